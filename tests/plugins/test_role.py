@@ -1,0 +1,220 @@
+"""The role `secrets`, run by the real ansible-playbook and ansible.cfg against the sandbox."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.plugins.conftest import ROOT
+from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer
+
+DEFAULTS = yaml.safe_load((ROOT / "roles/secrets/defaults/main.yml").read_text())
+ITEMS = {entry["name"]: entry for entry in DEFAULTS["secrets_items"]}
+GENERATED = {name for name, entry in ITEMS.items() if "generate" in entry}
+
+Play = Callable[..., "Result"]
+
+
+class Result:
+    """What a run printed, and the fact that it set for each host."""
+
+    def __init__(self, run: subprocess.CompletedProcess[str], facts: Path) -> None:
+        self.code = run.returncode
+        self.output = run.stdout + run.stderr
+        self.secrets = {path.name: json.loads(path.read_text()) for path in facts.iterdir()}
+        changes = re.findall(r"changed=(\d+)", run.stdout)
+        self.changed = sum(int(number) for number in changes)
+
+
+@pytest.fixture
+def play(tmp_path: Path, server: FaultyServer) -> Play:
+    """Return a function that runs the role; the fact is written to files, on the side, to be looked at."""
+
+    def run(*options: str, hosts: str = "web1,", **variables: Any) -> Result:
+        facts = tmp_path / "facts"
+        facts.mkdir(exist_ok=True)
+        for old in facts.iterdir():
+            old.unlink()
+        inputs = {
+            "secrets_connect_url": server.url,
+            "secrets_connect_token": TOKEN,
+            "secrets_vault_id": VAULT_ID,
+            "secrets_environment": "development",
+            **variables,
+        }
+        document = {
+            "name": "Fetch",
+            "hosts": "all",
+            "gather_facts": False,
+            "vars": {key: value for key, value in inputs.items() if value is not None},
+            "roles": ["secrets"],
+            "tasks": [
+                {
+                    "name": "Show the test what the role set",
+                    "ansible.builtin.copy": {
+                        "content": "{{ secrets | to_json }}",
+                        "dest": str(facts / "{{ inventory_hostname }}"),
+                        "mode": "0600",
+                    },
+                    "delegate_to": "localhost",
+                    "vars": {"ansible_python_interpreter": sys.executable},
+                    "check_mode": False,
+                    "changed_when": False,
+                    "no_log": True,
+                }
+            ],
+        }
+        playbook = tmp_path / "play.yml"
+        playbook.write_text(yaml.safe_dump([document], sort_keys=False))
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("OP_", "ANSIBLE_"))}
+        environment |= {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "0"}
+        command = [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            hosts,
+            *options,
+            str(playbook),
+        ]
+        finished = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+        return Result(finished, facts)
+
+    return run
+
+
+def test_first_run_generates_and_later_runs_change_nothing(play: Play, server: FaultyServer) -> None:
+    """Nor does any of them, or a check before, print a value, however much it is asked to tell."""
+    check = play("--check", "-vvv")
+    assert check.code == 0, check.output
+    assert "placeholders" in check.output
+    assert {method for method, _ in server.requests} == {"GET"}
+    assert set(check.secrets["web1"]) == set(ITEMS)
+    assert all(check.secrets["web1"][name].startswith("placeholder-") for name in GENERATED)
+
+    first = play("-vvv")
+    assert first.code == 0, first.output
+    assert first.changed == 1
+    values = first.secrets["web1"]
+    assert set(values) == set(ITEMS)
+    assert all(
+        f"{ITEMS[name]['item']} / development / {ITEMS[name]['field']}" in flat(first) for name in GENERATED
+    )
+
+    server.requests.clear()
+    second = play("-vvv")
+    assert (second.code, second.changed) == (0, 0), second.output
+    assert second.secrets == first.secrets
+    assert {method for method, _ in server.requests} == {"GET"}
+
+    check_again = play("--check")
+    assert check_again.changed == 0
+    assert check_again.secrets == first.secrets
+
+    printable = {"", "admin"}
+    for run in (check, first, second, check_again):
+        for value in {TOKEN, *values.values()} - printable:
+            assert value not in run.output
+
+
+def flat(result: Result) -> str:
+    """Return the output with the wrapping of long messages undone."""
+    return re.sub(r"\s+", " ", result.output)
+
+
+def test_generated_values_have_the_right_form(play: Play) -> None:
+    values = play().secrets["web1"]
+    assert values["airflow_admin_username"] == values["flower_username"] == "admin"
+    assert len(base64.urlsafe_b64decode(values["fernet_key"])) == 32
+    passwords = {name: value for name, value in values.items() if ITEMS[name].get("generate") == "password"}
+    assert len(set(passwords.values())) == len(passwords)
+    assert all(len(value) >= 32 and value.isalnum() for value in passwords.values())
+    assert values["slack_webhook_url"] == ""
+
+
+def test_keeps_and_fetches_what_people_put_there(play: Play, put: Any) -> None:
+    put("Airflow admin", ("development", "username", "ada"), ("production", "password", "of production"))
+    put("Slack webhook", ("development", "url", "https://hooks.example/services/T/B/X"))
+    values = play().secrets["web1"]
+    assert values["airflow_admin_username"] == "ada"
+    assert values["airflow_admin_password"] != "of production"
+    assert values["slack_webhook_url"] == "https://hooks.example/services/T/B/X"
+
+
+def test_environments_have_their_own_values(play: Play) -> None:
+    development = play().secrets["web1"]
+    production = play(secrets_environment="production").secrets["web1"]
+    assert not {development[name] for name in GENERATED} & {production[name] for name in GENERATED} - {
+        "admin"
+    }
+
+
+def test_hosts_of_one_environment_share_its_values(play: Play, server: FaultyServer) -> None:
+    result = play(hosts="web1,web2,")
+    assert result.code == 0, result.output
+    assert result.secrets["web1"] == result.secrets["web2"]
+    assert server.count("POST") == len({ITEMS[name]["item"] for name in GENERATED})
+
+
+def test_waits_for_a_connect_that_is_still_syncing(play: Play, server: FaultyServer) -> None:
+    server.faults.extend([Fault("403 Forbidden"), Fault("503 Service Unavailable")])
+    assert play().code == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("secrets_connect_url", "OP_CONNECT"),
+        ("secrets_connect_token", "OP_API_TOKEN"),
+        ("secrets_vault_id", "OP_VAULT_ID"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", " "])
+def test_names_the_value_that_is_empty_before_asking(
+    play: Play, server: FaultyServer, variable: str, name: str, value: str
+) -> None:
+    result = play(**{variable: value})
+    assert result.code != 0
+    assert f"Empty: {name}." in flat(result)
+    assert server.requests == []
+
+
+def test_names_the_variable_that_is_not_set(play: Play, server: FaultyServer) -> None:
+    result = play(secrets_vault_id=None)
+    assert result.code != 0
+    assert "missing required arguments: secrets_vault_id" in flat(result)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"secrets_connect_token": f"wrong-{TOKEN}"}, "HTTP 401"),
+        ({"secrets_items": [{"name": "x", "item": "Kept by hand", "field": "key"}]}, "Kept by hand"),
+        (
+            {
+                "secrets_items": [
+                    {"name": "x", "item": "Short", "field": "key", "generate": "password", "length": 8}
+                ]
+            },
+            "32",
+        ),
+    ],
+    ids=["token", "absent", "length"],
+)
+def test_a_failure_says_what_and_never_a_value(play: Play, variables: dict[str, Any], message: str) -> None:
+    """`no_log` must not leave the person on call with "output has been hidden" alone."""
+    result = play("-vvv", **variables)
+    assert result.code != 0
+    assert message in flat(result)
+    assert TOKEN not in result.output
