@@ -1,4 +1,4 @@
-"""Names images by what they are made of, so that an edit makes a new image and an unchanged one is found again."""
+"""Names images by what they are made of: an edit makes a new image, an unchanged one is found again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ short_description: Work out the full name of every image of a build
 description:
   - Takes the definitions of the images that a host builds and returns, for each, C(prefix/name:tag).
   - Images that are not built keep the name that C(external) gives them.
-  - The tag is the definition's C(version) and the first 12 digits of a SHA-256 over the files of its contexts,
-    its build arguments and the full name of its base, so that a change in a base changes what is built on it.
+  - The tag is the definition's C(version) and the first 12 digits of a SHA-256 over the files of its
+    contexts, its build arguments and the full name of its base, so that a change in a base changes what is
+    built on it.
 options:
   _input:
     description:
-      - Image definitions by name. C(base) is another definition's name, or one of C(external), or any other text
-        that stands for what the image begins with; C(contexts) lists files and directories below C(root); C(arguments) are the build arguments.
+      - Image definitions by name. C(base) is another definition's name, or one of C(external), or any
+        other text that stands for what the image begins with. C(contexts) lists files and directories below
+        C(root). C(arguments) are the build arguments.
     type: dict
     required: true
   root:

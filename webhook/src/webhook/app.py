@@ -14,8 +14,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Build the application.
 
     Args:
-        config: overrides of `AIRFLOW_URL` (base address of the Airflow webserver, default from the environment
-            variable of that name) and `AIRFLOW_TIMEOUT` (seconds).
+        config: overrides of `AIRFLOW_URL` (base address of the Airflow webserver; its default comes from the
+            environment variable of that name) and `AIRFLOW_TIMEOUT` (seconds).
     """
     app = Flask(__name__)
     app.config.from_mapping(

@@ -1,0 +1,82 @@
+"""The part of Airflow's REST API that the tests use, the same from Airflow 2.5 to 2.11."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+
+ACTIVE = ("queued", "running")
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float, pause: float = 1.0) -> Any:
+    """Return the condition's first true value. Fails with `what` when there is none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"after {seconds} s still waiting for {what}"
+        time.sleep(pause)
+    return value
+
+
+class AirflowApi:
+    """The API as one user sees it."""
+
+    def __init__(
+        self, http: Callable[..., requests.Response], address: str, login: tuple[str, str]
+    ) -> None:
+        """Keep how to reach it: `http` is called like requests.request."""
+        self._http = http
+        self._address = address
+        self._login = login
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Return the answer's document. Raises requests.HTTPError with the path for any other status than 200."""
+        response = self._http(method, f"{self._address}/api/v1/{path}", auth=self._login, **options)
+        response.raise_for_status()
+        return response.json()
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return the document at `path`."""
+        return self.call("GET", path, params=parameters)
+
+    def is_paused(self, dag: str) -> bool:
+        """Tell whether the DAG is paused."""
+        return bool(self.get(f"dags/{dag}")["is_paused"])
+
+    def pause(self, dag: str, paused: bool = True) -> None:
+        """Pause the DAG, or release it."""
+        self.call("PATCH", f"dags/{dag}", json={"is_paused": paused})
+
+    def active_runs(self, dag: str) -> int:
+        """Return how many runs have not ended. In a paused DAG they never would."""
+        return int(self.get(f"dags/{dag}/dagRuns", state=list(ACTIVE))["total_entries"])
+
+    @contextmanager
+    def released(self, dag: str) -> Iterator[None]:
+        """Release the DAG for a while. Afterwards it is as it was, without half a run left in it."""
+        was_paused = self.is_paused(dag)
+        self.pause(dag, False)
+        try:
+            yield
+        finally:
+            while was_paused and not self.is_paused(dag):
+                wait_for(f"the runs of {dag} to end", lambda: not self.active_runs(dag), 120)
+                self.pause(dag)
+                # The schedule may have started one in between.
+                if self.active_runs(dag):
+                    self.pause(dag, False)
+
+    def run(self, dag: str, seconds: float = 120) -> dict[str, Any]:
+        """Trigger a run and return it once it has ended, whatever its state."""
+        run = self.call("POST", f"dags/{dag}/dagRuns", json={})["dag_run_id"]
+        with self.released(dag):
+
+            def ended() -> dict[str, Any] | None:
+                document: dict[str, Any] = self.get(f"dags/{dag}/dagRuns/{run}")
+                return None if document["state"] in ACTIVE else document
+
+            found: dict[str, Any] = wait_for(f"{run} of {dag} to end", ended, seconds)
+            return found

@@ -1,0 +1,144 @@
+"""What the platform promises of each service: the table that the tests compare the running host with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+DIRECTORY = "/srv/airflow"
+PROJECT = "airflow"
+
+DOORS = {"airflow": 8080, "webhook": 8081, "flower": 8082, "weather": 8083}
+"""The four ports that HAProxy publishes on the host."""
+
+DAG = "weather-checker"
+CAMERA_TITLE = "38th & Duval"
+
+CODE = {
+    (f"{DIRECTORY}/dags", "/opt/airflow/dags", "read-only"),
+    (f"{DIRECTORY}/plugins", "/opt/airflow/plugins", "read-only"),
+    (f"{DIRECTORY}/logs", "/opt/airflow/logs", "writable"),
+}
+STORES = {"postgres": "service_healthy", "redis": "service_healthy"}
+AIRFLOW_SECRETS = {"Fernet key", "webserver key", "Postgres password", "Redis password"}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service's privileges. Everything that is not named here it must not have."""
+
+    networks: set[str]
+    uid: int | None
+    """The user id of its first process; None for AIRFLOW_UID, which the inventory chooses."""
+    secrets: set[str]
+    mounts: set[tuple[str, str, str]]
+    """Host directory or volume, place in the container, read-only or writable."""
+    read_only: bool
+    """Whether the container's own file system is."""
+    depends_on: dict[str, str]
+    stop_seconds: int | None = None
+    """How long it may take to stop; None for Docker's own ten seconds."""
+
+
+SERVICES = {
+    "airflow-webserver": Service({"edge", "database"}, None, AIRFLOW_SECRETS, CODE, False, STORES),
+    "airflow-scheduler": Service(
+        {"database", "broker", "outside"}, None, AIRFLOW_SECRETS, CODE, False, STORES
+    ),
+    "airflow-triggerer": Service(
+        {"database", "broker", "outside"}, None, AIRFLOW_SECRETS, CODE, False, STORES
+    ),
+    "airflow-worker": Service(
+        {"database", "broker", "outside"},
+        None,
+        AIRFLOW_SECRETS | {"1Password token"},
+        CODE
+        | {
+            ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
+            ("airflow_weather", "/opt/airflow/weather", "writable"),
+        },
+        False,
+        STORES | {"docker-socket-proxy": "service_healthy"},
+        600,
+    ),
+    "flower": Service(
+        {"edge", "broker"},
+        None,
+        {"Redis password", "Flower password"},
+        set(),
+        False,
+        {"redis": "service_healthy"},
+    ),
+    "postgres": Service(
+        {"database"},
+        999,
+        {"Postgres password"},
+        {("airflow_postgres_data", "/var/lib/postgresql/data", "writable")},
+        False,
+        {},
+        60,
+    ),
+    "redis": Service(
+        {"broker"}, 999, {"Redis password"}, {("airflow_redis_data", "/data", "writable")}, True, {}, 30
+    ),
+    "haproxy": Service(
+        {"public", "edge"},
+        99,
+        set(),
+        {(f"{DIRECTORY}/haproxy", "/usr/local/etc/haproxy", "read-only")},
+        True,
+        {},
+        30,
+    ),
+    "webhook": Service({"edge"}, 50001, set(), set(), True, {}),
+    "weather": Service(
+        {"edge"},
+        101,
+        set(),
+        {
+            (f"{DIRECTORY}/weather", "/etc/weather", "read-only"),
+            ("airflow_weather", "/srv/weather", "read-only"),
+        },
+        True,
+        {},
+    ),
+    "docker-socket-proxy": Service(
+        {"none"},
+        0,
+        set(),
+        {
+            (f"{DIRECTORY}/docker-socket-proxy", "/usr/local/etc/haproxy", "read-only"),
+            ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
+            ("/var/run/docker.sock", "/var/run/docker.sock", "writable"),
+        },
+        True,
+        {},
+    ),
+}
+
+AIRFLOW_SERVICES = [name for name in SERVICES if name.startswith("airflow-")]
+
+SECRETS: dict[str, tuple[str, str, Callable[[str], str]]] = {
+    "Fernet key": ("airflow.env", "AIRFLOW__CORE__FERNET_KEY", str),
+    "webserver key": ("airflow.env", "AIRFLOW__WEBSERVER__SECRET_KEY", str),
+    "Postgres password": ("postgres.env", "POSTGRES_PASSWORD", str),
+    "Redis password": ("redis.env", "REDISCLI_AUTH", str),
+    "Flower password": ("flower.env", "FLOWER_BASIC_AUTH", lambda login: login.partition(":")[2]),
+    "administrator's password": ("init.env", "_AIRFLOW_WWW_USER_PASSWORD", str),
+    "1Password token": ("onepassword.env", "OP_API_TOKEN", str),
+}
+"""Where on the host each secret is: the file below env/, the variable, and how to take it from the value."""
+
+VARIABLES = {
+    "ENVIRONMENT": set(AIRFLOW_SERVICES),
+    "OP_CONNECT": {"airflow-worker"},
+    "OP_API_TOKEN": {"airflow-worker"},
+    "OP_VAULT_ID": {"airflow-worker"},
+    "_AIRFLOW_WWW_USER_USERNAME": set(),
+    "_AIRFLOW_WWW_USER_PASSWORD": set(),
+    "AIRFLOW__CORE__FERNET_KEY": set(AIRFLOW_SERVICES),
+    "FLOWER_BASIC_AUTH": {"flower"},
+    "POSTGRES_PASSWORD": {"postgres"},
+    "REDISCLI_AUTH": {"redis"},
+}
+"""Which services see a variable of this name."""

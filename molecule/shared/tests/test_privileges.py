@@ -1,0 +1,184 @@
+"""Least privilege: each container sees its own variables, networks and mounts, and may do nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from expected import AIRFLOW_SERVICES, PROJECT, SECRETS, SERVICES, VARIABLES
+from testinfra.host import Host
+
+Containers = dict[str, dict[str, Any]]
+every_service = pytest.mark.parametrize("service", SERVICES)
+
+
+@every_service
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secret_is_seen_by_whom_it_is_for(
+    containers: Containers, secrets: dict[str, str], service: str, secret: str
+) -> None:
+    """Under whatever name, alone or inside an address: one container less is one way less to lose it."""
+    assert secrets[secret], f"the {secret} is empty on the host"
+    seen = any(secrets[secret] in variable for variable in containers[service]["Config"]["Env"])
+    assert seen == (secret in SERVICES[service].secrets)
+
+
+@every_service
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_variable_is_seen_by_whom_it_is_for(containers: Containers, service: str, variable: str) -> None:
+    """The team's names stay, and mean the same everywhere."""
+    names = {entry.partition("=")[0] for entry in containers[service]["Config"]["Env"]}
+    assert (variable in names) == (service in VARIABLES[variable])
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_in_a_containers_definition(
+    containers: Containers, secrets: dict[str, str], secret: str
+) -> None:
+    """Commands, labels and health checks are shown by tools that hide variables."""
+    definitions = [
+        {**document, "Config": {**document["Config"], "Env": []}} for document in containers.values()
+    ]
+    assert secrets[secret] not in json.dumps(definitions)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_in_a_process_list(processes: str, secrets: dict[str, str], secret: str) -> None:
+    """Every user of the host and every monitoring agent can list processes, those in containers too."""
+    assert "celery" in processes
+    assert "redis-server" in processes
+    assert secrets[secret] not in processes
+
+
+@pytest.fixture(scope="module")
+def processes(host: Host) -> str:
+    """The command line of every process on the host, in containers or not."""
+    text: str = host.check_output("ps --no-headers -eww -o args")
+    return text
+
+
+@every_service
+def test_service_is_on_its_networks_alone(containers: Containers, service: str) -> None:
+    """Flower has no business with the database, and the weather page none with anybody."""
+    found = {name.removeprefix(f"{PROJECT}_") for name in containers[service]["NetworkSettings"]["Networks"]}
+    assert found == SERVICES[service].networks
+
+
+@pytest.mark.parametrize(
+    ("network", "internal"),
+    [("edge", True), ("database", True), ("broker", True), ("public", False), ("outside", False)],
+)
+def test_network_leads_outside_only_where_it_must(host: Host, network: str, internal: bool) -> None:
+    """What cannot reach the internet cannot send anything there."""
+    assert json.loads(host.check_output(f"docker network inspect {PROJECT}_{network}"))[0]["Internal"] == internal
+
+
+@pytest.mark.parametrize(
+    ("service", "other", "port"),
+    [
+        ("weather", "postgres", 5432),
+        ("weather", "redis", 6379),
+        ("haproxy", "postgres", 5432),
+        ("flower", "postgres", 5432),
+        ("airflow-webserver", "redis", 6379),
+    ],
+)
+def test_service_cannot_reach_what_is_not_its_own(
+    containers: Containers, execute: Any, service: str, other: str, port: int
+) -> None:
+    """The networks' names promise it; this is the packet that does not arrive, even with the address known."""
+    [network] = containers[other]["NetworkSettings"]["Networks"].values()
+    result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{network['IPAddress']}/{port}")
+    # There is no way to it, or nothing comes back until the time is up.
+    assert "unreachable" in result.stderr or result.rc == 124, result.stderr
+
+
+@every_service
+def test_service_mounts_nothing_else(containers: Containers, service: str) -> None:
+    """One mount too many is a way out: above all the raw Docker socket, which is root on the host."""
+    found = {
+        (mount.get("Name") or mount["Source"], mount["Destination"], "writable" if mount["RW"] else "read-only")
+        for mount in containers[service]["Mounts"]
+    }
+    assert found == SERVICES[service].mounts
+
+
+@every_service
+def test_file_system_is_read_only_where_nothing_is_written(containers: Containers, service: str) -> None:
+    """An intruder cannot leave anything in a file system that takes nothing."""
+    assert containers[service]["HostConfig"]["ReadonlyRootfs"] == SERVICES[service].read_only
+
+
+Status = dict[str, dict[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def kernel(host: Host, containers: Containers) -> Status:
+    """What the kernel says of each container's first process: its users, capabilities and privileges."""
+    status: Status = {}
+    services = {str(document["State"]["Pid"]): service for service, document in containers.items()}
+    files = " ".join(f"/proc/{pid}/status" for pid in services)
+    for line in host.check_output(f"grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' {files}").splitlines():
+        path, name, value = line.split(":", 2)
+        status.setdefault(services[path.split("/")[2]], {})[name] = value.split()
+    return status
+
+
+@every_service
+def test_service_runs_as_its_own_user(
+    kernel: Status, settings: dict[str, str], service: str
+) -> None:
+    """Nobody is root but the socket proxy, whose socket is root's; Airflow is who the inventory says."""
+    expected = SERVICES[service].uid
+    uid = str(settings["AIRFLOW_UID"] if expected is None else expected)
+    assert kernel[service]["Uid"] == [uid] * 4
+
+
+@every_service
+def test_service_has_no_capability(kernel: Status, service: str) -> None:
+    """Not even one that it could get: root without capabilities is a user like others."""
+    assert int(kernel[service]["CapEff"][0], 16) == 0
+    assert int(kernel[service]["CapBnd"][0], 16) == 0
+
+
+@every_service
+def test_service_cannot_gain_privileges(kernel: Status, service: str) -> None:
+    """A setuid program in an image stays a program."""
+    assert kernel[service]["NoNewPrivs"] == ["1"]
+
+
+@every_service
+def test_service_is_confined_as_declared(containers: Containers, service: str) -> None:
+    """No privileged container, no capability handed back, nothing of the host's own name spaces."""
+    config = containers[service]["HostConfig"]
+    assert not config["Privileged"]
+    assert config["CapDrop"] == ["ALL"]
+    assert not config["CapAdd"]
+    assert config["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (config["PidMode"], config["UsernsMode"], config["NetworkMode"] == "host") == ("", "", False)
+    assert not config["Devices"]
+
+
+def test_redis_refuses_without_the_password(execute: Any) -> None:
+    """Whoever can write to the broker can have the worker run anything."""
+    result = execute("redis", "redis-cli ping", options="--env REDISCLI_AUTH=")
+    assert "NOAUTH" in result.stdout
+    assert "PONG" not in result.stdout
+
+
+def test_postgres_refuses_without_the_password(execute: Any) -> None:
+    """A stolen place on the network is not a stolen database."""
+    program = 'import psycopg2; psycopg2.connect("host=postgres user=airflow dbname=airflow password=wrong")'
+    result = execute("airflow-worker", "python -c %s", program)
+    assert result.rc != 0
+    assert "password authentication failed" in result.stderr
+
+
+@pytest.mark.parametrize("service", [*AIRFLOW_SERVICES, "flower"])
+def test_image_has_no_secret_of_its_own(containers: Containers, host: Host, secrets: dict[str, str], service: str) -> None:
+    """An image is copied to places where its host's secrets must not go."""
+    image = containers[service]["Config"]["Image"]
+    history = host.check_output(f"docker history --no-trunc --format '{{{{.CreatedBy}}}}' {image}")
+    found = [name for name, value in secrets.items() if value in history]
+    assert found == []
