@@ -24,16 +24,14 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float, pause: flo
 class AirflowApi:
     """The API as one user sees it."""
 
-    def __init__(
-        self, http: Callable[..., requests.Response], address: str, login: tuple[str, str]
-    ) -> None:
+    def __init__(self, http: Callable[..., requests.Response], address: str, login: tuple[str, str]) -> None:
         """Keep how to reach it: `http` is called like requests.request."""
         self._http = http
         self._address = address
         self._login = login
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Return the answer's document. Raises requests.HTTPError with the path for any other status than 200."""
+        """Return the answer's document. Raises requests.HTTPError, naming the path, for an error status."""
         response = self._http(method, f"{self._address}/api/v1/{path}", auth=self._login, **options)
         response.raise_for_status()
         return response.json()

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import requests
 import testinfra
 from airflow_api import AirflowApi
-from expected import DIRECTORY, DOORS, PROJECT, SECRETS
+from expected import DAG, DIRECTORY, DOORS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
 
@@ -27,6 +28,15 @@ SECRET_VALUES = pytest.StashKey[dict[str, str]]()
 EVIDENCE = pytest.StashKey[int]()
 EVIDENCE_LIMIT = 5
 """Failing tests that show the host's logs; when more fail, the first ones say it all."""
+EVIDENCE_CHARACTERS = 60_000
+EVIDENCE_COMMANDS = {
+    "journal of the host": "journalctl --no-pager --lines 50 --output short-iso --quiet",
+    # Without the answers to health checks, which are most of it.
+    "logs of the containers": (
+        f"cd {DIRECTORY} && timeout 30 docker compose --ansi never logs --timestamps --tail 100"
+        " | grep --invert-match /health"
+    ),
+}
 
 Json = dict[str, Any]
 Http = Callable[..., requests.Response]
@@ -36,8 +46,8 @@ Http = Callable[..., requests.Response]
 def host(request: pytest.FixtureRequest) -> Host:
     """The platform's one host, for the whole session, so that it is asked about many things only once.
 
-    testinfra's own fixture lives for a module. Its Ansible backend also takes addresses from the inventory as they
-    are written there; where one is an expression, Ansible evaluates it here.
+    testinfra's own fixture lives for a module. Its Ansible backend also takes addresses from the inventory as
+    they are written there; where one is an expression, Ansible evaluates it here.
     """
     option = request.config.option
     found = testinfra.get_hosts(
@@ -63,7 +73,8 @@ def env_files(host: Host) -> dict[str, dict[str, str]]:
     for line in host.check_output(f"cd {DIRECTORY} && grep -H '^[A-Z_]*=' .env env/*.env").splitlines():
         path, _, assignment = line.partition(":")
         name, _, value = assignment.partition("=")
-        files.setdefault(Path(path).name, {})[name] = value
+        # Quotes keep a value as it is; they are no part of it.
+        files.setdefault(Path(path).name, {})[name] = value.strip("'")
     return files
 
 
@@ -88,7 +99,10 @@ def _secrets_are_known(secrets: dict[str, str]) -> None:
 
 @pytest.fixture(scope="session")
 def containers(host: Host) -> dict[str, Json]:
-    """What the engine says of each container of the Compose project, by service, once all are well or 3 min later."""
+    """What the engine says of each container of the stack, by service.
+
+    After a reboot some may still be starting, and get three minutes for it.
+    """
     command = (
         f"docker ps --all --quiet --filter label=com.docker.compose.project={PROJECT}"
         " --filter label=com.docker.compose.oneoff=False | xargs docker inspect"
@@ -110,23 +124,21 @@ def execute(host: Host, containers: dict[str, Json]) -> Callable[..., Any]:
     """Return a function that runs a command in a service's container, for at most a minute."""
 
     def run(service: str, command: str, *arguments: str, options: str = "") -> Any:
-        return host.run(
-            f"timeout 60 docker exec {options} {containers[service]['Id']} {command}", *arguments
-        )
+        return host.run(f"timeout 60 docker exec {options} {containers[service]['Id']} {command}", *arguments)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def doors() -> dict[str, str]:
-    """The four addresses on this machine, where the host's ports are published, moved by SANDBOX_PORT_OFFSET."""
+    """The four addresses as this machine reaches them; SANDBOX_PORT_OFFSET moves them."""
     offset = int(os.environ.get("SANDBOX_PORT_OFFSET") or 0)
     return {name: f"http://127.0.0.1:{port + offset}" for name, port in DOORS.items()}
 
 
 @pytest.fixture(scope="session")
 def http(containers: dict[str, Json]) -> Iterator[Http]:
-    """Return a function like requests.request that follows no redirect and knows no proxy, log-in file or patience."""
+    """Return a function like requests.request that follows no redirect, and heeds no proxy and no .netrc."""
     with requests.Session() as session:
         session.trust_env = False
 
@@ -159,6 +171,25 @@ def airflow(http: Http, doors: dict[str, str], administrator: tuple[str, str]) -
 
 
 @pytest.fixture(scope="session")
+def weather_run(airflow: AirflowApi, http: Http, containers: dict[str, Json]) -> Json:
+    """A run of the weather DAG that has ended, its tasks, and what the forecast was before and after it."""
+    [address] = [
+        variable.partition("=")[2]
+        for variable in containers["airflow-worker"]["Config"]["Env"]
+        if variable.startswith("AIRFLOW_VAR_WEATHER_FORECAST_URL=")
+    ]
+
+    def forecast() -> str:
+        period = http("GET", address, headers={"User-Agent": "tests"}).json()["properties"]["periods"][0]
+        return f"{period['name']}: {period['detailedForecast']}"
+
+    before, started = forecast(), datetime.now(UTC)
+    run = airflow.run(DAG)
+    tasks = airflow.get(f"dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
+    return {"run": run, "tasks": tasks, "started": started, "forecasts": {before, forecast()}}
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A real browser: Debian's Chromium, with a new profile for each context."""
     with sync_playwright() as playwright:
@@ -188,15 +219,9 @@ def pytest_runtest_makereport(
         return report
     if HOST in stash and stash.setdefault(EVIDENCE, 0) < EVIDENCE_LIMIT:
         stash[EVIDENCE] += 1
-        for title, command in (
-            ("journal", "journalctl --no-pager --lines 50 --output short-iso --quiet"),
-            (
-                "containers' logs",
-                f"cd {DIRECTORY} && timeout 30 docker compose --ansi never logs --timestamps --tail 100 | grep -v /health",
-            ),
-        ):
+        for title, command in EVIDENCE_COMMANDS.items():
             result = stash[HOST].run(f"{command} 2>&1")
-            report.sections.append((f"{title} of the host", result.stdout[-60_000:]))
+            report.sections.append((title, result.stdout[-EVIDENCE_CHARACTERS:]))
     redact(report, stash.get(SECRET_VALUES, {}))
     return report
 

@@ -6,7 +6,10 @@ import pytest
 from expected import DIRECTORY, SECRETS
 from testinfra.host import Host
 
-ENV_FILES = [".env", *(f"env/{name}.env" for name in ("airflow", "onepassword", "init", "postgres", "redis", "flower"))]
+ENV_FILES = [
+    ".env",
+    *(f"env/{name}.env" for name in ("airflow", "onepassword", "init", "postgres", "redis", "flower")),
+]
 RENDERED = [
     "docker-compose.yaml",
     ".env",
@@ -88,7 +91,9 @@ def rendered(host: Host) -> dict[str, str]:
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("path", RENDERED)
-def test_no_secret_outside_env(rendered: dict[str, str], secrets: dict[str, str], path: str, secret: str) -> None:
+def test_no_secret_outside_env(
+    rendered: dict[str, str], secrets: dict[str, str], path: str, secret: str
+) -> None:
     """These files are read by everybody on the host, sent to colleagues and pasted into tickets."""
     assert rendered[path]
     assert secrets[secret] not in rendered[path]

@@ -71,7 +71,10 @@ def test_service_is_on_its_networks_alone(containers: Containers, service: str) 
 )
 def test_network_leads_outside_only_where_it_must(host: Host, network: str, internal: bool) -> None:
     """What cannot reach the internet cannot send anything there."""
-    assert json.loads(host.check_output(f"docker network inspect {PROJECT}_{network}"))[0]["Internal"] == internal
+    assert (
+        json.loads(host.check_output(f"docker network inspect {PROJECT}_{network}"))[0]["Internal"]
+        == internal
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_network_leads_outside_only_where_it_must(host: Host, network: str, inte
 def test_service_cannot_reach_what_is_not_its_own(
     containers: Containers, execute: Any, service: str, other: str, port: int
 ) -> None:
-    """The networks' names promise it; this is the packet that does not arrive, even with the address known."""
+    """The networks' names promise it; this is the packet that does not arrive, its address known or not."""
     [network] = containers[other]["NetworkSettings"]["Networks"].values()
     result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{network['IPAddress']}/{port}")
     # There is no way to it, or nothing comes back until the time is up.
@@ -98,7 +101,11 @@ def test_service_cannot_reach_what_is_not_its_own(
 def test_service_mounts_nothing_else(containers: Containers, service: str) -> None:
     """One mount too many is a way out: above all the raw Docker socket, which is root on the host."""
     found = {
-        (mount.get("Name") or mount["Source"], mount["Destination"], "writable" if mount["RW"] else "read-only")
+        (
+            mount.get("Name") or mount["Source"],
+            mount["Destination"],
+            "writable" if mount["RW"] else "read-only",
+        )
         for mount in containers[service]["Mounts"]
     }
     assert found == SERVICES[service].mounts
@@ -117,7 +124,10 @@ Status = dict[str, dict[str, list[str]]]
 def kernel(host: Host, containers: Containers) -> Status:
     """What the kernel says of each container's first process: its users, capabilities and privileges."""
     status: Status = {}
-    services = {str(document["State"]["Pid"]): service for service, document in containers.items()}
+    # Asked anew, since another test may have restarted a container.
+    ids = " ".join(document["Id"] for document in containers.values())
+    pids = host.check_output(f"docker inspect --format '{{{{.State.Pid}}}}' {ids}").split()
+    services = dict(zip(pids, containers, strict=True))
     files = " ".join(f"/proc/{pid}/status" for pid in services)
     for line in host.check_output(f"grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' {files}").splitlines():
         path, name, value = line.split(":", 2)
@@ -126,9 +136,7 @@ def kernel(host: Host, containers: Containers) -> Status:
 
 
 @every_service
-def test_service_runs_as_its_own_user(
-    kernel: Status, settings: dict[str, str], service: str
-) -> None:
+def test_service_runs_as_its_own_user(kernel: Status, settings: dict[str, str], service: str) -> None:
     """Nobody is root but the socket proxy, whose socket is root's; Airflow is who the inventory says."""
     expected = SERVICES[service].uid
     uid = str(settings["AIRFLOW_UID"] if expected is None else expected)
@@ -176,7 +184,9 @@ def test_postgres_refuses_without_the_password(execute: Any) -> None:
 
 
 @pytest.mark.parametrize("service", [*AIRFLOW_SERVICES, "flower"])
-def test_image_has_no_secret_of_its_own(containers: Containers, host: Host, secrets: dict[str, str], service: str) -> None:
+def test_image_has_no_secret_of_its_own(
+    containers: Containers, host: Host, secrets: dict[str, str], service: str
+) -> None:
     """An image is copied to places where its host's secrets must not go."""
     image = containers[service]["Config"]["Image"]
     history = host.check_output(f"docker history --no-trunc --format '{{{{.CreatedBy}}}}' {image}")

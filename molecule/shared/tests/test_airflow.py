@@ -1,0 +1,111 @@
+"""Airflow itself: the version, the users, the DAGs, and the commands that operators type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow_api import AirflowApi, wait_for
+from expected import AIRFLOW_SERVICES, DAG, DIRECTORY
+from testinfra.host import Host
+
+
+def test_version_is_the_one_asked_for(airflow: AirflowApi, settings: dict[str, str]) -> None:
+    """The pin of the inventory is what answers."""
+    assert airflow.get("version")["version"] == settings["AIRFLOW_VERSION"]
+
+
+def test_only_the_administrator_of_the_vault_is_a_user(
+    airflow: AirflowApi, administrator: tuple[str, str]
+) -> None:
+    """No forgotten user of an example or of an earlier administrator."""
+    users = [
+        (user["username"], [role["name"] for role in user["roles"]]) for user in airflow.get("users")["users"]
+    ]
+    assert users == [(administrator[0], ["Admin"])]
+
+
+def test_no_dag_fails_to_import(airflow: AirflowApi) -> None:
+    """A file that cannot be read is a DAG that silently does not run."""
+    assert airflow.get("importErrors")["import_errors"] == []
+
+
+def test_weather_dag_is_what_the_team_knows(airflow: AirflowApi) -> None:
+    """Every five minutes, tagged, and without catching up on what was missed."""
+    dag = airflow.get(f"dags/{DAG}/details")
+    assert dag["schedule_interval"]["value"] == "*/5 * * * *"
+    assert [tag["name"] for tag in dag["tags"]] == ["weather"]
+    assert dag["catchup"] is False
+
+
+def test_no_example_is_loaded(airflow: AirflowApi) -> None:
+    """Airflow's own examples are somebody else's code."""
+    assert [dag["dag_id"] for dag in airflow.get("dags", only_active=True)["dags"]] == [DAG]
+
+
+def test_no_default_connection_is_there(airflow: AirflowApi) -> None:
+    """They come with passwords that everybody knows."""
+    assert airflow.get("connections")["connections"] == []
+
+
+def test_every_dag_is_paused_outside_production(airflow: AirflowApi, settings: dict[str, str]) -> None:
+    """What runs on a laptop runs because somebody wanted it to."""
+    paused = {dag["dag_id"]: dag["is_paused"] for dag in airflow.get("dags")["dags"]}
+    assert paused
+    assert settings["ENVIRONMENT"] == "production" or all(paused.values()), paused
+
+
+def test_start_pauses_every_dag_whatever_the_database_said(
+    airflow: AirflowApi, host: Host, containers: dict[str, Any], settings: dict[str, str]
+) -> None:
+    """A database copied from production must not start production's work elsewhere."""
+    scheduler = containers["airflow-scheduler"]["Id"]
+    was_paused = airflow.is_paused(DAG)
+    # The DAG is released while nobody can start a run of it.
+    host.check_output(f"timeout 60 docker stop {scheduler}")
+    try:
+        airflow.pause(DAG, False)
+        assert not airflow.is_paused(DAG)
+    finally:
+        host.check_output(f"timeout 60 docker start {scheduler}")
+
+    def healthy() -> bool:
+        state = host.check_output(f"docker inspect --format '{{{{.State.Health.Status}}}}' {scheduler}")
+        return bool(state == "healthy")
+
+    wait_for("the scheduler to be healthy again", healthy, 120)
+    paused = airflow.is_paused(DAG)
+    airflow.pause(DAG, was_paused)
+    assert paused == (settings["ENVIRONMENT"] != "production")
+
+
+def test_operators_can_run_a_dag_on_the_host(host: Host) -> None:
+    """`docker compose run --rm airflow-cli dags test weather-checker`, as it is in the handbook."""
+    result = host.run(
+        f"cd {DIRECTORY} && timeout 120 docker compose run --rm -T airflow-cli dags test {DAG} 2>&1"
+    )
+    assert result.rc == 0, result.stdout[-4000:]
+    # The program ends well even if a task does not.
+    assert "state=success" in result.stdout
+    assert "state=failed" not in result.stdout
+
+
+def test_packages_fit_together(execute: Any) -> None:
+    """What the team adds must not break what Airflow was released with."""
+    result = execute("airflow-worker", "pip check")
+    assert result.rc == 0, result.stdout
+
+
+@pytest.mark.parametrize("service", AIRFLOW_SERVICES)
+def test_every_airflow_container_is_of_one_image(
+    containers: dict[str, Any], settings: dict[str, str], service: str
+) -> None:
+    """A scheduler and a worker of two builds disagree about what a task is."""
+    assert containers[service]["Config"]["Image"] == settings["AIRFLOW_IMAGE"]
+
+
+def test_dags_cannot_change_their_own_code(execute: Any) -> None:
+    """What runs is what was committed: the worker's copy of the DAGs takes no writes."""
+    result = execute("airflow-worker", "touch /opt/airflow/dags/written-by-a-task")
+    assert result.rc != 0
+    assert "Read-only file system" in result.stderr

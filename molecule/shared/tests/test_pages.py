@@ -1,0 +1,65 @@
+"""The team's manual check list, part two: Airflow, Flower and the status page in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from expected import DAG
+from playwright.sync_api import Browser, Page, expect
+
+
+@pytest.fixture(scope="module")
+def airflow_page(browser: Browser, doors: dict[str, str], administrator: tuple[str, str]) -> Iterator[Page]:
+    """Airflow's home page as somebody sees it who came to port 8080 and logged in."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(doors["airflow"])
+    page.fill("#username", administrator[0])
+    page.fill("#password", administrator[1])
+    page.click("input[type=submit]")
+    page.wait_for_url("**/home*")
+    yield page
+    context.close()
+
+
+def test_airflow_names_its_version_in_the_footer(airflow_page: Page, settings: dict[str, str]) -> None:
+    """The first line of the check list after every upgrade."""
+    expect(airflow_page.locator("footer")).to_contain_text(f"v{settings['AIRFLOW_VERSION']}")
+
+
+def test_airflow_lists_the_weather_dag(airflow_page: Page) -> None:
+    """The page works, not only its frame: it shows what the scheduler found."""
+    expect(airflow_page.locator(f"a[href*='/dags/{DAG}']").first).to_be_visible()
+
+
+def test_airflow_says_nothing_alarming(airflow_page: Page) -> None:
+    """A scheduler that is gone, a broken DAG or a default that is unsafe would be a banner here."""
+    banners = airflow_page.locator(".alert-error, .alert-danger, .alert-warning").filter(visible=True)
+    assert banners.all_inner_texts() == []
+
+
+def test_flower_shows_the_worker_online(
+    browser: Browser, doors: dict[str, str], flower_login: tuple[str, str], containers: dict[str, Any]
+) -> None:
+    """Port 8082 after its own login: the worker of this host answers."""
+    worker = f"celery@{containers['airflow-worker']['Config']['Hostname']}"
+    context = browser.new_context(http_credentials={"username": flower_login[0], "password": flower_login[1]})
+    page = context.new_page()
+    page.goto(f"{doors['flower']}/workers")
+    row = page.locator("tr", has_text=worker)
+    expect(row).to_contain_text(re.compile("Online|True"))
+    context.close()
+
+
+def test_status_page_names_the_version(
+    browser: Browser, doors: dict[str, str], settings: dict[str, str]
+) -> None:
+    """Port 8081: is it all right, and what runs."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(doors["webhook"])
+    expect(page.locator("body")).to_contain_text(f"Airflow {settings['AIRFLOW_VERSION']} is running")
+    context.close()

@@ -1,0 +1,125 @@
+"""The project as text and as YAML, and its templates drawn by Ansible for every supported combination."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSIBLE = Path(sys.executable).parent
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+TEMPLATES = sorted(
+    str(path.relative_to(ROOT / "templates")) for path in (ROOT / "templates").rglob("*.j2") if path.is_file()
+)
+PLAYBOOKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "playbooks").glob("*.yml"))
+
+VERSIONS = ("2.5.3", "2.6.1", "2.11.2")
+SOURCES = ("registry", "packages")
+HOSTNAMES = {name: f"{name}.example.org" for name in ("airflow", "webhook", "flower", "weather")}
+CERTIFICATE = "the text of a certificate and its key"
+CASES: dict[str, dict[str, Any]] = {
+    f"{source} {version}": {"version": version, "source": source}
+    for source in SOURCES
+    for version in VERSIONS
+} | {
+    "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
+    "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+}
+
+Task = dict[str, Any]
+Drawn = dict[str, str]
+
+
+def load(path: Path) -> Any:
+    """Return a YAML file's document."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def flat(tasks: list[Task]) -> Iterator[Task]:
+    """Yield the tasks, and those within blocks."""
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from flat(task.get(part, []))
+
+
+def task_files() -> Iterator[tuple[str, list[Task]]]:
+    """Yield every file with tasks or handlers, by its path, and all tasks in it."""
+    for kind in ("tasks", "handlers"):
+        for path in sorted(ROOT.glob(f"roles/*/{kind}/*.yml")):
+            yield str(path.relative_to(ROOT)), list(flat(load(path)))
+    for path in [*sorted(ROOT.glob("playbooks/*.yml")), *sorted(ROOT.glob("sandbox/playbooks/*.yml"))]:
+        document = load(path)
+        if isinstance(document, list) and "hosts" in document[0]:
+            plays = [play.get(part, []) for play in document for part in ("pre_tasks", "tasks", "post_tasks")]
+            yield str(path.relative_to(ROOT)), [task for tasks in plays for task in flat(tasks)]
+
+
+TASKS = [(file, task) for file, tasks in task_files() for task in tasks]
+TASK_IDS = [f"{file}: {task.get('name', 'without a name')}" for file, task in TASKS]
+
+
+def module(task: Task) -> tuple[str, Any]:
+    """Return the task's module and its arguments; a block has none."""
+    keywords = {name for name in task if "." in name or name == "onepassword_connect_items"}
+    for name in keywords:
+        return name, task[name]
+    return "block", {}
+
+
+def ansible(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs at the root of the project, as an operator does."""
+    program, *arguments = command
+    return subprocess.run(
+        [str(ANSIBLE / program), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{ANSIBLE}:{os.environ['PATH']}", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def secrets() -> dict[str, str]:
+    """Every secret that the `secrets` role hands on, each with a value that is found again."""
+    items = load(ROOT / "roles/secrets/defaults/main.yml")["secrets_items"]
+    return {item["name"]: f"value-of-{item['name']}" for item in items}
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> dict[str, Drawn]:
+    """The text of every file of the host, by case and by path."""
+    directory = tmp_path_factory.mktemp("drawn")
+    inventory = {"all": {"hosts": {name: {"case": case} for name, case in CASES.items()}}}
+    (directory / "inventory.json").write_text(json.dumps(inventory))
+    variables = {
+        "render_paths": [path.removesuffix(".j2") for path in TEMPLATES],
+        "render_directory": str(directory),
+        "project_root": str(ROOT),
+        "docker_engine_available": True,
+        "stack_available": True,
+        "secrets": secrets,
+        "op_connect": "http://connect.example.org",
+        "op_api_token": "value-of-token",
+        "op_vault_id": "value-of-vault",
+    }
+    (directory / "variables.json").write_text(json.dumps(variables))
+    run = ansible(
+        "ansible-playbook",
+        f"--inventory={directory}/inventory.json",
+        f"--extra-vars=@{directory}/variables.json",
+        "tests/policy/render.yml",
+        environment={"ANSIBLE_PYTHON_INTERPRETER": sys.executable},
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return {name: json.loads((directory / f"{name}.json").read_text()) for name in CASES}

@@ -1,0 +1,116 @@
+"""Every task of every role and playbook: what it may not do, and what it has to say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.policy.conftest import ROOT, TASK_IDS, TASKS, Task, flat, load, module
+from tests.policy.test_roles import EXPRESSION
+
+every_task = pytest.mark.parametrize(("file", "task"), TASKS, ids=TASK_IDS)
+
+SECRET = re.compile(
+    r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token)\b"
+)
+MASKED = {"url_username", "url_password"}
+"""Options of ansible.builtin.uri that the module itself keeps out of every log."""
+
+
+def modes(value: Any) -> list[Any]:
+    """Return every value that is called `mode`, at any depth."""
+    if isinstance(value, dict):
+        own = [value["mode"]] if "mode" in value else []
+        return own + [mode for child in value.values() for mode in modes(child)]
+    return [mode for child in value for mode in modes(child)] if isinstance(value, list) else []
+
+
+@every_task
+def test_failure_is_never_ignored(file: str, task: Task) -> None:
+    """A task that may fail says when with `failed_when`, by what the failure looks like."""
+    assert "ignore_errors" not in task
+    assert "ignore_unreachable" not in task
+    # A question may go unanswered, when what follows looks at the answer; a change may not go undone.
+    asks = task.get("changed_when") is False and "register" in task
+    assert task.get("failed_when") is not False or asks
+
+
+@every_task
+def test_modes_are_quoted(file: str, task: Task) -> None:
+    """YAML reads 0644 without quotes as the number 420, and Ansible takes that for a mode."""
+    assert [mode for mode in modes(task) if not isinstance(mode, str)] == []
+
+
+@every_task
+def test_secret_is_not_logged(file: str, task: Task) -> None:
+    """Ansible prints the arguments of a task that fails, and the host's journal keeps them anyway."""
+    _, arguments = module(task)
+    shown = (
+        arguments
+        if isinstance(arguments, str)
+        else {name: value for name, value in arguments.items() if name not in MASKED}
+    )
+    text = json.dumps([shown, task.get("loop", ""), task.get("environment", "")])
+    carried = [found for expression in EXPRESSION.findall(text) for found in SECRET.findall(expression)]
+    assert not carried or task.get("no_log") is True, f"{carried} would be printed"
+
+
+@every_task
+def test_no_log_is_only_on_what_carries_a_secret(file: str, task: Task) -> None:
+    """Silence costs whoever has to find out what went wrong."""
+    if task.get("no_log"):
+        text = json.dumps(task)
+        assert re.search(
+            r"secret|password|token|certificate|fingerprint|0600|__stack_found|__stack_files", text
+        )
+
+
+COMMANDS = [
+    (file, task)
+    for file, task in TASKS
+    if module(task)[0] in ("ansible.builtin.command", "ansible.builtin.shell")
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "task"), COMMANDS, ids=[f"{file}: {task['name']}" for file, task in COMMANDS]
+)
+def test_command_says_why_no_module_does_it(file: str, task: Task) -> None:
+    """In a comment of its own, or in the one above its name."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    start = next(
+        index
+        for index, line in enumerate(lines)
+        if re.sub(r"^\s*- name: ", "", line).strip("\"'") == task["name"]
+    )
+    end = next(
+        (index for index in range(start + 1, len(lines)) if re.match(r"\s*- name: ", lines[index])),
+        len(lines),
+    )
+    while start and lines[start - 1].lstrip().startswith("#"):
+        start -= 1
+    assert any(line.lstrip().startswith("#") for line in lines[start:end])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("roles/*/tasks/*.yml")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_task_names_carry_their_file(path: Path) -> None:
+    """Ansible's output then says where to look."""
+    names = [task["name"] for task in flat(load(path))]
+    prefix = "" if path.stem == "main" else f"{path.stem} | "
+    assert [name for name in names if not name.startswith(prefix)] == []
+    assert [name for name in names if path.stem == "main" and " | " in name] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("roles/*/tasks/*.yml")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_file_of_tasks_is_used(path: Path) -> None:
+    """A file that no other file includes is never run."""
+    role = "".join(other.read_text(encoding="utf-8") for other in path.parent.glob("*.yml") if other != path)
+    assert path.stem == "main" or f"include_tasks: {path.name}" in role

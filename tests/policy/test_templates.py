@@ -1,0 +1,269 @@
+"""The host's files, drawn by Ansible for both image sources and three Airflow versions, and looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Drawn
+from tests.policy.test_roles import names_in_expressions, of_other_roles
+
+COMPOSE = "srv/airflow/docker-compose.yaml"
+HAPROXY = "srv/airflow/haproxy/haproxy.cfg"
+ENV = "srv/airflow/.env"
+ONE_SHOT = {"airflow-init", "airflow-cli"}
+SERVICES = sorted(
+    {
+        *(
+            "airflow-webserver",
+            "airflow-scheduler",
+            "airflow-triggerer",
+            "airflow-worker",
+            "flower",
+            "postgres",
+        ),
+        *("redis", "haproxy", "webhook", "weather", "docker-socket-proxy", *ONE_SHOT),
+    }
+)
+every_case = pytest.mark.parametrize("case", CASES)
+every_service = pytest.mark.parametrize("service", SERVICES)
+
+Compose = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def projects(drawn: dict[str, Drawn]) -> dict[str, Compose]:
+    """The Compose project of each case."""
+    return {case: yaml.safe_load(files[COMPOSE]) for case, files in drawn.items()}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_template_says_who_writes_it(template: str) -> None:
+    """Somebody will edit the file on the host; it should tell them not to. JSON has no comments."""
+    text = (ROOT / "templates" / template).read_text(encoding="utf-8")
+    assert text.startswith("{{ ansible_managed | comment }}\n") or template.endswith(".json.j2")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_template_belongs_to_one_role(template: str) -> None:
+    """As a role's tasks do, a template reads one role's variables."""
+    names = names_in_expressions((ROOT / "templates" / template).read_text(encoding="utf-8"))
+    owners = [role for role in ROLES if not of_other_roles(role, names)]
+    assert owners
+
+
+@every_case
+def test_no_file_but_env_files_has_a_secret(
+    drawn: dict[str, Drawn], secrets: dict[str, str], case: str
+) -> None:
+    """Only what is 0600 on the host may have one."""
+    private = re.compile(r"srv/airflow/env/.*\.env")
+    readable = {path: text for path, text in drawn[case].items() if not private.fullmatch(path)}
+    values = [*secrets.values(), "value-of-token"]
+    assert [(path, value) for path, text in readable.items() for value in values if value in text] == []
+
+
+def test_files_with_secrets_are_for_root_alone() -> None:
+    """Whatever template mentions a secret lands on the host as 0600."""
+    files = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text(encoding="utf-8"))["__stack_files"]
+    listed = {f"srv/airflow/{file['path']}.j2": file["mode"] for file in files}
+    carriers = {
+        template
+        for template in TEMPLATES
+        if re.search(
+            r"stack_secrets|stack_onepassword", (ROOT / "templates" / template).read_text(encoding="utf-8")
+        )
+    }
+    assert carriers
+    assert {template: listed[template] for template in carriers if listed[template] != "0600"} == {}
+
+
+@every_case
+def test_project_has_all_services(projects: dict[str, Compose], case: str) -> None:
+    """The stack is the same for every version and every source."""
+    assert sorted(projects[case]["services"]) == SERVICES
+
+
+@every_case
+@every_service
+def test_service_is_confined(projects: dict[str, Compose], case: str, service: str) -> None:
+    """No capability, no way to gain one, and a log that ends."""
+    definition = projects[case]["services"][service]
+    assert definition["cap_drop"] == ["ALL"]
+    assert "cap_add" not in definition
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in definition
+    assert set(definition["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@every_case
+@every_service
+def test_service_is_looked_after(projects: dict[str, Compose], case: str, service: str) -> None:
+    """What stays up has a health check and comes back; what runs once does neither."""
+    definition = projects[case]["services"][service]
+    if service in ONE_SHOT:
+        assert definition["restart"] == "no"
+        assert definition["profiles"]
+    else:
+        assert definition["restart"] == "unless-stopped"
+        assert {"test", "interval", "timeout", "retries", "start_period"} <= set(definition["healthcheck"])
+
+
+@every_case
+def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
+    """The four doors, and those of the host names when there are any."""
+    services = projects[case]["services"]
+    assert [name for name, definition in services.items() if "ports" in definition] == ["haproxy"]
+    named = {"host names": ["80:80"], "TLS": ["80:80", "443:443"]}.get(case, [])
+    assert services["haproxy"]["ports"] == ["8080:8080", "8081:8081", "8082:8082", "8083:8083", *named]
+
+
+@every_case
+@every_service
+def test_service_gets_the_env_files_of_its_level(
+    projects: dict[str, Compose], case: str, service: str
+) -> None:
+    """The Connect token goes where tasks run, the administrator's password to airflow-init."""
+    airflow = ["env/airflow.env"]
+    expected = {
+        **{name: airflow for name in ("airflow-webserver", "airflow-scheduler", "airflow-triggerer")},
+        "airflow-worker": [*airflow, "env/onepassword.env"],
+        "airflow-cli": [*airflow, "env/onepassword.env"],
+        "airflow-init": [*airflow, "env/init.env"],
+        **{name: [f"env/{name}.env"] for name in ("flower", "postgres", "redis")},
+    }
+    assert projects[case]["services"][service].get("env_file", []) == expected.get(service, [])
+
+
+@every_case
+def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
+    """The raw socket is root on the host."""
+    holders = [
+        name
+        for name, definition in projects[case]["services"].items()
+        if any("docker.sock" in str(volume) for volume in definition.get("volumes", []))
+    ]
+    assert holders == ["docker-socket-proxy"]
+
+
+@every_case
+def test_every_reference_is_defined(drawn: dict[str, Drawn], projects: dict[str, Compose], case: str) -> None:
+    """Compose turns a variable that is not in .env into nothing, and goes on."""
+    defined = set(re.findall(r"^([A-Z_]+)=.+$", drawn[case][ENV], re.MULTILINE))
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)\}", drawn[case][COMPOSE]))
+    assert used <= defined
+    project = projects[case]
+    networks = {name for service in project["services"].values() for name in service.get("networks", [])}
+    assert networks == set(project["networks"])
+
+
+@every_case
+def test_images_are_pinned(drawn: dict[str, Drawn], case: str) -> None:
+    """The same inventory makes the same stack next year."""
+    images = re.findall(r"^[A-Z]+_IMAGE=(.+)$", drawn[case][ENV], re.MULTILINE)
+    assert len(images) == 6
+    assert [image for image in images if not re.fullmatch(r"[a-z0-9./-]+:[0-9][\w.-]*", image)] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_compose_file_is_the_same_for_both_image_sources(drawn: dict[str, Drawn], version: str) -> None:
+    """Images keep the same promises wherever they come from; only their names differ."""
+    own_image = re.compile(r"airflow-platform/\w+:[\w.-]+")
+    one, other = (
+        own_image.sub("", drawn[f"{source} {version}"][COMPOSE]) for source in ("registry", "packages")
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_version_reaches_the_host(drawn: dict[str, Drawn], version: str) -> None:
+    """In .env, where the next run looks for what runs, and in the images' names."""
+    for source in ("registry", "packages"):
+        text = drawn[f"{source} {version}"][ENV]
+        assert f"AIRFLOW_VERSION={version}\n" in text
+        assert re.search(
+            rf"^AIRFLOW_IMAGE=airflow-platform/airflow:{re.escape(version)}-", text, re.MULTILINE
+        )
+
+
+@every_case
+@pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json"])
+def test_json_is_json(drawn: dict[str, Drawn], case: str, path: str) -> None:
+    """Docker refuses to start over a comma."""
+    assert json.loads(drawn[case][path])
+
+
+@every_case
+def test_build_knows_its_contexts(drawn: dict[str, Drawn], case: str) -> None:
+    """Each target has a Dockerfile, and is built on another target or on an image that is pulled."""
+    targets = json.loads(drawn[case]["srv/airflow/build/docker-bake.json"])["target"]
+    missing = [
+        name for name, target in targets.items() if not (ROOT / target["context"] / "Dockerfile").is_file()
+    ]
+    assert missing == []
+    bases = {
+        value.removeprefix("target:")
+        for target in targets.values()
+        for value in target["contexts"].values()
+        if value.startswith("target:")
+    }
+    assert bases <= set(targets)
+    assert {"airflow", "webhook", "annotate"} <= set(targets)
+    assert ("postgres" in targets) == (CASES[case]["source"] == "packages")
+
+
+@pytest.mark.parametrize("door", HOSTNAMES)
+def test_plain_http_redirects_to_tls(drawn: dict[str, Drawn], door: str) -> None:
+    """With a certificate nothing is served in the clear, neither by port nor by name."""
+    frontends = dict(re.findall(r"^frontend (\w+)\n((?:  .*\n|\n)*)", drawn["TLS"][HAPROXY], re.MULTILINE))
+    assert f"redirect location https://{HOSTNAMES[door]}" in frontends[door]
+    assert "default_backend" not in frontends[door]
+    assert "redirect scheme https" in frontends["by_name_plain"]
+    assert "backend" not in frontends["by_name_plain"]
+    assert "bind :443 ssl crt" in frontends["by_name"]
+    assert f"use_backend {door} if" in frontends["by_name"]
+
+
+@pytest.mark.parametrize("door", HOSTNAMES)
+def test_host_name_leads_to_its_service(drawn: dict[str, Drawn], door: str) -> None:
+    """By name on port 80, beside the port of its own."""
+    text = drawn["host names"][HAPROXY]
+    assert f"use_backend {door} if {{ req.hdr(host),field(1,:),lower -m str {HOSTNAMES[door]} }}" in text
+    assert f"\nbackend {door}\n" in text
+    assert "bind :443" not in text
+
+
+def compose_is_here() -> bool:
+    """Tell whether this machine has Compose itself; a control node needs none."""
+    if not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("case", CASES if compose_is_here() else [])
+def test_compose_accepts_the_project(drawn: dict[str, Drawn], tmp_path: Path, case: str) -> None:
+    """Beside all that, Compose itself has to like it; Molecule's host asks it in any case."""
+    for path, text in drawn[case].items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    directory = tmp_path / "srv/airflow"
+    command = [
+        "docker",
+        "compose",
+        "--project-directory",
+        str(directory),
+        "--profile",
+        "*",
+        "config",
+        "--quiet",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
