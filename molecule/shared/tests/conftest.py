@@ -227,13 +227,15 @@ def pytest_runtest_makereport(
 
 
 def redact(report: pytest.TestReport, secrets: dict[str, str]) -> None:
-    """Replace every secret in what the report prints by its name."""
+    """Replace every secret in what the report prints by its name, an abridged one too."""
 
     def clean(text: str) -> str:
         for name, value in secrets.items():
-            text = text.replace(value, f"[{name}]")
+            for length in range(len(value), 7, -1):
+                text = text.replace(value[:length], f"[{name}]").replace(value[-length:], f"[{name}]")
         return text
 
     report.sections[:] = [(title, clean(text)) for title, text in report.sections]
-    if any(value in report.longreprtext for value in secrets.values()):
-        report.longrepr = clean(report.longreprtext)
+    text = report.longreprtext
+    if clean(text) != text:
+        report.longrepr = clean(text)

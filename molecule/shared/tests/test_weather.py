@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,9 +16,11 @@ from conftest import Http
 from expected import CAMERA_TITLE
 from picture import likeness, same_colour, white_box
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response
 
 LOCAL = ZoneInfo("America/Chicago")
+SAME = 0.999
+"""The share of the letters' pixels that has to be there; one digit is about a hundredth of them."""
 ICON = 64
 MARGIN = 8
 
@@ -30,17 +33,19 @@ LAMPS: dict[str, Lamp] = {
 }
 
 
-@pytest.fixture(scope="module")
-def complaints() -> list[str]:
-    """What the browser found wrong with the page."""
-    return []
+@dataclass
+class Visit:
+    """The page on 8083 in the browser, the picture that came with it, and what the browser found wrong."""
+
+    page: Page
+    picture: Response
+    complaints: list[str]
 
 
 @pytest.fixture(scope="module")
-def page(
-    browser: Browser, doors: dict[str, str], weather_run: dict[str, Any], complaints: list[str]
-) -> Iterator[Page]:
-    """The page on 8083 in the browser, after a run of the DAG."""
+def visit(browser: Browser, doors: dict[str, str], weather_run: dict[str, Any]) -> Iterator[Visit]:
+    """One look at the page after a run of the DAG."""
+    complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -50,9 +55,16 @@ def page(
     page = context.new_page()
     page.on("console", note)
     page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.goto(f"{doors['weather']}/", wait_until="load")
-    yield page
+    with page.expect_response("**/camera.jpg*") as picture:
+        page.goto(f"{doors['weather']}/", wait_until="load")
+    yield Visit(page, picture.value, complaints)
     context.close()
+
+
+@pytest.fixture(scope="module")
+def page(visit: Visit) -> Page:
+    """The page in the browser."""
+    return visit.page
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +76,9 @@ def taken(page: Page) -> str:
 
 
 @pytest.fixture(scope="module")
-def photograph(http: Http, doors: dict[str, str], weather_run: dict[str, Any]) -> Image.Image:
-    """The picture as it is served."""
-    response = http("GET", f"{doors['weather']}/camera.jpg")
-    assert response.headers["Content-Type"] == "image/jpeg"
-    assert datetime.now(UTC) - parsedate_to_datetime(response.headers["Last-Modified"]) < timedelta(
-        minutes=10
-    )
-    return Image.open(io.BytesIO(response.content)).convert("RGB")
+def photograph(visit: Visit) -> Image.Image:
+    """The picture that the browser shows on the page."""
+    return Image.open(io.BytesIO(visit.picture.body())).convert("RGB")
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +148,17 @@ def demonstration(http: Http, env_files: dict[str, dict[str, str]]) -> dict[str,
     }
 
 
-def test_browser_shows_the_page_without_complaint(page: Page, complaints: list[str]) -> None:
+def test_browser_shows_the_page_without_complaint(visit: Visit) -> None:
     """Nothing is missing, blocked or fetched from elsewhere."""
-    assert page.title()
-    assert complaints == []
+    assert visit.page.title()
+    assert visit.complaints == []
+
+
+def test_picture_file_is_fresh(visit: Visit) -> None:
+    """The server names the time at which the DAG put it there."""
+    assert visit.picture.headers["content-type"] == "image/jpeg"
+    written = parsedate_to_datetime(visit.picture.headers["last-modified"])
+    assert timedelta(seconds=-5) < datetime.now(UTC) - written < timedelta(minutes=10)
 
 
 def test_browser_shows_the_picture(page: Page, photograph: Image.Image) -> None:
@@ -205,7 +219,7 @@ def test_title_reads_38th_and_duval(photograph: Image.Image, annotation: Image.I
     """Every pixel of these letters is in the picture."""
     beside_icon = 2 * MARGIN + ICON
     region = (beside_icon, 0, photograph.width, beside_icon)
-    assert likeness(photograph, annotation, region) > 0.995
+    assert likeness(photograph, annotation, region) > SAME
 
 
 def test_timestamp_at_the_lower_left_is_the_pictures(
@@ -213,7 +227,7 @@ def test_timestamp_at_the_lower_left_is_the_pictures(
 ) -> None:
     """The time that the caption says is drawn on this very picture, to the second."""
     region = (0, photograph.height * 2 // 3, photograph.width, photograph.height)
-    assert likeness(photograph, annotation, region) > 0.995
+    assert likeness(photograph, annotation, region) > SAME
 
 
 def test_another_time_would_not_pass(photograph: Image.Image, taken: str) -> None:
@@ -225,4 +239,4 @@ def test_another_time_would_not_pass(photograph: Image.Image, taken: str) -> Non
     other = taken.replace(seconds[0], f":{(int(seconds[1]) + 1) % 60:02} ")
     drawn = annotate(Image.new("RGB", photograph.size, (128, 128, 128)), CAMERA_TITLE, other)
     region = (0, photograph.height * 2 // 3, photograph.width, photograph.height)
-    assert likeness(photograph, drawn, region) < 0.99
+    assert likeness(photograph, drawn, region) < SAME

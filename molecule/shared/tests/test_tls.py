@@ -1,0 +1,173 @@
+"""The doors with a certificate: what an inventory that has one gets, from the same image, as confined.
+
+The platform under test has no certificate. So a second HAProxy stands beside its own for a moment, with the
+configuration that the same template makes of a certificate and four host names.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from airflow_api import wait_for
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from conftest import ROOT
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from expected import DOORS, PROJECT
+from testinfra.host import Host
+
+NAMES = {door: f"{door}.example.org" for door in DOORS}
+CONTAINER = "haproxy-with-certificate"
+SETTINGS = "/usr/local/etc/haproxy"
+UNKNOWN = "unknown.example.org"
+
+# What each service answers over TLS to somebody who has no login.
+STRANGER = {"airflow": ("/health", 200), "webhook": ("/", 200), "flower": ("/", 401), "weather": ("/", 200)}
+UNKNOWN_PATH = "/some/path?and=query"
+
+# Host name; https, http or the port that speaks plain HTTP; path.
+REQUESTS = [
+    *((NAMES[door], "https", path) for door, (path, _) in STRANGER.items()),
+    *((NAMES[door], "http", UNKNOWN_PATH) for door in DOORS),
+    *((NAMES[door], str(port), UNKNOWN_PATH) for door, port in DOORS.items()),
+    (NAMES["airflow"], "https", "/home"),
+    (UNKNOWN, "https", "/"),
+]
+
+ASK = """
+import http.client, json, socket, ssl, sys
+address, certificate, requests = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+context = ssl.create_default_context(cafile=certificate)
+answers = []
+for name, scheme, path in requests:
+    port = {"https": 443, "http": 80}.get(scheme) or int(scheme)
+    connection = http.client.HTTPConnection(name, port, timeout=10)
+    connection.sock = socket.create_connection((address, port), 10)
+    if scheme == "https":
+        context.check_hostname = not name.startswith("unknown")
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answers.append({"status": answer.status, **{key.lower(): value for key, value in answer.getheaders()}})
+print(json.dumps(answers))
+"""
+
+Answers = dict[tuple[str, str, str], dict[str, Any]]
+
+
+def certificate() -> str:
+    """Return a new certificate for the four names, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.org")])
+    alternatives = [x509.DNSName(name) for name in NAMES.values()]
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return signed.public_bytes(pem).decode() + private.decode()
+
+
+def configuration() -> str:
+    """Return what haproxy.cfg.j2 makes of four host names and a certificate."""
+    wiring = yaml.safe_load((ROOT / "playbooks/group_vars/all/wiring.yml").read_text(encoding="utf-8"))
+    variables = {
+        "ansible_managed": "Ansible managed",
+        "haproxy_certificate": "given",
+        "haproxy_doors": [{**door, "hostname": NAMES[door["name"]]} for door in wiring["haproxy_doors"]],
+        "__haproxy_hostnames": list(NAMES.values()),
+    }
+    template = (ROOT / "templates/srv/airflow/haproxy/haproxy.cfg.j2").read_text(encoding="utf-8")
+    text: str = Templar(DataLoader(), variables).template(trust_as_template(template))
+    return text
+
+
+@pytest.fixture(scope="module")
+def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any]) -> Iterator[Answers]:
+    """The answer to each of the requests above, asked on the host."""
+    directory = host.check_output("mktemp --directory")
+    image = containers["haproxy"]["Config"]["Image"]
+    try:
+        for file, text in (("haproxy.cfg", configuration()), ("certificate.pem", certificate())):
+            encoded = base64.b64encode(text.encode()).decode()
+            host.check_output(f"echo {encoded} | base64 --decode > {directory}/{file}")
+        # For HAProxy's user in its image alone, as the role does it.
+        host.check_output(f"cd {directory} && chmod 755 . && chown 99 *.pem && chmod 400 *.pem")
+        host.check_output(
+            f"docker run --detach --name {CONTAINER} --network {PROJECT}_edge --read-only --tmpfs /tmp"
+            f" --cap-drop ALL --security-opt no-new-privileges:true --volume {directory}:{SETTINGS}:ro"
+            f" {image} haproxy -W -db -f {SETTINGS}/haproxy.cfg"
+        )
+        address = json.loads(host.check_output(f"docker inspect {CONTAINER}"))[0]["NetworkSettings"][
+            "Networks"
+        ][f"{PROJECT}_edge"]["IPAddress"]
+
+        def ask() -> list[dict[str, Any]]:
+            result = host.run(
+                "timeout 60 python3 -c %s %s %s %s",
+                ASK,
+                address,
+                f"{directory}/certificate.pem",
+                json.dumps(REQUESTS),
+            )
+            found: list[dict[str, Any]] = json.loads(result.stdout) if result.rc == 0 else []
+            # It lets nobody in to a service that it has not yet found well.
+            return [] if any(answer["status"] == 503 for answer in found) else found
+
+        found = wait_for("HAProxy with a certificate to answer", ask, 30)
+        yield dict(zip(REQUESTS, found, strict=True))
+    finally:
+        host.run(f"docker rm --force {CONTAINER}; rm -r {directory}")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_name_leads_to_the_service_over_tls(answers: Answers, door: str) -> None:
+    """One address, one certificate, four services; and browsers remember that it is TLS."""
+    path, status = STRANGER[door]
+    answer = answers[NAMES[door], "https", path]
+    assert answer["status"] == status
+    assert answer["strict-transport-security"] == "max-age=15768000"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_plain_name_redirects_to_tls(answers: Answers, door: str) -> None:
+    """An old bookmark arrives, with all of its path."""
+    answer = answers[NAMES[door], "http", UNKNOWN_PATH]
+    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[door]}{UNKNOWN_PATH}")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_plain_port_redirects_to_tls(answers: Answers, door: str) -> None:
+    """The four ports that people know lead to the names, and carry no password in the clear."""
+    answer = answers[NAMES[door], str(DOORS[door]), UNKNOWN_PATH]
+    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[door]}{UNKNOWN_PATH}")
+
+
+def test_airflow_knows_that_it_is_behind_tls(answers: Answers) -> None:
+    """Otherwise its links lead back to plain HTTP."""
+    answer = answers[NAMES["airflow"], "https", "/home"]
+    assert answer["status"] == 302
+    assert "https://airflow.example.org/home" in answer["location"].replace("%3A", ":").replace("%2F", "/")
+
+
+def test_unknown_name_leads_nowhere(answers: Answers) -> None:
+    """Whoever points a name of their own at the host gets no service under it."""
+    assert answers[UNKNOWN, "https", "/"]["status"] == 404
