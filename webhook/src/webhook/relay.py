@@ -25,13 +25,11 @@ from webhook import systemd
 log = logging.getLogger("smee-relay")
 
 # Of the caller's connection, not of his message (RFC 9110, 7.6.1), made anew for ours, or no header at all.
-_DROPPED_HEADERS = frozenset(
-    """
-    connection keep-alive proxy-connection te trailer transfer-encoding upgrade
-    host content-length content-encoding accept-encoding expect
-    body query timestamp
-    """.split()
-)
+_DROPPED_HEADERS = {
+    *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+    *("host", "content-length", "content-encoding", "accept-encoding", "expect"),
+    *("body", "query", "timestamp"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +278,7 @@ class Relay:
             log.info("asked for a sync")
 
     async def _report(self, local: httpx.AsyncClient) -> None:
-        """Tell the webhook how the line is, whenever that was heard. Not retried: the next ping comes soon."""
+        """Tell the webhook how the line is, whenever that was heard; the next ping retries."""
         while True:
             await self._heard.wait()
             self._heard.clear()
