@@ -193,11 +193,10 @@ class Mirror:
             if line:
                 facts, path = line.split(b"\t", 1)
                 mode, _, oid, size = facts.decode().split()
-                entries.append(
-                    Entry(
-                        mode, oid, None if size == "-" else int(size), path.decode(errors="surrogateescape")
-                    )
-                )
+                name = path.decode(errors="surrogateescape")
+                if size == "BAD":  # git's word for an object that it cannot find
+                    raise GitError(("ls-tree",), f"the object of {name!r} is missing")
+                entries.append(Entry(mode, oid, None if size == "-" else int(size), name))
         return entries
 
     def changed_outside(self, folder: str, since: str, commit: str) -> list[str]:

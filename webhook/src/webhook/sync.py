@@ -192,11 +192,11 @@ class _Run:
     def _make_live(self, commit: str, with_gate: bool = True) -> Result:
         self.target = commit
         live = self._trees.live()
-        if (
-            live is not None
-            and trees.commit_of(live) == commit
-            and trees.is_intact(self._mirror.git(live), commit)
-        ):
+        known = trees.commit_of(live)
+        if live is not None and known is not None and not trees.is_intact(self._mirror.git(live), known):
+            log.warning("the live tree %s is damaged, or the mirror is new: making it anew", live.name)
+            live = None
+        if live is not None and known == commit:
             return Result(Outcome.UNCHANGED, f"{commit[:12]} is live", commit)
         try:
             return self._prepare_and_switch(commit, live, with_gate)
