@@ -34,7 +34,12 @@ def settings(tmp_path: Path, remote: Remote, gate: GateDouble) -> Settings:
         trees_dir=tmp_path / "trees",
         state_dir=tmp_path / "state",
         repository=RepositorySettings(
-            url=str(remote.path), branch="production", deploy_key=None, known_hosts=None, timeout=30
+            url=str(remote.path),
+            branch="production",
+            deploy_key=None,
+            known_hosts=None,
+            timeout=30,
+            retry_pause=0.05,
         ),
         gate_socket=gate.path,
         lock_timeout=30,

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from webhook.git import Git, GitError, ssh_environment
 from webhook.settings import RepositorySettings
@@ -47,14 +47,11 @@ class Entry:
 class Mirror:
     """The mirror in `directory`. Call only while holding the sync lock, whose descriptor is `lock`."""
 
-    def __init__(
-        self, directory: Path, repository: RepositorySettings, lock: int, retry_seconds: float = 1
-    ) -> None:
-        """Touch nothing yet; `retry_seconds` is the first pause between tries of a fetch."""
+    def __init__(self, directory: Path, repository: RepositorySettings, lock: int) -> None:
+        """Touch nothing yet."""
         self.directory = directory
         self._repository = repository
         self._lock = lock
-        self._retry_seconds = retry_seconds
 
     def git(self, directory: Path | None = None) -> Git:
         """Return a git bound to the mirror, or to a worktree of it."""
@@ -82,7 +79,7 @@ class Mirror:
         retrying = Retrying(
             retry=retry_if_exception_type(RemoteError),
             stop=stop_after_attempt(3),
-            wait=wait_exponential_jitter(initial=self._retry_seconds, max=5, jitter=self._retry_seconds / 2),
+            wait=wait_exponential(multiplier=self._repository.retry_pause, max=5),
             reraise=True,
         )
         retrying(self._fetch_or_repair)

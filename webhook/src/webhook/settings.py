@@ -35,6 +35,7 @@ class RepositorySettings:
     deploy_key: Path | None
     known_hosts: Path | None
     timeout: float
+    retry_pause: float = 1  # before a fetch is tried again, for the first time
 
 
 @dataclass(frozen=True, kw_only=True)
