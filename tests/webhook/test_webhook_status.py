@@ -15,7 +15,7 @@ from webhook.sync import Syncer
 
 from tests.served import served
 from tests.webhook.doubles import GateDouble, Remote, VaultDouble
-from webhook import airflow, status
+from webhook import airflow_status, status
 
 SECRETS = ("first-key", "relay-token", "status-token", "connect-token", "hooks.example")
 
@@ -39,7 +39,7 @@ class AirflowDouble:
 
 @pytest.fixture
 def airflow_double(monkeypatch: pytest.MonkeyPatch) -> AirflowDouble:
-    monkeypatch.setattr(airflow, "REFRESH_SECONDS", 0)
+    monkeypatch.setattr(airflow_status, "REFRESH_SECONDS", 0)
     return AirflowDouble()
 
 

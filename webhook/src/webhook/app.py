@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from webhook import calls, operations, status
-from webhook.airflow import AirflowClient
+from webhook.airflow_status import AirflowClient
 from webhook.jobs import Jobs
 from webhook.keys import Keys
 from webhook.limits import FailureLimiter

@@ -520,6 +520,8 @@ def main() -> int:
         if name == "serve":
             command.add_argument("--root", type=Path, required=True, help="folder that holds the trees")
     options = parser.parse_args()
+    # Python puts the folder of a script first: what lies beside this one must not be what a DAG imports.
+    sys.path.remove(str(Path(__file__).resolve().parent))
     if options.command == "ping":
         ping(options.path)
         return 0

@@ -5,7 +5,7 @@ from typing import cast
 
 from flask import current_app
 
-from webhook.airflow import AirflowClient
+from webhook.airflow_status import AirflowClient
 from webhook.jobs import Jobs
 from webhook.keys import Keys
 from webhook.limits import FailureLimiter
