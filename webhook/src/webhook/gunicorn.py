@@ -1,6 +1,6 @@
 """Settings of gunicorn: gunicorn --config python:webhook.gunicorn 'webhook.app:create_app()'."""
 
-bind = "0.0.0.0:8081"  # inside the container; HAProxy is the only one that reaches it
+bind = "0.0.0.0:8080"  # inside the container; HAProxy is the only one that reaches it
 # One process, because the queue that folds many calls into one sync is in its memory.
 workers = 1
 threads = 8

@@ -92,7 +92,6 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     read = _Reader(environ)
     environment = read.text("ENVIRONMENT")
     url = read.optional("DAG_REPOSITORY")
-    connect_url = read.optional("OP_CONNECT")
     return Settings(
         environment=environment,
         trees_dir=Path(read.text("DAG_TREES_DIR")),
@@ -106,15 +105,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             known_hosts=read.path("DAG_KNOWN_HOSTS_FILE"),
             timeout=read.number("DAG_GIT_TIMEOUT_SECONDS", 120),
         ),
-        connect=None
-        if connect_url is None
-        else ConnectSettings(
-            url=connect_url,
-            token=read.text("OP_API_TOKEN"),
-            vault=read.text("OP_VAULT_ID"),
-            item=read.text("WEBHOOK_KEY_ITEM"),
-            field=read.text("WEBHOOK_KEY_FIELD", f"{environment}.key"),
-        ),
+        connect=connect_from_environment(environ) if read.optional("OP_CONNECT") else None,
         relay_token_file=read.path("RELAY_TOKEN_FILE"),
         airflow_url=read.text("AIRFLOW_URL", Settings.airflow_url).rstrip("/"),
         gate_socket=read.path("GATE_SOCKET"),
@@ -134,6 +125,22 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         github_token=read.optional("GITHUB_STATUS_TOKEN"),
         slack_webhook_url=read.optional("SLACK_WEBHOOK_URL"),
         status_page_url=read.optional("STATUS_PAGE_URL"),
+    )
+
+
+def connect_from_environment(environ: Mapping[str, str]) -> ConnectSettings:
+    """Read the part that says where the webhook key is.
+
+    Raises:
+        SettingsError: a variable is absent.
+    """
+    read = _Reader(environ)
+    return ConnectSettings(
+        url=read.text("OP_CONNECT"),
+        token=read.text("OP_API_TOKEN"),
+        vault=read.text("OP_VAULT_ID"),
+        item=read.text("WEBHOOK_KEY_ITEM", "Airflow webhook"),
+        field=read.text("WEBHOOK_KEY_FIELD", f"{read.text('ENVIRONMENT')}.key"),
     )
 
 
