@@ -27,16 +27,19 @@ def create_app(token: str) -> Flask:
     @app.post("/repos/<owner>/<name>/statuses/<sha>")
     def create(owner: str, name: str, sha: str) -> ResponseReturnValue:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() not in ("bearer", "token") or not hmac.compare_digest(given, token):
+        if scheme.lower() not in ("bearer", "token") or not hmac.compare_digest(
+            given.encode(), token.encode()
+        ):
             return jsonify(message="Bad credentials"), 401
         body = request.get_json(silent=True)
         if not re.fullmatch("[0-9a-f]{40}", sha):
             return jsonify(message=f"No commit found for SHA: {sha}"), 422
         if not isinstance(body, dict) or body.get("state") not in STATES:
             return jsonify(message="Validation Failed"), 422
-        if len(body.get("description") or "") > DESCRIPTION_LIMIT:
+        description = body.get("description") or ""
+        if not isinstance(description, str) or len(description) > DESCRIPTION_LIMIT:
             return jsonify(
-                message=f"description is too long (maximum is {DESCRIPTION_LIMIT} characters)"
+                message=f"description must be a text of at most {DESCRIPTION_LIMIT} characters"
             ), 422
         status = {
             "id": sum(len(known) for known in statuses.values()) + 1,

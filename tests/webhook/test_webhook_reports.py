@@ -40,12 +40,12 @@ def reporting(settings: Settings, github_url: str, slack_url: str) -> Settings:
 
 def statuses(settings: Settings, commit: str) -> list[dict[str, Any]]:
     url = f"{settings.github_api}/repos/team/airflow/commits/{commit}/statuses"
-    found: list[dict[str, Any]] = httpx.get(url).json()
+    found: list[dict[str, Any]] = httpx.get(url, timeout=30).json()
     return found
 
 
 def messages(slack_url: str) -> list[str]:
-    return [message["payload"]["text"] for message in httpx.get(f"{slack_url}/messages").json()]
+    return [message["payload"]["text"] for message in httpx.get(f"{slack_url}/messages", timeout=30).json()]
 
 
 def test_success_is_told_once(reporting: Settings, remote: Remote, slack_url: str) -> None:
@@ -67,13 +67,13 @@ def test_refusal_is_told_with_its_reason(
     Syncer(reporting).sync("test")
     live = remote.head
     refused = remote.commit({"dags/two.py": "import nope\n"}, "Import what is not there")
-    message = "Traceback:\n  File x\nModuleNotFoundError: No module named 'nope' " + "x" * 300
+    message = "Traceback:\n  File x\nModuleNotFoundError: No module named 'nope' " + "x" * 300 + "\n"
     gate.problems = lambda tree: [{"kind": "import", "path": "dags/two.py", "message": message}]
     for _ in range(2):
         Syncer(reporting).sync("test")
     (status,) = statuses(reporting, refused)
     assert status["state"] == "failure"
-    assert "dags/two.py" in status["description"]
+    assert "dags/two.py: ModuleNotFoundError: No module named 'nope'" in status["description"]
     (text,) = messages(slack_url)
     for part in (
         refused[:12],

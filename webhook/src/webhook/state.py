@@ -35,8 +35,9 @@ class Reason:
     message: str
 
     def __str__(self) -> str:
-        """One line for a log or a chat."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        """One line for a log or a chat: of a traceback the last, which says what happened."""
+        line = self.message.strip().rpartition("\n")[2]
+        return f"{self.path}: {line}" if self.path else line
 
 
 @dataclass(frozen=True)

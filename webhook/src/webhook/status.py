@@ -48,7 +48,8 @@ def collect() -> dict[str, Any]:
     relay = parts.store.recall("relay")
     if relay is not None:
         relay["age_seconds"] = now - relay["at"]
-        if relay["age_seconds"] > RELAY_SILENT_SECONDS:
+        relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
+        if relay["silent"]:
             attention.append("the relay has gone silent: pushes arrive with the timer, every 5 minutes")
         elif relay["state"] != "connected":
             attention.append("the relay is reconnecting to its channel")
