@@ -306,6 +306,7 @@ def test_symlink_that_leaves_the_tree_is_refused(
 
 def test_symlink_within_the_tree_is_fine(settings: Settings, remote: Remote) -> None:
     (remote.path / "dags/link.py").symlink_to("utils/common.py")
+    (remote.path / "dags/dangling").symlink_to("not/there")
     remote.commit_all()
     assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
     assert (current(settings) / "dags/link.py").read_text() == "common = 1\n"
@@ -435,9 +436,11 @@ def test_pin_stays_while_the_branch_moves(settings: Settings, remote: Remote) ->
     first = remote.head
     Syncer(settings).sync("test")
     remote.commit({"dags/one.py": "one = 2\n"})
+    kept = current(settings).resolve().stat().st_ino
     Syncer(settings).sync("test")
     result = Syncer(settings).pin(first[:8])
     assert (result.outcome, live(settings)) == (Outcome.SWITCHED, first)
+    assert current(settings).resolve().stat().st_ino == kept  # the tree that tasks may still be reading
     third = remote.commit({"dags/one.py": "one = 3\n"})
     assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
     assert live(settings) == first

@@ -206,21 +206,23 @@ def reasons_before_checkout(entries: Collection[Entry], dags_folder: str, blob_l
 
 
 def reasons_after_checkout(tree: Path, entries: Collection[Entry]) -> list[Reason]:
-    """Check that no symlink leads out of the tree, as the file system resolves it."""
+    """Check that no symlink leads out of the tree, or round in circles, as the file system resolves it."""
     root = tree.resolve()
-    reasons = []
-    for entry in entries:
-        if entry.mode == MODE_SYMLINK:
-            path = tree / entry.path
-            try:
-                inside = not os.path.isabs(os.readlink(path)) and path.resolve().is_relative_to(root)
-            except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
-                inside = False
-            if not inside:
-                reasons.append(
-                    Reason("symlink", printable(entry.path), "the symlink leads out of the repository")
-                )
-    return reasons
+    return [
+        Reason("symlink", printable(entry.path), "the symlink leads out of the repository, or to itself")
+        for entry in entries
+        if entry.mode == MODE_SYMLINK and not _stays_below(root, tree / entry.path)
+    ]
+
+
+def _stays_below(root: Path, link: Path) -> bool:
+    try:
+        os.stat(link)
+    except FileNotFoundError:
+        pass  # to a file that is not there: harmless, and `resolve` says where it would be
+    except OSError:  # a loop
+        return False
+    return not os.path.isabs(os.readlink(link)) and link.resolve().is_relative_to(root)
 
 
 def printable(path: str) -> str:
