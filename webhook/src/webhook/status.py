@@ -22,10 +22,11 @@ RELAY_SILENT_SECONDS = 120
 def page() -> ResponseReturnValue:
     """Show the state of the stack."""
     content = collect()
-    best = request.accept_mimetypes.best_match(["text/html", "application/json"], "text/html")
-    if best == "application/json":
-        return jsonify(content)
-    return render_template("status.html", **content)
+    # A browser names text/html; curl takes anything, and whoever calls it can read JSON.
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    if best == "text/html":
+        return render_template("status.html", **content)
+    return jsonify(content)
 
 
 def collect() -> dict[str, Any]:
@@ -56,9 +57,11 @@ def collect() -> dict[str, Any]:
     elif settings.is_production and settings.relay_token_file is not None:
         attention.append("the relay has not been heard yet")
     return {
+        "status": f"Airflow {airflow.version} is running" if airflow.version else "Airflow does not answer",
         "environment": settings.environment,
         "attention": attention,
-        "airflow": dataclasses.asdict(airflow),
+        "airflow_version": airflow.version,
+        "components": airflow.components,
         "delivery": delivery,
         "relay": relay,
         "generated_at": now,
