@@ -1,1 +1,1 @@
-"""Everything between a push and live DAGs; today, the page that says what runs."""
+"""Everything between a push to the production branch and live DAGs on the host."""

@@ -1,59 +1,88 @@
-"""The Flask application: one page that names the Airflow version that runs."""
+"""The Flask application: wires the parts together. Run by gunicorn, one process with threads (see
+webhook.gunicorn).
+"""
 
-from __future__ import annotations
-
-import os
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-from flask import Flask, Response, jsonify
+from flask import Flask, jsonify
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from webhook import calls, operations, status
+from webhook.airflow_status import AirflowClient
+from webhook.jobs import Jobs
+from webhook.keys import Keys
+from webhook.limits import FailureLimiter
+from webhook.metrics import Metrics
+from webhook.services import Services
+from webhook.settings import Settings, from_environment
+from webhook.store import Store
+from webhook.sync import Syncer
+from webhook.vault import ConnectVault, Vault, VaultUnavailableError
 
 
-def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """Build the application.
+def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
+    """Create the app from the environment; tests give `SETTINGS` and `VAULT` in its stead."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a Slack address is a secret
+    config = dict(test_config or {})
+    settings: Settings = config.pop("SETTINGS", None) or from_environment()
+    vault: Vault = config.pop("VAULT", None) or _vault(settings)
 
-    Args:
-        config: overrides of `AIRFLOW_URL` (base address of the Airflow webserver; its default comes from the
-            environment variable of that name) and `AIRFLOW_TIMEOUT` (seconds).
-    """
     app = Flask(__name__)
-    app.config.from_mapping(
-        AIRFLOW_URL=os.environ.get("AIRFLOW_URL", "http://airflow-webserver:8080"),
-        AIRFLOW_TIMEOUT=5.0,
+    app.config.update(MAX_CONTENT_LENGTH=settings.body_limit, MAX_FORM_MEMORY_SIZE=settings.body_limit)
+    app.config.update(config)
+    # HAProxy is the only way in, and appends the caller to X-Forwarded-For.
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1)  # type: ignore[method-assign]
+
+    store = Store(settings.state_dir / "webhook.sqlite3")
+    metrics = Metrics()
+    keys = Keys(vault, settings.state_dir / "webhook.key", store, settings.signature_window)
+    jobs = Jobs(Syncer(settings), store, metrics) if settings.repository else None
+    parts = Services(
+        settings=settings,
+        store=store,
+        keys=keys,
+        jobs=jobs,
+        metrics=metrics,
+        airflow=AirflowClient(settings.airflow_url),
+        failures=FailureLimiter(settings.failures_per_minute),
     )
-    app.config.from_mapping(config or {})
-
-    @app.get("/")
-    def status() -> tuple[Response, int]:
-        try:
-            version = airflow_version(app.config["AIRFLOW_URL"], app.config["AIRFLOW_TIMEOUT"])
-        except httpx.HTTPError as error:
-            return jsonify(status="Airflow does not answer", reason=type(error).__name__), 503
-        return jsonify(status=f"Airflow {version} is running", airflow_version=version), 200
-
-    @app.get("/healthz")
-    def healthz() -> Response:
-        """Answer for this process alone: Airflow's trouble must not restart the webhook."""
-        return jsonify(status="ok")
-
+    app.extensions["webhook"] = parts
+    app.register_blueprint(status.blueprint)
+    app.register_blueprint(calls.blueprint)
+    app.register_blueprint(operations.blueprint)
+    app.register_error_handler(HTTPException, _as_json)
+    operations.add_gauges(parts.metrics, parts.settings, parts.store)
+    # Outside production nothing that others rely on is touched: no rotation, and no sync but one that is
+    # asked for.
+    if settings.is_production:
+        keys.start()
+        if jobs is not None:
+            jobs.start()
     return app
 
 
-def airflow_version(url: str, timeout: float) -> str:
-    """Ask Airflow which version it is.
+def _vault(settings: Settings) -> Vault:
+    return _NoVault() if settings.connect is None else ConnectVault(settings.connect)
 
-    The endpoint is open in Airflow's REST API: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 
-    Args:
-        url: base address of the webserver.
-        timeout: seconds for the whole request.
+class _NoVault:
+    """Stands where no 1Password is configured: no call can be verified."""
 
-    Raises:
-        httpx.HTTPError: Airflow cannot be reached, or its answer is not the version document.
-    """
-    response = httpx.get(f"{url}/api/v1/version", timeout=timeout).raise_for_status()
-    try:
-        return str(response.json()["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise httpx.DecodingError("the answer is not Airflow's version document") from error
+    def read(self) -> str:
+        raise VaultUnavailableError("OP_CONNECT is not set")
+
+    def write(self, key: str) -> None:
+        raise VaultUnavailableError("OP_CONNECT is not set")
+
+
+def _as_json(error: HTTPException) -> ResponseReturnValue:
+    headers = [(name, value) for name, value in error.get_headers() if name.lower() not in _BODY_HEADERS]
+    return jsonify(error=error.description or error.name), error.code or 500, headers
+
+
+_BODY_HEADERS = ("content-type", "content-length")

@@ -1,0 +1,312 @@
+"""The doors of the app: who gets which answer, and that many calls lead to few syncs."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from webhook.app import create_app
+from webhook.services import Services
+from webhook.settings import Settings
+
+from tests.served import served
+from tests.webhook.doubles import GateDouble, Remote, VaultDouble, wait_until
+from webhook import jobs, keys, trees
+
+TOKEN = {"Authorization": "Bearer relay-token"}
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> VaultDouble:
+    monkeypatch.setattr(keys, "ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(keys, "ASK_AGAIN_AFTER_FAILURE_SECONDS", 0)
+    return VaultDouble()
+
+
+@pytest.fixture
+def app_settings(settings: Settings, tmp_path: Path) -> Settings:
+    token = tmp_path / "relay.token"
+    token.write_text("relay-token\n")
+    return replace(settings, relay_token_file=token, failures_per_minute=1_000)
+
+
+@pytest.fixture
+def app(app_settings: Settings, vault: VaultDouble, request: pytest.FixtureRequest) -> Iterator[Flask]:
+    changes: dict[str, Any] = getattr(request, "param", {})
+    app = create_app({"TESTING": True, "SETTINGS": replace(app_settings, **changes), "VAULT": vault})
+    yield app
+    parts: Services = app.extensions["webhook"]
+    if parts.settings.is_production:
+        parts.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def finished(client: FlaskClient, job: str) -> dict[str, Any]:
+    def done() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(f"/jobs/{job}").get_json()
+        return found if found["state"] == "done" else None
+
+    result: dict[str, Any] = wait_until(done, what="the job")
+    return result
+
+
+@pytest.mark.parametrize("door", ["/", "/webhook"])
+def test_call_is_answered_at_once_and_synced_later(
+    client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings, door: str
+) -> None:
+    release = threading.Event()
+    gate.before_answer = lambda: release.wait(10)
+    answer = client.post(door, headers={"X-Webhook-Key": "first-key"}, json={"ref": "anything"})
+    assert answer.status_code == 202
+    job = answer.get_json()["job"]
+    assert answer.headers["Location"] == answer.get_json()["url"] == f"/jobs/{job}"
+    assert client.get(f"/jobs/{job}").get_json()["state"] in ("queued", "running")
+    assert trees.commit_of(trees.Trees(app_settings.trees_dir).live()) is None
+    release.set()
+    assert finished(client, job)["commit"] == remote.head
+    assert trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == remote.head
+
+
+def test_key_is_rotated_after_the_call(client: FlaskClient, vault: VaultDouble) -> None:
+    assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
+    assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 409
+    wait_until(lambda: vault.key != "first-key")
+    assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 409
+    assert client.post("/webhook", headers={"X-Webhook-Key": vault.key}).status_code == 202
+
+
+def test_replay_changes_nothing(
+    client: FlaskClient, remote: Remote, gate: GateDouble, vault: VaultDouble
+) -> None:
+    job = client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).get_json()["job"]
+    finished(client, job)
+    wait_until(lambda: vault.key != "first-key")
+    rotated, checked = vault.key, len(gate.checked)
+    remote.commit({"dags/two.py": "two = 2\n"})
+    for _ in range(20):
+        assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 409
+    assert (vault.key, len(gate.checked)) == (rotated, checked)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Webhook-Key": "wrong"}, {"X-Webhook-Signature": "sha256=00"}])
+@pytest.mark.parametrize("app", [{}, {"environment": "development"}], indirect=True)
+def test_unverified_is_401_everywhere(client: FlaskClient, headers: dict[str, str]) -> None:
+    answer = client.post("/webhook", headers=headers)
+    assert answer.status_code == 401
+    assert answer.get_json()["error"]
+
+
+@pytest.mark.parametrize("app", [{"environment": "development"}], indirect=True)
+def test_outside_production_a_verified_call_is_skipped(
+    client: FlaskClient, vault: VaultDouble, gate: GateDouble
+) -> None:
+    for _ in range(2):  # the key is not used up: it may be the production's
+        answer = client.post("/webhook", headers={"X-Webhook-Key": "first-key"})
+        assert (answer.status_code, answer.get_json()) == (
+            200,
+            {"status": "skipped", "detail": "not production, skipped"},
+        )
+    assert client.post("/sync", headers=TOKEN).get_json()["status"] == "skipped"
+    assert (vault.key, gate.checked) == ("first-key", [])
+
+
+@pytest.mark.parametrize("app", [{"repository": None}], indirect=True)
+def test_without_a_repository_a_verified_call_is_skipped(client: FlaskClient) -> None:
+    answer = client.post("/webhook", headers={"X-Webhook-Key": "first-key"})
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "skipped")
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/jobs/1").status_code == 404
+
+
+@pytest.mark.parametrize("door", ["/", "/webhook", "/sync", "/relay"])
+def test_large_body_is_413(client: FlaskClient, app_settings: Settings, door: str) -> None:
+    headers = {"X-Webhook-Key": "first-key", **TOKEN}
+    assert client.post(door, headers=headers, data=b"x" * (app_settings.body_limit + 1)).status_code == 413
+
+
+def test_large_body_without_a_length_is_413(app: Flask, app_settings: Settings) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(app_settings.body_limit // 1024 + 1):
+            yield b"x" * 1024
+
+    with served(app) as url:
+        answer = httpx.post(f"{url}/webhook", headers={"X-Webhook-Key": "first-key"}, content=chunks())
+    assert answer.status_code == 413
+
+
+def test_no_key_to_verify_with_is_503(
+    client: FlaskClient, vault: VaultDouble, app_settings: Settings
+) -> None:
+    fresh = replace(app_settings, state_dir=app_settings.state_dir / "fresh", environment="development")
+    vault.away = True
+    app = create_app({"TESTING": True, "SETTINGS": fresh, "VAULT": vault})
+    answer = app.test_client().post("/webhook", headers={"X-Webhook-Key": "first-key"})
+    assert answer.status_code == 503
+    assert "1Password" in answer.get_json()["error"]
+    assert app.test_client().post("/webhook").status_code == 401
+
+
+def test_short_outage_of_the_vault_stops_no_call(client: FlaskClient, vault: VaultDouble) -> None:
+    assert client.post("/webhook", headers={"X-Webhook-Key": "wrong"}).status_code == 401  # reads the key
+    vault.away = True
+    assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
+
+
+@pytest.mark.parametrize("app", [{"failures_per_minute": 5}], indirect=True)
+def test_too_many_failures_are_429_for_their_source_and_never_for_a_right_key(client: FlaskClient) -> None:
+    def post(source: str, key: str) -> Any:
+        return client.post("/webhook", headers={"X-Forwarded-For": source, "X-Webhook-Key": key})
+
+    codes = [post("192.0.2.1", "wrong").status_code for _ in range(8)]
+    assert codes == [401] * 5 + [429] * 3
+    assert 0 < int(post("192.0.2.1", "wrong").headers["Retry-After"]) <= 60
+    # What the caller writes before HAProxy's own entry does not make him somebody else.
+    assert post("203.0.113.9, 192.0.2.1", "wrong").status_code == 429
+    assert post("192.0.2.2", "wrong").status_code == 401
+    assert post("192.0.2.1", "first-key").status_code == 202
+
+
+def test_hundred_calls_in_a_second_lead_to_two_syncs(
+    client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings
+) -> None:
+    wait_until(lambda: trees.Trees(app_settings.trees_dir).live(), what="the sync at the start")
+    release = threading.Event()
+    gate.before_answer = lambda: release.wait(10)
+    parts: Services = client.application.extensions["webhook"]
+    before = len(parts.store.jobs())
+    started = time.monotonic()
+    remote.commit({"dags/two.py": "two = 1\n"})
+    answers = [client.post("/sync", headers=TOKEN) for _ in range(50)]
+    remote.commit({"dags/two.py": "two = 2\n"})  # in the middle: must be live in the end
+    answers += [client.post("/sync", headers=TOKEN) for _ in range(50)]
+    assert time.monotonic() - started < 1
+    assert {answer.status_code for answer in answers} == {202}
+    release.set()
+    names = list(dict.fromkeys(answer.get_json()["job"] for answer in answers))
+    assert finished(client, names[-1])["commit"] == remote.head
+    assert len(names) <= 2
+    assert len(parts.store.jobs()) - before <= 2
+    assert trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == remote.head
+
+
+def test_parallel_calls_over_http_lead_to_two_syncs(
+    app: Flask, remote: Remote, app_settings: Settings
+) -> None:
+    wait_until(lambda: trees.Trees(app_settings.trees_dir).live(), what="the sync at the start")
+    parts: Services = app.extensions["webhook"]
+    wait_until(lambda: all(job["state"] == "done" for job in parts.store.jobs()))
+    before = len(parts.store.jobs())
+    commit = remote.commit({"dags/two.py": "two = 2\n"})
+    started = time.monotonic()
+    with served(app) as url, httpx.Client() as http, ThreadPoolExecutor(16) as pool:
+        codes = list(pool.map(lambda _: http.post(f"{url}/sync", headers=TOKEN).status_code, range(100)))
+        took = time.monotonic() - started
+        wait_until(lambda: trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == commit)
+        wait_until(lambda: all(job["state"] == "done" for job in parts.store.jobs()))
+    assert set(codes) == {202}
+    # A sync takes less than the calls here: one for the first call, then one for all that came during it.
+    assert len(parts.store.jobs()) - before <= 2 + took / 0.05
+
+
+def test_restart_finishes_what_was_accepted(
+    app_settings: Settings, vault: VaultDouble, remote: Remote
+) -> None:
+    parts = create_app({"SETTINGS": app_settings, "VAULT": vault}).extensions["webhook"]
+    parts.close()
+    lost = jobs.Job("0123456789abcdef", "webhook", time.time(), state="running")
+    parts.store.save_job(lost.id, {**vars(lost)})
+    commit = remote.commit({"dags/two.py": "two = 2\n"})
+    app = create_app({"SETTINGS": app_settings, "VAULT": vault})
+    wait_until(lambda: trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == commit)
+    assert app.test_client().get(f"/jobs/{lost.id}").get_json()["state"] == "interrupted"
+    app.extensions["webhook"].close()
+
+
+def test_failed_sync_is_tried_again_without_a_call(
+    app_settings: Settings,
+    vault: VaultDouble,
+    gate: GateDouble,
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_SECONDS", (0.05, 0.1))
+    gate.error = "restarting"
+    app = create_app({"SETTINGS": app_settings, "VAULT": vault})
+    wait_until(lambda: len(gate.checked) >= 3)
+    gate.error = None
+    wait_until(lambda: trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == remote.head)
+    app.extensions["webhook"].close()
+    asked = len(gate.checked)
+    time.sleep(0.3)
+    assert len(gate.checked) == asked
+
+
+@pytest.mark.parametrize("door", ["/sync", "/relay"])
+@pytest.mark.parametrize(
+    "value", [None, "Bearer wrong", "Bearer ", "relay-token", "Basic relay-token", "Bearer \xff"]
+)
+def test_relay_doors_need_the_token(client: FlaskClient, door: str, value: str | None) -> None:
+    headers = {} if value is None else {"Authorization": value}
+    assert client.post(door, headers=headers, json={"state": "connected"}).status_code == 401
+
+
+@pytest.mark.parametrize("app", [{"relay_token_file": None}], indirect=True)
+def test_without_a_token_the_relay_doors_are_shut(client: FlaskClient) -> None:
+    assert client.post("/sync", headers={"Authorization": "Bearer "}).status_code == 401
+
+
+def test_rotated_token_counts_at_once(client: FlaskClient, app_settings: Settings) -> None:
+    assert app_settings.relay_token_file is not None
+    app_settings.relay_token_file.write_text("new")
+    assert client.post("/sync", headers=TOKEN).status_code == 401
+    assert client.post("/sync", headers={"Authorization": "Bearer new"}).status_code == 202
+
+
+def test_relay_is_heard(client: FlaskClient) -> None:
+    assert client.post("/relay", headers=TOKEN, json={"state": "connected"}).status_code == 204
+    relay = client.get("/", headers={"Accept": "application/json"}).get_json()["relay"]
+    assert relay["state"] == "connected"
+    assert relay["age_seconds"] < 5
+    wrong: Any
+    for wrong in ({"state": "x" * 99}, {}, [], None):
+        assert client.post("/relay", headers=TOKEN, json=wrong).status_code == 400
+
+
+def test_healthz_fails_once_nobody_works_on_calls(client: FlaskClient, app: Flask) -> None:
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+    app.extensions["webhook"].jobs.close()
+    assert client.get("/healthz").status_code == 503
+
+
+def test_metrics(client: FlaskClient, app_settings: Settings) -> None:
+    job = client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).get_json()["job"]
+    finished(client, job)
+    client.post("/webhook")
+    client.post("/relay", headers=TOKEN, json={"state": "connected"})
+    lines = client.get("/metrics").get_data(as_text=True).splitlines()
+    assert 'webhook_calls_total{door="webhook",status="202"} 1.0' in lines
+    assert 'webhook_calls_total{door="webhook",status="401"} 1.0' in lines
+    assert any(line.startswith('webhook_syncs_total{outcome="switched"} 1') for line in lines)
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    for name in ("last_successful_sync", "live_commit", "relay_heard"):
+        assert abs(float(values[f"webhook_{name}_timestamp_seconds"]) - time.time()) < 60
+    assert float(values["webhook_pinned"]) == 0
+
+
+def test_errors_are_json(client: FlaskClient) -> None:
+    assert client.get("/nothing").get_json()["error"]
+    answer = client.get("/webhook")
+    assert (answer.status_code, "POST" in answer.headers["Allow"]) == (405, True)
+    assert answer.get_json()["error"]
+    assert client.get("/jobs/none").status_code == 404

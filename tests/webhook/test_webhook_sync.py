@@ -1,0 +1,578 @@
+"""A sync makes the branch's head live, or leaves what is live alone: never anything between."""
+
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from webhook.settings import Settings
+from webhook.state import State
+from webhook.sync import Outcome, Syncer
+
+from tests.webhook.doubles import GateDouble, Remote, files_below, wait_until
+from webhook import lock, state, trees
+
+
+def live(settings: Settings) -> str | None:
+    return trees.commit_of(trees.Trees(settings.trees_dir).live())
+
+
+def load(settings: Settings) -> State:
+    return state.load(settings.state_dir / "state.json")
+
+
+def current(settings: Settings) -> Path:
+    return settings.trees_dir / "current"
+
+
+def test_first_sync_makes_head_live(settings: Settings, remote: Remote) -> None:
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.SWITCHED
+    assert live(settings) == remote.head
+    assert os.readlink(current(settings)) == f"worktrees/{remote.head}"
+    assert files_below(current(settings)) == remote.tree(remote.head)
+
+
+def test_state_tells_who_and_when(settings: Settings, remote: Remote) -> None:
+    commit = remote.commit({"dags/two.py": "two = 2\n"}, "Add a second DAG")
+    Syncer(settings).sync("timer")
+    found = load(settings)
+    assert found.live is not None
+    assert (found.live.id, found.live.author, found.live.subject) == (
+        commit,
+        "Ann Example",
+        "Add a second DAG",
+    )
+    assert abs(found.live.committed_at - time.time()) < 60
+    assert found.last_sync is not None
+    assert (found.last_sync.trigger, found.last_sync.outcome) == ("timer", "switched")
+
+
+def test_second_sync_changes_nothing(settings: Settings, gate: GateDouble) -> None:
+    Syncer(settings).sync("test")
+    before = os.lstat(current(settings))
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+    assert os.lstat(current(settings)).st_mtime_ns == before.st_mtime_ns
+    assert len(gate.checked) == 1
+
+
+def test_gate_sees_new_tree_before_it_is_live(settings: Settings, remote: Remote, gate: GateDouble) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.commit({"dags/two.py": "two = 2\n"})
+    seen: list[tuple[str | None, bool]] = []
+    gate.before_answer = lambda: seen.append((live(settings), (gate.checked[-1] / "dags/two.py").exists()))
+    Syncer(settings).sync("test")
+    assert seen == [(old, True)]
+    assert live(settings) == remote.head
+
+
+def test_refused_commit_leaves_old_one_live(settings: Settings, remote: Remote, gate: GateDouble) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    refused = remote.commit({"dags/two.py": "def broken(:\n"}, "Break it")
+    problem = {"kind": "syntax", "path": "dags/two.py", "message": "line 1: invalid syntax"}
+    gate.problems = lambda tree: [problem]
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.REFUSED
+    assert live(settings) == old
+    assert [path.name for path in (settings.trees_dir / "worktrees").iterdir()] == [old]
+    (refusal,) = load(settings).refused
+    assert refusal.commit.id == refused
+    assert refusal.reasons == [state.Reason(**problem)]
+
+    # Refused again it keeps its first time; mended, the refusal is gone.
+    assert Syncer(settings).sync("test").outcome is Outcome.REFUSED
+    assert [known.at for known in load(settings).refused] == [refusal.at]
+    gate.problems = lambda tree: []
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert load(settings).refused == []
+
+
+@pytest.mark.parametrize("fault", ["error", "absent"])
+def test_without_verdict_nothing_goes_live(
+    settings: Settings, remote: Remote, gate: GateDouble, fault: str
+) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.commit({"dags/two.py": "two = 2\n"})
+    gate.error = "the gate is out of order"
+    broken = (
+        settings if fault == "error" else replace(settings, gate_socket=settings.state_dir / "nobody.sock")
+    )
+    result = Syncer(broken).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "gate" in result.detail
+    assert live(settings) == old
+    gate.error = None
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == remote.head
+
+
+def test_unchanged_files_keep_their_times(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    before = (current(settings) / "dags/one.py").stat().st_mtime_ns
+    remote.commit({"dags/two.py": "two = 2\n", "dags/utils/common.py": "common = 2\n"})
+    switched_after = time.time()
+    Syncer(settings).sync("test")
+    assert (current(settings) / "dags/one.py").stat().st_mtime_ns == before
+    for changed in ("dags/two.py", "dags/utils/common.py"):
+        assert (current(settings) / changed).stat().st_mtime >= switched_after
+
+
+def test_file_that_reads_a_changed_one_looks_new(
+    settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    """Airflow looks at the DAG file's time only, so a change in utils would wait for its parsing interval."""
+    remote.commit({"dags/two.py": "two = 2\n"})
+    gate.reads = {"dags/one.py": ["dags/utils/common.py"]}
+    Syncer(settings).sync("test")
+    before = {name: (current(settings) / name).stat().st_mtime_ns for name in ("dags/one.py", "dags/two.py")}
+    remote.commit({"dags/utils/common.py": "common = 2\n"})
+    Syncer(settings).sync("test")
+    after = {name: (current(settings) / name).stat().st_mtime_ns for name in before}
+    assert after["dags/one.py"] > before["dags/one.py"]
+    assert after["dags/two.py"] == before["dags/two.py"]
+
+
+def test_rollback_makes_what_differs_look_new(settings: Settings, remote: Remote) -> None:
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    before = (current(settings) / "dags/one.py").stat().st_mtime_ns
+    same = (current(settings) / "dags/utils/common.py").stat().st_mtime_ns
+    Syncer(settings).pin(first)
+    assert (current(settings) / "dags/one.py").read_text() == "one = 1\n"
+    assert (current(settings) / "dags/one.py").stat().st_mtime_ns > before
+    assert (current(settings) / "dags/utils/common.py").stat().st_mtime_ns == same
+
+
+def test_running_task_keeps_its_tree(settings: Settings, remote: Remote) -> None:
+    """A task resolved `current` when it began, and reads on in its tree while `current` moves."""
+    Syncer(settings).sync("test")
+    tree = current(settings).resolve()
+    mixed: list[tuple[str, str]] = []
+    done = threading.Event()
+
+    def task() -> None:
+        while not done.is_set():
+            read = ((tree / "dags/one.py").read_text(), (tree / "dags/utils/common.py").read_text())
+            if read != ("one = 1\n", "common = 1\n"):
+                mixed.append(read)
+
+    thread = threading.Thread(target=task)
+    thread.start()
+    for number in range(2, 6):
+        remote.commit({"dags/one.py": f"one = {number}\n", "dags/utils/common.py": f"common = {number}\n"})
+        assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    done.set()
+    thread.join()
+    assert mixed == []
+
+
+def test_reader_of_current_sees_no_gap(settings: Settings, remote: Remote) -> None:
+    """Whoever opens `current` at any time finds a whole tree there."""
+    Syncer(settings).sync("test")
+    failures: list[str] = []
+    done = threading.Event()
+
+    def reader() -> None:
+        while not done.is_set():
+            tree = current(settings).resolve()
+            if (tree / "dags/one.py").read_text()[-2:] != (tree / "dags/utils/common.py").read_text()[-2:]:
+                failures.append(str(tree))
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    for number in range(2, 6):
+        remote.commit({"dags/one.py": f"one = {number}\n", "dags/utils/common.py": f"common = {number}\n"})
+        Syncer(settings).sync("test")
+    done.set()
+    thread.join()
+    assert failures == []
+
+
+def test_old_trees_are_kept_by_age_and_count(settings: Settings, remote: Remote) -> None:
+    def names() -> set[str]:
+        return {path.name for path in (settings.trees_dir / "worktrees").iterdir()}
+
+    commits = [remote.head]
+    Syncer(settings).sync("test")
+    for number in range(2, 6):
+        commits.append(remote.commit({"dags/one.py": f"one = {number}\n"}))
+        Syncer(settings).sync("test")
+    assert names() == set(commits)  # a day has not passed
+    Syncer(replace(settings, keep_trees_seconds=0, keep_trees_count=2)).sync("test")
+    assert names() == set(commits[-3:])
+    Syncer(replace(settings, keep_trees_seconds=0, keep_trees_count=0)).sync("test")
+    assert names() == {commits[-1]}
+    assert load(settings).retired == {}
+
+
+def test_rule_counts_from_when_a_tree_stopped_being_current() -> None:
+    rule = trees.kept_by_age_and_count(seconds=100, count=1)
+    retired = {"a": 0.0, "b": 950.0, "c": 980.0}
+    assert [rule(name, retired, 1_000) for name in "abc"] == [False, True, True]
+    assert [rule(name, retired, 10_000) for name in "abc"] == [False, False, True]
+
+
+def test_force_push_is_followed_and_recorded(settings: Settings, remote: Remote) -> None:
+    remote.commit({"dags/two.py": "two = 2\n"})
+    before = remote.head
+    Syncer(settings).sync("test")
+    after = remote.commit({"dags/two.py": "two = 3\n"}, amend=True)
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == after
+    forced = load(settings).forced_push
+    assert forced is not None
+    assert (forced.before, forced.after) == (before, after)
+
+
+def test_ordinary_push_is_not_recorded_as_forced(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    remote.commit({"dags/two.py": "two = 2\n"})
+    Syncer(settings).sync("test")
+    assert load(settings).forced_push is None
+
+
+def test_deleted_branch_keeps_what_is_live(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.git("checkout", "--quiet", "-b", "other")
+    remote.git("branch", "--quiet", "-D", "production")
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "no longer exists" in result.detail
+    assert live(settings) == old
+
+
+def test_unreachable_remote_keeps_what_is_live(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.path.rename(remote.path.with_name("away"))
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert live(settings) == old
+    found = load(settings)
+    assert found.last_sync is not None
+    assert found.last_success is not None
+    assert found.last_sync.at > found.last_success
+    remote.path.with_name("away").rename(remote.path)
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+
+
+def test_submodule_is_refused(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.git("update-index", "--add", "--cacheinfo", f"160000,{old},dags/vendored")
+    remote.git("commit", "--quiet", "--message", "Add a submodule")
+    result = Syncer(settings).sync("test")
+    assert [(reason.kind, reason.path) for reason in result.reasons] == [("submodule", "dags/vendored")]
+    assert live(settings) == old
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"dags/link": "/etc"},
+        {"dags/link": "../../../outside"},
+        {"dags/link": "../../current/dags/one.py"},
+        {"dags/up": "..", "dags/link": "up/.."},  # each step harmless by its text, together they lead out
+        {"dags/link": "link"},
+    ],
+    ids=["absolute", "parent", "live tree", "through another", "loop"],
+)
+def test_symlink_that_leaves_the_tree_is_refused(
+    settings: Settings, remote: Remote, links: dict[str, str]
+) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    for name, target in links.items():
+        (remote.path / name).symlink_to(target)
+    remote.commit_all()
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.REFUSED
+    assert "dags/link" in [reason.path for reason in result.reasons]
+    assert {reason.kind for reason in result.reasons} == {"symlink"}
+    assert live(settings) == old
+
+
+def test_symlink_within_the_tree_is_fine(settings: Settings, remote: Remote) -> None:
+    (remote.path / "dags/link.py").symlink_to("utils/common.py")
+    (remote.path / "dags/dangling").symlink_to("not/there")
+    remote.commit_all()
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert (current(settings) / "dags/link.py").read_text() == "common = 1\n"
+
+
+def test_huge_file_is_refused_before_it_is_checked_out(
+    settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    with (remote.path / "dags/data.bin").open("wb") as file:
+        file.truncate(200 * 2**20)
+    remote.commit_all()
+    checked = len(gate.checked)
+    result = Syncer(settings).sync("test")
+    (reason,) = result.reasons
+    assert (reason.kind, reason.path) == ("size", "dags/data.bin")
+    assert "200 MiB" in reason.message
+    assert (live(settings), len(gate.checked)) == (old, checked)
+
+
+def test_tree_without_dags_is_refused(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    remote.git("mv", "dags", "elsewhere")
+    remote.commit_all()
+    result = Syncer(settings).sync("test")
+    assert [reason.kind for reason in result.reasons] == ["layout"]
+    assert live(settings) == old
+
+
+@pytest.mark.parametrize(
+    "lock_file",
+    ["HEAD.lock", "config.lock", "packed-refs.lock", "refs/heads/production.lock", "shallow.lock"],
+)
+def test_stale_lock_is_removed(settings: Settings, remote: Remote, lock_file: str) -> None:
+    Syncer(settings).sync("test")
+    path = settings.state_dir / "mirror.git" / lock_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    remote.commit({"dags/two.py": "two = 2\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == remote.head
+
+
+def empty(mirror: Path) -> None:
+    shutil.rmtree(mirror)
+    mirror.mkdir()
+
+
+def cut_short(mirror: Path) -> None:
+    for path in (mirror / "objects").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            os.truncate(path, path.stat().st_size // 2)
+
+
+def without_head(mirror: Path) -> None:
+    (mirror / "HEAD").unlink()
+
+
+def with_zeroed_ref(mirror: Path) -> None:
+    (mirror / "packed-refs").unlink(missing_ok=True)
+    (mirror / "refs/heads/production").write_bytes(b"\0" * 41)
+
+
+def with_blob_lost(mirror: Path) -> None:
+    """A damage that a fetch does not notice, since it does not look at old files."""
+    for pack in list((mirror / "objects/pack").glob("*.pack")):
+        moved = pack.rename(mirror / pack.name)
+        pack.with_suffix(".idx").unlink()
+        with moved.open("rb") as file:
+            subprocess.run(["git", "unpack-objects", "-q"], cwd=mirror, stdin=file, check=True)
+        moved.unlink()
+    blob = subprocess.run(
+        ["git", "rev-parse", "production:dags/one.py"], cwd=mirror, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    (mirror / "objects" / blob[:2] / blob[2:]).unlink()
+
+
+@pytest.mark.parametrize("damage", [empty, cut_short, without_head, with_zeroed_ref, with_blob_lost])
+def test_broken_mirror_repairs_itself(
+    settings: Settings, remote: Remote, damage: Callable[[Path], None]
+) -> None:
+    Syncer(settings).sync("test")
+    damage(settings.state_dir / "mirror.git")
+    remote.commit({"dags/two.py": "two = 2\n"})
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.SWITCHED, result.detail
+    assert files_below(current(settings)) == remote.tree(remote.head)
+    remote.commit({"dags/three.py": "three = 3\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert not list(settings.state_dir.glob("mirror.git.*"))
+
+
+def test_broken_mirror_and_remote_away_keeps_what_is_live(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    old = remote.head
+    without_head(settings.state_dir / "mirror.git")
+    remote.path.rename(remote.path.with_name("away"))
+    assert Syncer(settings).sync("test").outcome is Outcome.FAILED
+    assert live(settings) == old
+    remote.path.with_name("away").rename(remote.path)
+    remote.commit({"dags/two.py": "two = 2\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+
+
+@pytest.mark.parametrize("damage", ["edited", "lost"])
+def test_damaged_live_tree_is_replaced(settings: Settings, remote: Remote, damage: str) -> None:
+    """As after a power cut, or an edit by hand on the host."""
+    Syncer(settings).sync("test")
+    path = current(settings) / "dags/one.py"
+    path.write_text("") if damage == "edited" else path.unlink()
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == remote.head
+    assert files_below(current(settings)) == remote.tree(remote.head)
+
+
+def test_lost_tree_is_replaced(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    shutil.rmtree(current(settings).resolve())
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert files_below(current(settings)) == remote.tree(remote.head)
+
+
+def test_pin_stays_while_the_branch_moves(settings: Settings, remote: Remote) -> None:
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    kept = current(settings).resolve().stat().st_ino
+    Syncer(settings).sync("test")
+    result = Syncer(settings).pin(first[:8])
+    assert (result.outcome, live(settings)) == (Outcome.SWITCHED, first)
+    assert current(settings).resolve().stat().st_ino == kept  # the tree that tasks may still be reading
+    third = remote.commit({"dags/one.py": "one = 3\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+    assert live(settings) == first
+    found = load(settings)
+    assert found.pin == first
+    assert found.head is not None
+    assert found.head.id == third
+    assert Syncer(settings).unpin().outcome is Outcome.SWITCHED
+    assert live(settings) == third
+    assert load(settings).pin is None
+
+
+def test_pin_works_without_the_remote(settings: Settings, remote: Remote) -> None:
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    remote.path.rename(remote.path.with_name("away"))
+    assert Syncer(settings).pin(first).outcome is Outcome.SWITCHED
+    assert live(settings) == first
+
+
+@pytest.mark.parametrize("digits", ["0" * 40, "deadbeef", "HEAD", "--all", "production", ""])
+def test_pin_to_nothing_changes_nothing(settings: Settings, remote: Remote, digits: str) -> None:
+    Syncer(settings).sync("test")
+    assert Syncer(settings).pin(digits).outcome is Outcome.FAILED
+    assert live(settings) == remote.head
+    assert load(settings).pin is None
+
+
+def test_refused_pin_is_no_pin_unless_the_gate_is_left_out(
+    settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    first = remote.head
+    Syncer(settings).sync("test")
+    second = remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    gate.problems = lambda tree: [{"kind": "import", "path": "dags/one.py", "message": "no"}]
+    assert Syncer(settings).pin(first).outcome is Outcome.REFUSED
+    assert (live(settings), load(settings).pin) == (second, None)
+    gate.error = "broken"
+    assert Syncer(settings).pin(first, with_gate=False).outcome is Outcome.SWITCHED
+    assert (live(settings), load(settings).pin) == (first, first)
+
+
+def test_infrastructure_changes_since_the_last_converge(
+    settings: Settings, remote: Remote, tmp_path: Path
+) -> None:
+    converged = tmp_path / "converged"
+    settings = replace(settings, converged_commit_file=converged)
+    converged.write_text(remote.head + "\n")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    assert load(settings).infrastructure_changed == []
+    remote.commit({"dags/one.py": "one = 3\n", "site.yml": "--- # new\n", "roles/x/tasks/main.yml": "---\n"})
+    Syncer(settings).sync("test")
+    assert load(settings).infrastructure_changed == ["roles/x/tasks/main.yml", "site.yml"]
+    converged.write_text(remote.head)
+    Syncer(settings).sync("test")
+    assert load(settings).infrastructure_changed == []
+
+
+def test_unreadable_state_is_said_and_not_thrown_away(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    (settings.state_dir / "state.json").write_text('{"pin": ')
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "state.json" in result.detail
+    assert live(settings) == remote.head
+
+
+def test_trees_are_readable_for_airflow(settings: Settings) -> None:
+    before = os.umask(0o077)
+    try:
+        Syncer(settings).sync("test")
+    finally:
+        os.umask(before)
+    assert (current(settings) / "dags/one.py").stat().st_mode & 0o777 == 0o644
+    assert current(settings).resolve().stat().st_mode & 0o777 == 0o755
+
+
+def test_second_sync_waits_for_the_first(settings: Settings, gate: GateDouble) -> None:
+    release = threading.Event()
+    gate.before_answer = lambda: release.wait(10)
+    first = threading.Thread(target=Syncer(settings).sync, args=("first",))
+    first.start()
+    wait_until(lambda: gate.checked)
+    assert Syncer(replace(settings, lock_timeout=0.1)).sync("second").outcome is Outcome.FAILED
+    release.set()
+    first.join()
+    assert Syncer(settings).sync("third").outcome is Outcome.UNCHANGED
+
+
+def test_lock_is_held_until_the_last_child_ends(tmp_path: Path) -> None:
+    """A killed sync leaves its git behind for a moment; two gits must not meet in one mirror."""
+    path = tmp_path / "lock"
+    with lock.exclusive(path, 1) as descriptor:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
+    with pytest.raises(lock.LockTimeoutError), lock.exclusive(path, 0.1):
+        pass
+    child.kill()
+    child.wait()
+    with lock.exclusive(path, 1):
+        pass
+
+
+def test_killed_at_any_moment_leaves_old_or_new(
+    settings: Settings, remote: Remote, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """kill -9 at random moments; each time a whole commit is live, and the next sync gets through."""
+    Syncer(settings).sync("test")
+    started = time.monotonic()
+    assert start("webhook.cli", "once").wait() == 0
+    duration = time.monotonic() - started
+    chance = random.Random(20260101)
+    known = {remote.head}
+    seen = set()
+    for number in range(30):
+        files: dict[str, str | bytes | None] = {f"dags/d{n}.py": f"n = {number}\n" for n in range(20)}
+        known.add(remote.commit(files))
+        process = start("webhook.cli", "once")
+        time.sleep(chance.uniform(0.2, 1.5) * duration)
+        process.kill()
+        process.wait()
+        commit = live(settings)
+        assert commit in known
+        assert files_below(current(settings)) == remote.tree(commit)
+        seen.add(commit == remote.head)
+    assert Syncer(settings).sync("test").outcome in (Outcome.SWITCHED, Outcome.UNCHANGED)
+    assert live(settings) == remote.head
+    assert files_below(current(settings)) == remote.tree(remote.head)
+    found = load(settings)
+    assert found.live is not None
+    assert found.live.id == remote.head
+    assert seen == {True, False}, "the moments did not fall on both sides of the switch"

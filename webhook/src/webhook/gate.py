@@ -1,0 +1,55 @@
+"""The client of the gate: asks the service that runs `gate_check.py` on the Airflow image about a tree."""
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from webhook.state import Reason
+
+
+class GateUnavailableError(Exception):
+    """The gate gave no verdict. A tree without a verdict does not go live; the next sync asks again."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found. `reads` maps each DAG file to the paths in the tree that its parsing opened."""
+
+    reasons: list[Reason]
+    reads: dict[str, list[str]]
+    airflow_version: str
+    seconds: float
+
+    def files_that_read(self, changed: set[str]) -> set[str]:
+        """Return the DAG files that read a changed file."""
+        return {name for name, reads in self.reads.items() if changed.intersection(reads)}
+
+
+def check(address: Path | None, tree: str, dags_folder: str, requirements: str, timeout: float) -> Verdict:
+    """Have a tree checked; `tree` is its path below the folder of trees, which the gate mounts, too.
+
+    Raises:
+        GateUnavailableError: no answer within `timeout` seconds, or no verdict in it.
+    """
+    if address is None:
+        raise GateUnavailableError("no gate is configured: set GATE_SOCKET")
+    request = {"tree": tree, "dags": dags_folder, "requirements": requirements}
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(timeout)
+            client.connect(str(address))
+            client.sendall(json.dumps(request).encode() + b"\n")
+            line = client.makefile("rb").readline()
+        answer: dict[str, Any] = json.loads(line)
+    except (OSError, ValueError) as error:
+        raise GateUnavailableError(f"the gate at {address} gave no answer: {error}") from None
+    if "error" in answer:
+        raise GateUnavailableError(f"the gate could not check the tree: {answer['error']}")
+    return Verdict(
+        reasons=[Reason(**problem) for problem in answer["problems"]],
+        reads={name: parsed["reads"] for name, parsed in answer["files"].items()},
+        airflow_version=answer["airflow_version"],
+        seconds=answer["seconds"],
+    )

@@ -1,0 +1,52 @@
+"""What machines ask: is it alive, and the numbers."""
+
+from http import HTTPStatus
+
+from flask import Blueprint, Response, jsonify
+from flask.typing import ResponseReturnValue
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from webhook import state
+from webhook.metrics import Metrics
+from webhook.services import services
+from webhook.settings import Settings
+from webhook.store import Store
+
+blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> ResponseReturnValue:
+    """Answer 200 while calls are worked on, 503 when the thread that does it is gone."""
+    parts = services()
+    if parts.settings.is_production and parts.jobs is not None and not parts.jobs.alive:
+        return jsonify(status="the sync thread is gone"), HTTPStatus.SERVICE_UNAVAILABLE
+    return jsonify(status="ok")
+
+
+@blueprint.get("/metrics")
+def metrics() -> ResponseReturnValue:
+    """Return the Prometheus page."""
+    return Response(services().metrics.page(), content_type=CONTENT_TYPE_LATEST)
+
+
+def add_gauges(metrics: Metrics, settings: Settings, store: Store) -> None:
+    """Add what the state file and the store know; 0 stands for never."""
+    path = settings.state_dir / "state.json"
+
+    def relay_heard() -> float:
+        return float((store.recall("relay") or {"at": 0})["at"])
+
+    metrics.gauge(
+        "webhook_last_successful_sync_timestamp_seconds",
+        "Start of the last sync that did not fail",
+        lambda: state.load(path).last_success or 0,
+    )
+    metrics.gauge(
+        "webhook_live_commit_timestamp_seconds",
+        "When the live commit was committed",
+        lambda: live.committed_at if (live := state.load(path).live) else 0,
+    )
+    metrics.gauge("webhook_pinned", "1 while pinned", lambda: float(state.load(path).pin is not None))
+    metrics.gauge("webhook_refused_commits", "Refused commits", lambda: len(state.load(path).refused))
+    metrics.gauge("webhook_relay_heard_timestamp_seconds", "When the relay was last heard", relay_heard)

@@ -1,0 +1,260 @@
+"""The one reconcile step that every trigger leads to: make the branch's head, or the pinned commit, live.
+
+Prepare, then switch: fetch, check the listing, check out, check the links, ask the gate; then one rename.
+Whatever fails or is refused on the way, what was live stays live. Killed at any point, the next sync goes on
+from what is on disk.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from webhook import gate, lock, state, trees
+from webhook.git import GitError
+from webhook.mirror import BranchMissingError, Mirror, RemoteError, UnknownCommitError
+from webhook.report import Reporter
+from webhook.settings import RepositorySettings, Settings
+from webhook.state import ForcedPush, Reason, State, SyncRecord
+from webhook.trees import Trees
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """How a sync ended."""
+
+    SWITCHED = "switched"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a sync did. `commit` is the one it was about; which one is live, `current` says."""
+
+    outcome: Outcome
+    detail: str
+    commit: str | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+class NoRepositoryError(Exception):
+    """This host takes its DAGs from elsewhere, such as a mounted working copy."""
+
+
+_EXPECTED = (
+    BranchMissingError,
+    RemoteError,
+    GitError,
+    UnknownCommitError,
+    gate.GateUnavailableError,
+    state.StateError,
+    OSError,
+)
+
+
+class Syncer:
+    """Runs syncs for one host's settings. Every call takes the lock; none keeps anything between calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raise NoRepositoryError where there is nothing to sync from."""
+        if settings.repository is None:
+            raise NoRepositoryError("no repository is configured: DAG_REPOSITORY is not set")
+        self._settings = settings
+        self._repository: RepositorySettings = settings.repository
+        self._state_path = settings.state_dir / "state.json"
+        self._reporter = Reporter(settings)
+
+    def sync(self, trigger: str) -> Result:
+        """Make live what should be; the result is also in the state file and on the status page."""
+        return self._locked(trigger, lambda run: run.reconcile())
+
+    def pin(self, digits: str, with_gate: bool = True) -> Result:
+        """Make one commit live and keep it so, whatever is pushed, until `unpin`.
+
+        Without the gate even a commit goes live that it would refuse: for the case that the gate itself is
+        broken.
+        """
+        return self._locked("pin", lambda run: run.pin(digits, with_gate))
+
+    def unpin(self) -> Result:
+        """Follow the branch again."""
+        return self._locked("unpin", lambda run: run.unpin())
+
+    def _locked(self, trigger: str, work: "Callable[[_Run], Result]") -> Result:
+        started = time.time()
+        try:
+            with lock.exclusive(
+                self._settings.state_dir / "sync.lock", self._settings.lock_timeout
+            ) as descriptor:
+                return self._recorded(trigger, started, descriptor, work)
+        except lock.LockTimeoutError as error:
+            return Result(Outcome.FAILED, str(error))
+
+    def _recorded(
+        self, trigger: str, started: float, descriptor: int, work: "Callable[[_Run], Result]"
+    ) -> Result:
+        try:
+            current = state.load(self._state_path)
+            mirror = Mirror(self._settings.state_dir / "mirror.git", self._repository, descriptor)
+            run = _Run(self._settings, current, mirror, Trees(self._settings.trees_dir))
+        except _EXPECTED as error:
+            return Result(Outcome.FAILED, str(error))
+        try:
+            result = work(run)
+        except _EXPECTED as error:
+            result = Result(Outcome.FAILED, str(error), run.target)
+        log.info("sync (%s): %s: %s", trigger, result.outcome, result.detail)
+        seconds = round(time.time() - started, 3)
+        current.last_sync = SyncRecord(started, trigger, result.outcome, result.detail, seconds)
+        if result.outcome is not Outcome.FAILED:
+            current.last_success = started
+        try:
+            run.describe_live()
+            state.save(self._state_path, current)
+            self._reporter.report(current, result.outcome, result.commit, result.detail)
+            run.prune()
+            state.save(self._state_path, current)
+        except _EXPECTED as error:
+            log.exception("after the sync")
+            return Result(Outcome.FAILED, f"{result.detail}; then: {error}", result.commit)
+        return result
+
+
+class _Run:
+    """One sync, with the lock held."""
+
+    def __init__(self, settings: Settings, current: State, mirror: Mirror, folder: Trees) -> None:
+        self._settings = settings
+        self._state = current
+        self._mirror = mirror
+        self._trees = folder
+        self.target: str | None = None
+
+    def reconcile(self) -> Result:
+        self._trees.remove_leftovers()
+        self._fetch()
+        return self._make_live(self._state.pin or self._head())
+
+    def pin(self, digits: str, with_gate: bool) -> Result:
+        self._trees.remove_leftovers()
+        try:
+            self._fetch()
+        except (BranchMissingError, RemoteError) as error:
+            log.warning("pinning without a fetch: %s", error)  # a rollback must not wait for the remote
+        commit = self._mirror.resolve(digits)
+        result = self._make_live(commit, with_gate)
+        if result.outcome in (Outcome.SWITCHED, Outcome.UNCHANGED):
+            self._state.pin = commit
+        return result
+
+    def unpin(self) -> Result:
+        self._state.pin = None
+        return self.reconcile()
+
+    def describe_live(self) -> None:
+        """Bring what the state says about the live commit in line with the link, wherever a killed sync left
+        it.
+        """
+        live = trees.commit_of(self._trees.live())
+        known = self._state.live.id if self._state.live else None
+        if live is not None and live != known:
+            self._state.live = self._mirror.describe(live)
+            self._state.live_since = time.time()
+        if live is not None:
+            self._state.accept(live)
+            self._state.infrastructure_changed = self._infrastructure_changed(live)
+
+    def prune(self) -> None:
+        rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, self._settings.keep_trees_count)
+        for name in self._trees.prune(self._state.retired, rule, time.time()):
+            log.info("removed the worktree %s", name)
+        if self._mirror.directory.is_dir():
+            self._mirror.tidy()
+
+    def _head(self) -> str:
+        head = self._mirror.head()
+        if head is None:
+            raise RemoteError("the mirror has no head")
+        return head
+
+    def _fetch(self) -> None:
+        fetched = self._mirror.fetch()
+        if self._state.head is None or self._state.head.id != fetched.head:
+            self._state.head = self._mirror.describe(fetched.head)
+        if fetched.forced_from is not None:
+            self._state.forced_push = ForcedPush(time.time(), fetched.forced_from, fetched.head)
+
+    def _make_live(self, commit: str, with_gate: bool = True) -> Result:
+        self.target = commit
+        live = self._trees.live()
+        known = trees.commit_of(live)
+        if live is not None and known is not None and not trees.is_intact(self._mirror.git(live), known):
+            log.warning("the live tree %s is damaged, or the mirror is new: making it anew", live.name)
+            live = None
+        if live is not None and known == commit:
+            return Result(Outcome.UNCHANGED, f"{commit[:12]} is live", commit)
+        try:
+            return self._prepare_and_switch(commit, live, with_gate)
+        except GitError:
+            # The fetch went well, so it takes a damaged object to fail here: look, and try once more on a new
+            # mirror.
+            if self._mirror.is_sound():
+                raise
+            log.warning("the mirror is damaged: making it anew")
+            self._mirror.rebuild()
+            self._trees.remove_leftovers()
+            return self._prepare_and_switch(commit, live, with_gate)
+
+    def _prepare_and_switch(self, commit: str, live: Path | None, with_gate: bool) -> Result:
+        entries = self._mirror.entries(commit)
+        reasons = trees.reasons_before_checkout(
+            entries, self._settings.dags_folder, self._settings.blob_limit
+        )
+        if reasons:
+            return self._refuse(commit, reasons)
+        kept = self._trees.find(self._mirror, commit)
+        tree = kept or self._trees.build(self._mirror, commit)
+        reasons = trees.reasons_after_checkout(tree, entries)
+        if reasons:
+            return self._refuse(commit, reasons)
+
+        known = trees.commit_of(live)
+        live_entries = self._mirror.entries(known) if known and self._mirror.has(known) else []
+        refresh: set[str] = set()
+        if with_gate:
+            verdict = gate.check(
+                self._settings.gate_socket,
+                str(tree.relative_to(self._trees.directory)),
+                self._settings.dags_folder,
+                self._settings.requirements_file,
+                self._settings.gate_timeout,
+            )
+            if verdict.reasons:
+                return self._refuse(commit, verdict.reasons)
+            refresh = verdict.files_that_read(trees.changed_paths(entries, live_entries))
+        trees.carry_times(tree, entries, live, live_entries, refresh)
+        if kept is None:
+            tree = self._trees.finish(self._mirror, tree, commit)
+        self._trees.switch(tree)
+        return Result(Outcome.SWITCHED, f"{commit[:12]} is live", commit)
+
+    def _refuse(self, commit: str, reasons: list[Reason]) -> Result:
+        self._state.refuse(self._mirror.describe(commit), reasons, time.time())
+        self._trees.remove_leftovers()
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return Result(
+            Outcome.REFUSED, f"{commit[:12]} is refused: {reasons[0]}{more}", commit, tuple(reasons)
+        )
+
+    def _infrastructure_changed(self, live: str) -> list[str]:
+        """List what a converge would apply: paths outside the DAGs that changed since the last one."""
+        path = self._settings.converged_commit_file
+        if path is None or not path.is_file():
+            return []
+        converged = path.read_text().strip()
+        return self._mirror.changed_outside(self._settings.dags_folder, converged, live) if converged else []

@@ -1,0 +1,230 @@
+"""The worktrees and the link `current`: made beside what is live, switched by one rename, kept while tasks
+read them.
+
+<trees_dir>/current               -> worktrees/<commit>
+<trees_dir>/worktrees/<commit>    complete, by construction: it got this name by a rename
+<trees_dir>/worktrees/.new-…      being made, or left over from a sync that was killed
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from webhook.git import Git, GitError
+from webhook.mirror import Entry, Mirror
+from webhook.state import Reason
+
+MODE_SYMLINK = "120000"
+MODE_SUBMODULE = "160000"
+
+# Airflow parses a file again when its time is later than the end of the last parse. A parse of the old
+# content that ends just after the switch would hide the new one until the next interval, so new files are
+# dated this far ahead.
+LEAD_SECONDS = 2
+
+# Says of a retired worktree, by name, given when each retired and the time now, whether a task may still read
+# it.
+MayBeUsed = Callable[[str, Mapping[str, float], float], bool]
+
+
+class Trees:
+    """The folder that Airflow mounts."""
+
+    def __init__(self, directory: Path) -> None:
+        """Create the folder when it is missing."""
+        self.directory = directory
+        self.current = directory / "current"
+        self.worktrees = directory / "worktrees"
+        self.worktrees.mkdir(parents=True, exist_ok=True)
+
+    def live(self) -> Path | None:
+        """Return the worktree that `current` names, or None before the first sync."""
+        try:
+            return self.directory / os.readlink(self.current)
+        except FileNotFoundError:
+            return None
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed sync left half made."""
+        for pattern in (".current-*", "worktrees/.new-*", "worktrees/.old-*"):
+            for leftover in self.directory.glob(pattern):
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink()
+
+    def find(self, mirror: Mirror, commit: str) -> Path | None:
+        """Return a kept worktree of the commit whose files are as committed."""
+        candidates = [path for path in self.worktrees.iterdir() if commit_of(path) == commit]
+        return next((path for path in sorted(candidates) if is_intact(mirror.git(path), commit)), None)
+
+    def build(self, mirror: Mirror, commit: str) -> Path:
+        """Check the commit out under a passing name."""
+        mirror.git().bytes("worktree", "prune")
+        building = self.worktrees / f".new-{commit}"
+        mirror.git().bytes("worktree", "add", "--force", "--quiet", "--detach", str(building), commit)
+        return building
+
+    def finish(self, mirror: Mirror, building: Path, commit: str) -> Path:
+        """Give a checked worktree its final name. A damaged one may stand there, and be in use."""
+        final = self.worktrees / commit
+        number = 1
+        while final.exists():
+            number += 1
+            final = self.worktrees / f"{commit}-{number}"
+        building.rename(final)
+        mirror.git().bytes("worktree", "repair", str(final))
+        return final
+
+    def switch(self, tree: Path) -> None:
+        """Make the worktree live with one rename: whoever opens `current` finds the old or the new tree."""
+        link = self.directory / f".current-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(self.worktrees.name) / tree.name)
+        os.replace(link, self.current)
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def prune(self, retired: dict[str, float], may_be_used: MayBeUsed, now: float) -> list[str]:
+        """Remove worktrees that no task can be reading any more; return their names.
+
+        `retired` is brought up to date: a worktree seen for the first time since it stopped being current
+        retires now.
+        """
+        live = self.live()
+        names = {path.name for path in self.worktrees.iterdir() if not path.name.startswith(".")}
+        for name in set(retired) - names:
+            del retired[name]
+        if live is not None:
+            names.discard(live.name)
+            retired.pop(live.name, None)
+        for name in names:
+            retired.setdefault(name, now)
+        removed = []
+        for name in sorted(names):
+            if not may_be_used(name, retired, now):
+                # Renamed first, so that nobody can take a half-removed tree for a whole one.
+                old = self.worktrees / f".old-{name}"
+                (self.worktrees / name).rename(old)
+                shutil.rmtree(old)
+                del retired[name]
+                removed.append(name)
+        return removed
+
+
+def commit_of(tree: Path | None) -> str | None:
+    """Return the commit that a worktree's name states."""
+    return None if tree is None else tree.name.partition("-")[0]
+
+
+def is_intact(git: Git, commit: str) -> bool:
+    """Say whether a worktree is at the commit and no tracked file was changed, lost or cut short."""
+    try:
+        at_commit = git.text("rev-parse", "HEAD") == commit
+        return at_commit and not git.bytes("status", "--porcelain", "--untracked-files=no")
+    except (GitError, OSError):
+        return False
+
+
+def kept_by_age_and_count(seconds: float, count: int) -> MayBeUsed:
+    """Return the default rule: a tree may be in use until `seconds` after it stopped being current.
+
+    The `count` trees retired last are kept in any case, so that a pin to one of them is a mere switch.
+    """
+
+    def may_be_used(name: str, retired: Mapping[str, float], now: float) -> bool:
+        newest = sorted(retired, key=lambda other: retired[other], reverse=True)[:count]
+        return name in newest or now - retired[name] < seconds
+
+    return may_be_used
+
+
+def carry_times(
+    new: Path,
+    entries: Collection[Entry],
+    live: Path | None,
+    live_entries: Collection[Entry],
+    refresh: Collection[str],
+) -> None:
+    """Give files that are the same in the live tree their times there, and all others a new one.
+
+    Airflow then parses what changed and nothing else. `refresh` names files that are the same themselves, but
+    read others that changed. Compared with the live tree, not with an older one: after a rollback, too, what
+    differs from what Airflow parsed last must look new.
+    """
+    known = {entry.path: (entry.mode, entry.oid) for entry in live_entries}
+    fresh = time.time_ns() + LEAD_SECONDS * 10**9
+    for entry in entries:
+        if entry.mode == MODE_SUBMODULE:
+            continue
+        times = (fresh, fresh)
+        if (
+            live is not None
+            and entry.path not in refresh
+            and known.get(entry.path) == (entry.mode, entry.oid)
+        ):
+            status = os.lstat(live / entry.path)
+            times = (status.st_atime_ns, status.st_mtime_ns)
+        os.utime(new / entry.path, ns=times, follow_symlinks=False)
+
+
+def changed_paths(entries: Collection[Entry], others: Collection[Entry]) -> set[str]:
+    """Return the paths that differ between two trees, with the folders whose listing differs, these with a /
+    at the end.
+    """
+    ours = {(entry.path, entry.mode, entry.oid) for entry in entries}
+    theirs = {(entry.path, entry.mode, entry.oid) for entry in others}
+    changed = {path for path, _, _ in ours ^ theirs}
+    came_or_went = {entry.path for entry in entries} ^ {entry.path for entry in others}
+    return changed | {f"{parent}/" for path in came_or_went for parent in Path(path).parents}
+
+
+def reasons_before_checkout(entries: Collection[Entry], dags_folder: str, blob_limit: int) -> list[Reason]:
+    """Check what the listing alone shows: no submodule, no file over the limit, DAGs where they belong."""
+    reasons = []
+    for entry in entries:
+        path = printable(entry.path)
+        if entry.mode == MODE_SUBMODULE:
+            reasons.append(
+                Reason("submodule", path, "submodules are not fetched: commit the files themselves")
+            )
+        elif entry.size is not None and entry.size > blob_limit:
+            size, limit = entry.size / 2**20, blob_limit / 2**20
+            reasons.append(
+                Reason("size", path, f"{size:.0f} MiB is over the limit of {limit:.0f} MiB for a file")
+            )
+    if not any(entry.path.startswith(dags_folder + "/") for entry in entries):
+        reasons.append(
+            Reason("layout", dags_folder, "the folder with the DAGs is missing: every DAG would vanish")
+        )
+    return reasons
+
+
+def reasons_after_checkout(tree: Path, entries: Collection[Entry]) -> list[Reason]:
+    """Check that no symlink leads out of the tree, or round in circles, as the file system resolves it."""
+    root = tree.resolve()
+    return [
+        Reason("symlink", printable(entry.path), "the symlink leads out of the repository, or to itself")
+        for entry in entries
+        if entry.mode == MODE_SYMLINK and not _stays_below(root, tree / entry.path)
+    ]
+
+
+def _stays_below(root: Path, link: Path) -> bool:
+    try:
+        os.stat(link)
+    except FileNotFoundError:
+        pass  # to a file that is not there: harmless, and `resolve` says where it would be
+    except OSError:  # a loop
+        return False
+    return not os.path.isabs(os.readlink(link)) and link.resolve().is_relative_to(root)
+
+
+def printable(path: str) -> str:
+    """Return a path that any log or page can hold, whatever bytes the commit has in it."""
+    return path.encode(errors="backslashreplace").decode()

@@ -1,0 +1,88 @@
+"""The webhook key in 1Password: read it, replace it."""
+
+from typing import Protocol
+
+import httpx
+from onepasswordconnectsdk.client import Client
+from onepasswordconnectsdk.config import ClientConfig
+from onepasswordconnectsdk.errors import OnePasswordConnectSDKError
+from onepasswordconnectsdk.models import Field, Item
+
+from webhook.settings import ConnectSettings
+
+TIMEOUT = 3  # seconds: a caller waits for it, and there is a cached key to fall back on
+
+
+class VaultUnavailableError(Exception):
+    """The key cannot be read or written; the message names item and field and never a value."""
+
+
+class Vault(Protocol):
+    """Where the key is."""
+
+    def read(self) -> str:
+        """Return the current key, or raise VaultUnavailableError."""
+
+    def write(self, key: str) -> None:
+        """Replace the key, or raise VaultUnavailableError."""
+
+
+class ConnectVault:
+    """A field of an item behind a 1Password Connect server, through the official SDK."""
+
+    def __init__(self, settings: ConnectSettings) -> None:
+        """Contact nobody yet."""
+        self._settings = settings
+        section, _, label = settings.field.rpartition(".")
+        self._section, self._label = section, label
+
+    def read(self) -> str:
+        """Return the current key."""
+        with _Session(self._settings) as session:
+            value = self._field(session.item()).value
+        if not value:
+            raise VaultUnavailableError(f"{self._name} in 1Password is empty")
+        return str(value)
+
+    def write(self, key: str) -> None:
+        """Replace the key."""
+        with _Session(self._settings) as session:
+            item = session.item()
+            self._field(item).value = key
+            session.update(item)
+
+    @property
+    def _name(self) -> str:
+        return f"the field {self._settings.field!r} of the item {self._settings.item!r}"
+
+    def _field(self, item: Item) -> Field:
+        sections = {section.id: section.label for section in item.sections or []}
+        for field in item.fields or []:
+            section = sections.get(field.section.id, "") if field.section else ""
+            if field.label == self._label and section == self._section:
+                return field
+        raise VaultUnavailableError(f"1Password has not {self._name}")
+
+
+class _Session:
+    """One conversation with Connect. Whatever the SDK raises comes out as VaultUnavailableError."""
+
+    def __init__(self, settings: ConnectSettings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> "_Session":
+        self._client = Client(self._settings.url, self._settings.token, ClientConfig(timeout=TIMEOUT))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._client.session.close()
+        # ValueError: the SDK reads the body of an error as JSON, which a proxy's is not.
+        if isinstance(error, OnePasswordConnectSDKError | httpx.HTTPError | httpx.InvalidURL | ValueError):
+            reason = " ".join(str(error).split())
+            raise VaultUnavailableError(f"1Password Connect: {self._settings.item!r}: {reason}") from None
+
+    def item(self) -> Item:
+        return self._client.get_item(self._settings.item, self._settings.vault)
+
+    def update(self, item: Item) -> None:
+        self._client.update_item(item.id, self._settings.vault, item)
