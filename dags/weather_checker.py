@@ -142,6 +142,8 @@ def render_page(forecast: str, secret: str, executed_at: pendulum.DateTime, pict
     schedule="*/5 * * * *",
     start_date=pendulum.datetime(2023, 4, 10, tz=TIME_ZONE),
     catchup=False,
+    # One run at a time: the page and its picture are of the same run.
+    max_active_runs=1,
     dagrun_timeout=pendulum.duration(minutes=10),
     tags=["weather"],
     default_args={

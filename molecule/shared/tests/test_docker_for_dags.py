@@ -93,8 +93,10 @@ def answers(execute: Any) -> Answers:
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=" ".join)
 def test_dags_may_run_and_watch_containers(answers: Answers, request_: tuple[str, str]) -> None:
-    """DockerOperator works as it does on the raw socket."""
-    assert answers[request_] in (200, 400, 404)
+    """DockerOperator works as it does on the raw socket: the answer is the engine's own, whatever it thinks of a
+    body that is no JSON.
+    """
+    assert answers[request_] in (200, 400, 404, 500)
 
 
 @pytest.mark.parametrize("request_", REFUSED, ids=" ".join)
