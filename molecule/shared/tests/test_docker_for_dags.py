@@ -93,7 +93,7 @@ def answers(execute: Any) -> Answers:
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=" ".join)
 def test_dags_may_run_and_watch_containers(answers: Answers, request_: tuple[str, str]) -> None:
-    """DockerOperator works as it does on the raw socket: the answer is the engine's own, whatever it thinks of a
+    """DockerOperator works as on the raw socket: the answer is the engine's own, whatever it thinks of a
     body that is no JSON.
     """
     assert answers[request_] in (200, 400, 404, 500)
