@@ -1,58 +1,93 @@
 """Serves every stand-in, each on its own port, until it is told to stop: ``python3 -m sandbox``.
 
 Settings, all from the environment: OP_API_TOKEN and OP_VAULT_ID (required: the bearer token and the vault
-that the Connect stand-in knows), SANDBOX_STATE (directory, default /var/lib/sandbox), SANDBOX_ENVIRONMENTS
-(further names of environments, separated by commas), SANDBOX_SLACK_WEBHOOK_URL (optional), SANDBOX_ADDRESS
-(to listen on, default all) and SANDBOX_PORT_BASE (default 9000: Connect is 9001, the feeds 9002, Slack 9003).
+that the Connect stand-in knows), SANDBOX_STATE (directory, default /var/lib/sandbox), SANDBOX_SEED (directory
+with the first content of the DAG repository, default /opt/seed), SANDBOX_ENVIRONMENTS (further names of
+environments, separated by commas), SANDBOX_ADDRESS (to listen on, default all) and SANDBOX_PORT_BASE (default
+9000; a stand-in's port is that and its number in ``stand_ins``).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from flask import Flask
 from waitress import create_server, wasyncore
 
-from sandbox import connect, feeds, slack
+from sandbox import connect, dag_repository, feeds, git_host, github, slack, smee
+from sandbox.seed import StandIns
 
 LOG = logging.getLogger("sandbox")
-THREADS = 8
+# Each relay that listens to a channel holds one.
+THREADS = 16
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a container of their own every address is theirs
 
 
-def stand_ins(settings: Mapping[str, str]) -> dict[int, Flask]:
-    """Return each stand-in under its distance from the port base. Raises KeyError for a missing setting."""
-    return {
+def stand_ins(settings: Mapping[str, str], own: str, base: int) -> dict[int, Flask]:
+    """Return each stand-in under its distance from the port base.
+
+    ``own`` is the address at which they are reached. Raises KeyError for a missing setting.
+    """
+    state = Path(settings.get("SANDBOX_STATE", "/var/lib/sandbox"))
+    token = settings["OP_API_TOKEN"]
+    # Made-up, the same at every start, and of no use at the other stand-ins.
+    github_token = hashlib.sha256(f"GitHub {token}".encode()).hexdigest()[:40]
+    apps = {
         1: connect.create_app(
-            settings.get("SANDBOX_STATE", "/var/lib/sandbox"),
-            settings["OP_API_TOKEN"],
+            state,
+            token,
             settings["OP_VAULT_ID"],
             filter(None, settings.get("SANDBOX_ENVIRONMENTS", "").replace(" ", "").split(",")),
-            settings.get("SANDBOX_SLACK_WEBHOOK_URL", ""),
+            StandIns(f"http://{own}:{base + 3}", f"http://{own}:{base + 4}", github_token),
         ),
         2: feeds.create_app(),
         3: slack.create_app(),
+        4: smee.create_app(),
+        5: git_host.create_app(str(state / "git"), [dag_repository.NAME], dag_repository.BRANCH),
+        6: github.create_app(github_token),
     }
+    repository = state / "git" / f"{dag_repository.NAME}.git"
+    dag_repository.seed(repository, Path(settings.get("SANDBOX_SEED", "/opt/seed")))
+    return apps
+
+
+def own_address(listening: str) -> str:
+    """Return the address at which the platform reaches what listens there."""
+    return socket.gethostbyname(socket.gethostname()) if listening == ALL_ADDRESSES else listening
 
 
 def serve(settings: Mapping[str, str]) -> None:
     """Serve until SystemExit or KeyboardInterrupt, then stop listening and let running requests finish."""
-    # The stand-ins run in a container of their own, where every address is theirs.
-    address = settings.get("SANDBOX_ADDRESS", "0.0.0.0")  # noqa: S104
+    address = settings.get("SANDBOX_ADDRESS", ALL_ADDRESSES)
     base = int(settings.get("SANDBOX_PORT_BASE", "9000"))
     sockets: dict[int, object] = {}  # Shared, so that one loop in this thread serves all of them.
     servers = []
-    for offset, app in stand_ins(settings).items():
-        servers.append(create_server(app, map=sockets, host=address, port=base + offset, threads=THREADS))
+    apps = stand_ins(settings, own_address(address), base)
+    for offset, app in apps.items():
+        # With the look-ahead waitress notices a listener that went away.
+        server = create_server(
+            app,
+            map=sockets,
+            host=address,
+            port=base + offset,
+            threads=THREADS,
+            channel_request_lookahead=1,
+        )
+        servers.append(server)
         LOG.info("%s listens on %s:%d", app.name, address, base + offset)
     try:
         wasyncore.loop(timeout=1, use_poll=True, map=sockets)
     finally:
+        apps[4].extensions["channels"].close()
         for server in servers:
             server.close()
             server.task_dispatcher.shutdown()

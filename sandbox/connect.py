@@ -16,7 +16,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from sandbox.item_document import InvalidItemError
-from sandbox.seed import seed
+from sandbox.seed import StandIns, seed
 from sandbox.vault_store import VaultStore
 from sandbox.web import MAX_BODY_BYTES, log_requests, parse_json
 
@@ -43,13 +43,13 @@ def create_app(
     token: str,
     vault_id: str,
     environments: Iterable[str] = (),
-    slack_webhook_url: str = "",
+    stand_ins: StandIns | None = None,
 ) -> Flask:
     """Return the server.
 
     ``state_dir`` keeps the vault between starts, ``token`` is the one bearer token that is accepted,
     ``environments`` are names of sections to seed beside ``production`` and ``development``, and
-    ``slack_webhook_url`` is offered to the platform as the secret of that name unless it is empty.
+    ``stand_ins`` are offered to the platform, in the items where the real ones would be.
 
     Raises ValueError when ``token`` is empty or ``vault_id`` is not 26 characters of a-z and 0-9.
     """
@@ -60,7 +60,7 @@ def create_app(
     app = Flask("sandbox.connect")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     store = VaultStore(Path(state_dir) / "connect.json", vault_id)
-    seed(store, environments, slack_webhook_url)
+    seed(store, environments, stand_ins)
     _add_errors(app)
     _add_health(app)
     _add_vaults(app, store)

@@ -75,7 +75,7 @@ def _cgi_environment(root: Path, path: str) -> dict[str, str]:
         "REMOTE_ADDR": request.remote_addr or "",
     }
     return {
-        **_environment(),
+        **git_environment(),
         **{name: value for name, value in given.items() if value},
         "PATH_INFO": f"/{path}",
         "GIT_PROJECT_ROOT": str(root),
@@ -83,8 +83,8 @@ def _cgi_environment(root: Path, path: str) -> dict[str, str]:
     }
 
 
-def _environment() -> dict[str, str]:
-    """Let nobody's own configuration in, and let the repositories belong to whomever."""
+def git_environment() -> dict[str, str]:
+    """Return what git gets: nobody's own configuration, and repositories that may belong to whomever."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -96,4 +96,4 @@ def _environment() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True, env=_environment())  # noqa: S603, S607 - see above
+    subprocess.run(["git", *arguments], check=True, env=git_environment())  # noqa: S603, S607 - see above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sandbox.vault_store import VaultStore
 
@@ -11,6 +12,11 @@ WEATHER_ITEM = "Diagnostic ETL (Weather)"
 WEATHER_FIELD = "demonstration secret"
 SLACK_ITEM = "Slack webhook"
 SLACK_FIELD = "url"
+SLACK_PATH = "/services/T000/B000/sandbox"
+WEBHOOK_ITEM = "Airflow webhook"
+CHANNEL_FIELD = "channel"
+REPOSITORY_ITEM = "DAG repository"
+GITHUB_FIELD = "github token"
 
 # fmt: off
 ADJECTIVES = (
@@ -24,12 +30,36 @@ NOUNS = (
 # fmt: on
 
 
-def seed(store: VaultStore, environments: Iterable[str] = (), slack_webhook_url: str = "") -> None:
-    """Put what is missing into the vault, for ``production``, ``development`` and each other environment."""
+@dataclass(frozen=True)
+class StandIns:
+    """How the platform reaches the other stand-ins: addresses without a path, and GitHub's token."""
+
+    slack: str
+    smee: str
+    github_token: str
+
+
+def seed(store: VaultStore, environments: Iterable[str] = (), stand_ins: StandIns | None = None) -> None:
+    """Put what is missing into the vault, for ``production``, ``development`` and each other environment.
+
+    What leads to the other stand-ins is set anew at each start, because a container's address changes.
+    """
     names = list(dict.fromkeys(("production", "development", *environments)))
     store.ensure_fields(WEATHER_ITEM, [(name, WEATHER_FIELD, phrase(name)) for name in names])
-    if slack_webhook_url:
-        store.ensure_fields(SLACK_ITEM, [(name, SLACK_FIELD, slack_webhook_url) for name in names])
+    if stand_ins is None:
+        return
+    for item, field, values in (
+        (WEBHOOK_ITEM, CHANNEL_FIELD, {name: f"{stand_ins.smee}/{channel(name)}" for name in names}),
+        (SLACK_ITEM, SLACK_FIELD, dict.fromkeys(names, f"{stand_ins.slack}{SLACK_PATH}")),
+        (REPOSITORY_ITEM, GITHUB_FIELD, dict.fromkeys(names, stand_ins.github_token)),
+    ):
+        sections = [(name, field, value) for name, value in values.items()]
+        store.ensure_fields(item, sections, overwrite=True)
+
+
+def channel(environment: str) -> str:
+    """Return the name of an environment's smee channel, the same at every start."""
+    return hashlib.sha256(f"channel of {environment}".encode()).hexdigest()[:16]
 
 
 def phrase(environment: str) -> str:

@@ -31,6 +31,7 @@ class Channels:
         """Begin with no listener."""
         self._lock = threading.Lock()
         self._listeners: dict[str, set[queue.SimpleQueue[str]]] = defaultdict(set)
+        self.closed = False
 
     def join(self, channel: str) -> queue.SimpleQueue[str]:
         """Add a listener and return its queue."""
@@ -50,6 +51,10 @@ class Channels:
         with self._lock:
             for events in self._listeners[channel]:
                 events.put(event)
+
+    def close(self) -> None:
+        """Have every stream end, within LOOK_SECONDS."""
+        self.closed = True
 
     def count(self, channel: str) -> int:
         """Return how many listen."""
@@ -112,7 +117,7 @@ def _stream(
     try:
         yield f"id: {number}\nevent: ready\ndata: {{}}\n\n".encode()
         ping_at = time.monotonic() + ping_seconds
-        while not gone():
+        while not gone() and not channels.closed:
             try:
                 wait = min(LOOK_SECONDS, max(0, ping_at - time.monotonic()))
                 event = f"data: {events.get(timeout=wait)}"

@@ -100,8 +100,13 @@ class VaultStore:
             self._save()
             return True
 
-    def ensure_fields(self, title: str, sections: Iterable[tuple[str, str, str]]) -> None:
-        """Make sure that item ``title`` has each (section, label, value); what is there already stays."""
+    def ensure_fields(
+        self, title: str, sections: Iterable[tuple[str, str, str]], overwrite: bool = False
+    ) -> None:
+        """Make sure that item ``title`` has each (section, label, value).
+
+        Other fields stay; so does the value of one that is there already, unless ``overwrite`` is set.
+        """
         with self._lock:
             item = next((item for item in self._items.values() if item["title"] == title), None)
             document = copy.deepcopy(item) or {
@@ -117,10 +122,14 @@ class VaultStore:
                     section = {"id": new_id(), "label": section_label}
                     document["sections"].append(section)
                 wanted = {"id": section["id"]}
-                if not any(f["label"] == label and f.get("section") == wanted for f in document["fields"]):
+                named = (field for field in document["fields"] if field["label"] == label)
+                field = next((field for field in named if field.get("section") == wanted), None)
+                if field is None:
                     document["fields"].append(
                         {"type": "CONCEALED", "label": label, "section": wanted, "value": value}
                     )
+                elif overwrite:
+                    field["value"] = value
             if item is None:
                 self.create(document)
             elif document != item:

@@ -15,7 +15,9 @@ from tests.policy.test_roles import EXPRESSION
 every_task = pytest.mark.parametrize(("file", "task"), TASKS, ids=TASK_IDS)
 
 SECRET = re.compile(
-    r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token)\b"
+    r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token|"
+    r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|"
+    r"smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
 """Options of ansible.builtin.uri that the module itself keeps out of every log."""
@@ -65,7 +67,9 @@ def test_no_log_is_only_on_what_carries_a_secret(file: str, task: Task) -> None:
     if task.get("no_log"):
         text = json.dumps(task)
         assert re.search(
-            r"secret|password|token|certificate|fingerprint|0600|__stack_found|__stack_files", text
+            r"secret|credential|password|token|certificate|fingerprint|0600|__stack_found|__stack_files|"
+            r"__dag_delivery_files|__dag_delivery_credentials",
+            text,
         )
 
 
@@ -111,6 +115,8 @@ def test_task_names_carry_their_file(path: Path) -> None:
     "path", sorted(ROOT.glob("roles/*/tasks/*.yml")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_file_of_tasks_is_used(path: Path) -> None:
-    """A file that no other file includes is never run."""
+    """A file that no other file and no playbook includes is never run."""
     role = "".join(other.read_text(encoding="utf-8") for other in path.parent.glob("*.yml") if other != path)
-    assert path.stem == "main" or f"include_tasks: {path.name}" in role
+    entry = f"name: {path.parents[1].name}\n        tasks_from: {path.stem}\n"
+    playbooks = "".join(play.read_text(encoding="utf-8") for play in ROOT.glob("playbooks/*.yml"))
+    assert path.stem == "main" or f"include_tasks: {path.name}" in role or entry in playbooks

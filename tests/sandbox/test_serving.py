@@ -21,10 +21,10 @@ START_SECONDS = 20
 
 
 def free_port_base() -> int:
-    """Return a number after which at least three ports are free."""
+    """Return a number after which at least six ports are free."""
     for base in range(20_000, 30_000, 10):
         try:
-            for offset in (1, 2, 3):
+            for offset in range(1, 7):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:
@@ -47,7 +47,14 @@ def environment(state: Path, **settings: str) -> dict[str, str]:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     base = free_port_base()
-    settings = environment(tmp_path, SANDBOX_PORT_BASE=str(base), SANDBOX_ENVIRONMENTS="staging, demo")
+    (tmp_path / "seed/dags").mkdir(parents=True)
+    (tmp_path / "seed/dags/one.py").touch()
+    settings = environment(
+        tmp_path / "state",
+        SANDBOX_PORT_BASE=str(base),
+        SANDBOX_ENVIRONMENTS="staging, demo",
+        SANDBOX_SEED=str(tmp_path / "seed"),
+    )
     command = [sys.executable, "-m", "sandbox"]
     with subprocess.Popen(command, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -88,6 +95,64 @@ def test_serves_all_and_stops_cleanly(service: tuple[subprocess.Popen[str], int]
     assert "GET /image/533.jpg 200" in log
     assert TOKEN not in log
     assert "Traceback" not in log
+
+
+def field(client: httpx.Client, base: int, title: str, label: str) -> str:
+    """Return the value of an item's field in the section `development`."""
+    items = f"http://127.0.0.1:{base + 1}/v1/vaults/{VAULT_ID}/items"
+    (found,) = client.get(items, params={"filter": f'title eq "{title}"'}).json()
+    item = client.get(f"{items}/{found['id']}").json()
+    section = next(section["id"] for section in item["sections"] if section["label"] == "development")
+    wanted = {"label": label, "section": {"id": section}}
+    return next(str(entry["value"]) for entry in item["fields"] if wanted.items() <= entry.items())
+
+
+def test_vault_leads_to_the_other_stand_ins(service: tuple[subprocess.Popen[str], int]) -> None:
+    process, base = service
+    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client:
+        slack = field(client, base, "Slack webhook", "url")
+        assert httpx.post(slack, json={"text": "hi"}).text == "ok"
+        sha = "0" * 40
+        status = httpx.post(
+            f"http://127.0.0.1:{base + 6}/repos/team/atd-airflow/statuses/{sha}",
+            json={"state": "success"},
+            headers={"Authorization": f"Bearer {field(client, base, 'DAG repository', 'github token')}"},
+        )
+        assert status.status_code == 201
+        channel = field(client, base, "Airflow webhook", "channel")
+    with httpx.stream("GET", channel, headers={"Accept": "text/event-stream"}, timeout=10) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "id: 0"
+        assert httpx.post(channel, json={"sent": 1}).status_code == 200
+        message = next(line for line in lines if "sent" in line)
+        assert '"body":{"sent":1}' in message
+        # A relay that listens does not hold up the stop.
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=4) == 0
+
+
+def test_dag_repository_is_seeded_and_takes_a_push(
+    service: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    _, base = service
+    clone = tmp_path / "clone"
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org", *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        return done.stdout.strip()
+
+    url = f"http://127.0.0.1:{base + 5}/atd-airflow.git"
+    git("clone", "--quiet", url, str(clone))
+    assert [path.name for path in (clone / "dags").iterdir()] == ["one.py"]
+    assert git("-C", str(clone), "branch", "--show-current") == "production"
+    # Larger than waitress holds in memory.
+    (clone / "random").write_bytes(os.urandom(3 * 2**20))
+    git("-C", str(clone), "add", ".")
+    git("-C", str(clone), "commit", "--quiet", "--message", "second")
+    git("-C", str(clone), "push", "--quiet")
+    found = git("ls-remote", url, "refs/heads/production")
+    assert found.split()[0] == git("-C", str(clone), "rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize(

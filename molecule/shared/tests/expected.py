@@ -15,7 +15,7 @@ DAG = "weather-checker"
 CAMERA_TITLE = "38th & Duval"
 
 CODE = {
-    (f"{DIRECTORY}/dags", "/opt/airflow/dags", "read-only"),
+    (f"{DIRECTORY}/trees", "/opt/airflow/trees", "read-only"),
     (f"{DIRECTORY}/plugins", "/opt/airflow/plugins", "read-only"),
     (f"{DIRECTORY}/logs", "/opt/airflow/logs", "writable"),
 }
@@ -90,7 +90,31 @@ SERVICES = {
         {},
         30,
     ),
-    "webhook": Service({"edge"}, 50001, set(), set(), True, {}),
+    "webhook": Service(
+        {"edge", "outside"},
+        50001,
+        {"1Password token"},
+        {
+            (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "writable"),
+            (f"{DIRECTORY}/delivery", f"{DIRECTORY}/delivery", "writable"),
+            (f"{DIRECTORY}/webhook", "/etc/webhook", "read-only"),
+            ("airflow_gate", "/run/gate", "read-only"),
+        },
+        True,
+        {},
+        30,
+    ),
+    "gate": Service(
+        {"none"},
+        None,
+        set(),
+        {
+            (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "read-only"),
+            ("airflow_gate", "/run/gate", "writable"),
+        },
+        True,
+        {},
+    ),
     "weather": Service(
         {"edge"},
         101,
@@ -130,10 +154,10 @@ SECRETS: dict[str, tuple[str, str, Callable[[str], str]]] = {
 """Where on the host each secret is: the file below env/, the variable, and how to take it from the value."""
 
 VARIABLES = {
-    "ENVIRONMENT": set(AIRFLOW_SERVICES),
-    "OP_CONNECT": {"airflow-worker"},
-    "OP_API_TOKEN": {"airflow-worker"},
-    "OP_VAULT_ID": {"airflow-worker"},
+    "ENVIRONMENT": {*AIRFLOW_SERVICES, "webhook", "gate"},
+    "OP_CONNECT": {"airflow-worker", "webhook"},
+    "OP_API_TOKEN": {"airflow-worker", "webhook"},
+    "OP_VAULT_ID": {"airflow-worker", "webhook"},
     "_AIRFLOW_WWW_USER_USERNAME": set(),
     "_AIRFLOW_WWW_USER_PASSWORD": set(),
     "AIRFLOW__CORE__FERNET_KEY": set(AIRFLOW_SERVICES),

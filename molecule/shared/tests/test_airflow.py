@@ -106,6 +106,6 @@ def test_every_airflow_container_is_of_one_image(
 
 def test_dags_cannot_change_their_own_code(execute: Any) -> None:
     """What runs is what was committed: the worker's copy of the DAGs takes no writes."""
-    result = execute("airflow-worker", "touch /opt/airflow/dags/written-by-a-task")
+    result = execute("airflow-worker", "touch /opt/airflow/trees/current/dags/written-by-a-task")
     assert result.rc != 0
     assert "Read-only file system" in result.stderr

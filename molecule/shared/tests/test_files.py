@@ -8,7 +8,10 @@ from testinfra.host import Host
 
 ENV_FILES = [
     ".env",
-    *(f"env/{name}.env" for name in ("airflow", "onepassword", "init", "postgres", "redis", "flower")),
+    *(
+        f"env/{name}.env"
+        for name in ("airflow", "onepassword", "init", "postgres", "redis", "flower", "webhook")
+    ),
 ]
 RENDERED = [
     "docker-compose.yaml",
@@ -43,7 +46,6 @@ def test_there_is_one_env_file_for_each_privilege_level(host: Host) -> None:
         (f"{DIRECTORY}/haproxy", "root", "0o755"),
         (f"{DIRECTORY}/docker-socket-proxy", "root", "0o755"),
         (f"{DIRECTORY}/weather", "root", "0o755"),
-        (f"{DIRECTORY}/dags", "root", "0o755"),
         (f"{DIRECTORY}/plugins", "root", "0o755"),
     ],
 )
@@ -58,6 +60,16 @@ def test_logs_belong_to_airflow(host: Host, settings: dict[str, str]) -> None:
     """The one directory of the host that Airflow writes to."""
     logs = host.file(f"{DIRECTORY}/logs")
     assert (logs.uid, oct(logs.mode)) == (int(settings["AIRFLOW_UID"]), "0o775")
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [("trees", "0o755"), ("delivery", "0o700"), ("webhook", "0o700")],
+)
+def test_delivery_belongs_to_the_webhook(host: Host, path: str, mode: str) -> None:
+    """It alone moves commits, and nobody else reads its key."""
+    directory = host.file(f"{DIRECTORY}/{path}")
+    assert (directory.uid, oct(directory.mode)) == (50001, mode)
 
 
 @pytest.mark.parametrize(

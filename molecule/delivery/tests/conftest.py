@@ -1,0 +1,61 @@
+"""The host of the shared suite, as what follows a repository."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "tests"
+sys.path.append(str(SHARED))
+
+from delivery import PATIENCE, Delivery, Repository  # noqa: E402 - what it imports is there only now
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the fixtures of the shared suite; two files called conftest cannot import each other by name."""
+    specification = importlib.util.spec_from_file_location("shared_fixtures", SHARED / "conftest.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    config.pluginmanager.register(module)
+
+
+@pytest.fixture(scope="session")
+def delivery(
+    request: pytest.FixtureRequest,
+    host: Host,
+    execute: Any,
+    http: Any,
+    doors: dict[str, str],
+    airflow: Any,
+    env_files: dict[str, dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Delivery]:
+    """The chain from push to live, at rest. Afterwards the branch holds what it held before."""
+    ask = (
+        "from webhook.settings import from_environment as read; settings = read();"
+        "print(settings.repository.url, settings.github_repository)"
+    )
+    answer = execute("webhook", "python3 -c %s", ask)
+    assert answer.rc == 0, answer.stderr
+    url, github_repository = answer.stdout.split()
+    connect = {
+        name: env_files["onepassword.env"][name] for name in ("OP_CONNECT", "OP_API_TOKEN", "OP_VAULT_ID")
+    }
+    repository = Repository(tmp_path_factory.mktemp("clone") / "repository", url)
+    delivery = Delivery(host, http, doors["webhook"], airflow, repository, connect, github_repository)
+    delivery.sync("once")
+    delivery.wait_until_live(repository.head)
+    yield delivery
+    delivery.sync("unpin")
+    commit = repository.go_back_to()
+    delivery.sync("once")
+    delivery.wait_until_live(commit, PATIENCE)

@@ -1,0 +1,95 @@
+"""What the webhook's door keeps out before anything behind it is busy with it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from airflow_api import wait_for
+from delivery import Delivery
+
+LIMIT_BYTES = 2**20
+REQUEST_SECONDS = 10
+"""How long a client may take to send its request."""
+
+
+@pytest.fixture
+def line(delivery: Delivery) -> Iterator[socket.socket]:
+    """A connection to the webhook's door."""
+    address = urlsplit(delivery.webhook)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        yield connection
+
+
+def status(line: socket.socket) -> int:
+    """Read the status of an answer, 0 when the connection was closed without one."""
+    with contextlib.suppress(ConnectionError):
+        answer = line.recv(100)
+        if answer:
+            return int(answer.split()[1])
+    return 0
+
+
+def test_large_body_is_refused_unread(line: socket.socket) -> None:
+    """By the length that it states."""
+    line.sendall(f"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: {LIMIT_BYTES + 1}\r\n\r\n".encode())
+    assert status(line) == 413
+
+
+def test_large_body_without_a_length_is_refused(line: socket.socket) -> None:
+    """By what it turns out to be."""
+    line.sendall(b"POST /webhook HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    # It may be refused before all of it was sent.
+    with contextlib.suppress(ConnectionError):
+        for _ in range(LIMIT_BYTES // 0x10000 + 1):
+            line.sendall(chunk)
+        line.sendall(b"0\r\n\r\n")
+    assert status(line) in (413, 0)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+    ],
+    ids=["headers", "body"],
+)
+def test_slow_client_is_cut_off(line: socket.socket, start: bytes) -> None:
+    """One byte a second keeps no connection open."""
+    line.sendall(start)
+    line.settimeout(1)
+    began = time.monotonic()
+    while time.monotonic() - began < 3 * REQUEST_SECONDS:
+        try:
+            line.sendall(b"x")
+            answer = line.recv(100)
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            answer = b""
+        assert answer == b"" or answer.split()[1] == b"408"
+        assert time.monotonic() - began < REQUEST_SECONDS + 5
+        return
+    pytest.fail("it is still connected")
+
+
+def test_busy_source_is_told_to_wait(delivery: Delivery) -> None:
+    """The rate is limited for a source, and later it may call again."""
+    answers = Counter(
+        delivery.http("POST", f"{delivery.webhook}/webhook", headers={"X-Webhook-Key": "wrong"}).status_code
+        for _ in range(300)
+    )
+    assert set(answers) == {401, 429}
+
+    def again() -> bool:
+        headers = {"X-Webhook-Key": delivery.vault("key")}
+        return bool(delivery.http("POST", f"{delivery.webhook}/webhook", headers=headers).status_code == 202)
+
+    wait_for("the end of the pause", again, 90, pause=2)

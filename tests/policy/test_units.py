@@ -1,0 +1,48 @@
+"""The services that the host's systemd runs: what systemd itself says about their units."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.policy.conftest import TEMPLATES, Drawn
+
+UNITS = ["etc/systemd/system/smee-relay.service"]
+MOST_EXPOSED = 2.0
+"""Of 10, by systemd-analyze: a service that listens to the internet gets nothing it does not need."""
+
+
+def systemd_is_here() -> bool:
+    """Tell whether systemd-analyze can judge a file; Molecule judges the running service anyway."""
+    if not shutil.which("systemd-analyze"):
+        return False
+    help_text = subprocess.run(
+        ["systemd-analyze", "--help"], capture_output=True, text=True, check=False
+    ).stdout
+    return "--offline" in help_text
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_unit_is_drawn(unit: str) -> None:
+    """A unit that was renamed would otherwise be judged no more."""
+    assert f"{unit}.j2" in TEMPLATES
+
+
+@pytest.mark.parametrize("unit", UNITS if systemd_is_here() else [])
+def test_service_is_hardened(drawn: dict[str, Drawn], tmp_path: Path, unit: str) -> None:
+    """Directives that contradict or misspell each other count for nothing here."""
+    path = tmp_path / Path(unit).name
+    path.write_text(drawn["registry 2.11.2"][unit])
+    command = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        f"--threshold={MOST_EXPOSED * 10:g}",
+        str(path),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Overall exposure level" in run.stdout

@@ -1,0 +1,68 @@
+"""The vault leads to the other stand-ins, wherever they are at this start, and keeps what others stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.item_document import Document
+from sandbox.seed import StandIns, channel, seed
+from sandbox.vault_store import VaultStore
+from tests.served import VAULT_ID
+
+FIRST = StandIns("http://10.0.0.2:9003", "http://10.0.0.2:9004", "made-up-token")
+MOVED = StandIns("http://10.0.0.7:9003", "http://10.0.0.7:9004", "made-up-token")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VaultStore:
+    return VaultStore(tmp_path / "connect.json", VAULT_ID)
+
+
+def item(store: VaultStore, title: str) -> Document:
+    (found,) = (item for item in store.items() if item["title"] == title)
+    return found
+
+
+def values(store: VaultStore, title: str, label: str) -> dict[str, str]:
+    """Return the field's value in each section, by the section's name."""
+    document = item(store, title)
+    names = {section["id"]: section["label"] for section in document["sections"]}
+    fields = [field for field in document["fields"] if field["label"] == label]
+    return {names[field["section"]["id"]]: field["value"] for field in fields}
+
+
+def test_leads_to_the_other_stand_ins(store: VaultStore) -> None:
+    seed(store, ["staging"], FIRST)
+    channels = values(store, "Airflow webhook", "channel")
+    assert channels == {
+        name: f"http://10.0.0.2:9004/{channel(name)}" for name in ("production", "development", "staging")
+    }
+    assert len(set(channels.values())) == 3
+    assert values(store, "Slack webhook", "url") == dict.fromkeys(
+        channels, "http://10.0.0.2:9003/services/T000/B000/sandbox"
+    )
+    assert values(store, "DAG repository", "github token") == dict.fromkeys(channels, "made-up-token")
+
+
+def test_follows_a_changed_address_and_keeps_the_rest(store: VaultStore) -> None:
+    seed(store, (), FIRST)
+    store.ensure_fields("Airflow webhook", [("development", "key", "generated")])
+    store.ensure_fields("Airflow webhook", [("development", "key", "another")])
+    seed(store, (), MOVED)
+    assert values(store, "Airflow webhook", "channel")["development"].startswith("http://10.0.0.7:9004/")
+    assert values(store, "Airflow webhook", "key") == {"development": "generated"}
+    assert values(store, "Slack webhook", "url")["production"].startswith("http://10.0.0.7:9003/")
+
+
+def test_same_start_changes_nothing(store: VaultStore) -> None:
+    seed(store, (), FIRST)
+    before = store.items()
+    seed(store, (), FIRST)
+    assert store.items() == before
+
+
+def test_without_stand_ins_the_vault_leads_nowhere(store: VaultStore) -> None:
+    seed(store)
+    assert [item["title"] for item in store.items()] == ["Diagnostic ETL (Weather)"]
