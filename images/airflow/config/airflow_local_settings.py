@@ -1,7 +1,7 @@
 """Keeps a running task in the tree of DAGs in which it began, while the link `current` moves on.
 
-Airflow reads this file at its start. On a worker every task begins with a fork; in the child the DAGs' folder,
-which leads over the link, becomes the worktree that the link names at that moment.
+Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of
+the DAGs, which leads over the link, becomes the worktree that the link names at that moment.
 """
 
 import os

@@ -40,11 +40,15 @@ class Trees:
         self.worktrees.mkdir(parents=True, exist_ok=True)
 
     def live(self) -> Path | None:
-        """Return the worktree that `current` names, or None before the first sync."""
+        """Return the worktree that `current` names, or None before the first sync.
+
+        Before it, the link is absent or names a tree that is not of the repository.
+        """
         try:
-            return self.directory / os.readlink(self.current)
+            target = Path(os.readlink(self.current))
         except FileNotFoundError:
             return None
+        return self.directory / target if target.parts[0] == "worktrees" else None
 
     def remove_leftovers(self) -> None:
         """Remove what a killed sync left half made."""
