@@ -547,6 +547,21 @@ def test_lock_is_held_until_the_last_child_ends(tmp_path: Path) -> None:
         pass
 
 
+def test_worktree_that_git_left_locked_is_no_obstacle(settings: Settings, remote: Remote) -> None:
+    """Git locks a worktree while it makes it; killed in that moment, it leaves the lock behind."""
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/two.py": "two = 2\n"})
+    Syncer(settings).sync("test")
+    folder = settings.trees_dir / "worktrees"
+    shutil.rmtree(folder / first)
+    mirror = settings.state_dir / "mirror.git"
+    add = ["worktree", "add", "--quiet", "--lock", "--detach", str(folder / f".new-{first}"), first]
+    subprocess.run(["git", "-C", str(mirror), *add], check=True)
+    assert Syncer(settings).pin(first).outcome is Outcome.SWITCHED
+    assert files_below(current(settings)) == remote.tree(first)
+
+
 def test_killed_at_any_moment_leaves_old_or_new(
     settings: Settings, remote: Remote, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

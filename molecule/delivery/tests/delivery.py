@@ -171,11 +171,13 @@ class Delivery:
     def known(self, dag: str) -> Json | None:
         """Return what Airflow knows of a DAG that it could run, None for one that it could not."""
         try:
-            details: Json = self.airflow.get(f"dags/{dag}/details")
+            # Asked for the details of a DAG that is only half written, Airflow breaks off with 500.
+            self.airflow.get(f"dags/{dag}/tasks")
         except requests.HTTPError as error:
             if error.response.status_code == httpx.codes.NOT_FOUND:
                 return None
             raise
+        details: Json = self.airflow.get(f"dags/{dag}/details")
         return details
 
     def wait_until_known(self, dag: str, description: str | None = None, seconds: float = PATIENCE) -> None:

@@ -68,7 +68,9 @@ class Trees:
         """Check the commit out under a passing name."""
         mirror.git().bytes("worktree", "prune")
         building = self.worktrees / f".new-{commit}"
-        mirror.git().bytes("worktree", "add", "--force", "--quiet", "--detach", str(building), commit)
+        # Twice: git locks a worktree while it makes it, and leaves that behind when it is killed then.
+        force = ("--force", "--force")
+        mirror.git().bytes("worktree", "add", *force, "--quiet", "--detach", str(building), commit)
         return building
 
     def finish(self, mirror: Mirror, building: Path, commit: str) -> Path:
