@@ -28,6 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(module)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what gets this machine turned away from the webhook's door for a minute."""
+    last = ("test_limits", "test_flood")
+    items.sort(key=lambda item: last.index(item.path.stem) if item.path.stem in last else -1)
+
+
 @pytest.fixture(scope="session")
 def delivery(
     request: pytest.FixtureRequest,

@@ -26,7 +26,7 @@ def refused(request: pytest.FixtureRequest, delivery: Delivery) -> Iterator[tupl
     name = new_name(kind)
     # A good DAG in the same commit must wait with the bad one.
     files = {f"dags/{name}.py": BAD[kind], f"dags/{name}_beside.py": dag_source(f"{name}_beside")}
-    commit = delivery.repository.push(files, f"A commit with a {kind} error")
+    commit = delivery.repository.push(files, f"Break a DAG ({kind})")
     delivery.announce(commit)
     yield kind, f"{name}.py", commit, good
     again = delivery.repository.go_back_to(good)
@@ -64,6 +64,6 @@ def test_refused_commit_is_reported_and_what_was_live_stays(
     page = browser.new_context().new_page()
     page.goto(delivery.webhook)
     expect(page.get_by_role("status")).to_contain_text("the newest commit is refused")
-    expect(page.locator("body")).to_contain_text(f"A commit with a {kind} error")
+    expect(page.locator("body")).to_contain_text(f"Break a DAG ({kind})")
     expect(page.locator("body")).to_contain_text(path)
     page.context.close()

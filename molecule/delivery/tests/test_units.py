@@ -128,7 +128,11 @@ def impatient_watchdog(host: Host) -> Iterator[None]:
 def test_hung_relay_is_restarted(delivery: Delivery, impatient_watchdog: None) -> None:
     """Stopped in its tracks, it feeds the watchdog no more."""
     [before] = properties(delivery.host, RELAY, "MainPID")
-    commit = push(delivery)
     delivery.host.check_output(f"kill -STOP {before}")
-    delivery.wait_until_live(commit, 40)
-    assert properties(delivery.host, RELAY, "MainPID")[0] not in (before, "0")
+    commit = push(delivery)
+
+    def replaced() -> bool:
+        return properties(delivery.host, RELAY, "MainPID")[0] not in (before, "0")
+
+    wait_for("systemd to replace it", replaced, 30)
+    delivery.wait_until_live(commit)
