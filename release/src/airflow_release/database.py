@@ -1,0 +1,200 @@
+"""The metadata database: copies, dumps, renames and counts, by the running server's own programs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_release.host import Host, ReleaseError
+
+LIVE = "airflow"
+NEXT = "airflow_next"
+PREVIOUS = "airflow_previous"
+FAILED = "airflow_failed"
+SCRATCH = "airflow_scratch"
+
+MAIN_TABLES = (
+    "dag",
+    "dag_run",
+    "task_instance",
+    "xcom",
+    "log",
+    "connection",
+    "variable",
+    "slot_pool",
+    "ab_user",
+)
+"""What a backup is compared by: the tables that hold what people would miss, in all supported versions."""
+
+ADMINISTRATION = "postgres"
+"""The database that one is connected to while another is renamed, copied or dropped."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """The Postgres of the platform. Names of databases are this module's constants, never input."""
+
+    host: Host
+
+    def command(self, *program: str) -> list[str]:
+        """Return the command that runs one of Postgres' programs inside its container."""
+        return self.host.compose_command("exec", "--no-TTY", "postgres", *program)
+
+    def sql(self, statements: str, database: str = LIVE, *, timeout: float = 600, doing: str = "") -> str:
+        """Run SQL statements up to the first that fails; return the rows, columns separated by `|`."""
+        psql = [
+            "psql",
+            "--username=airflow",
+            f"--dbname={database}",
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+        ]
+        return self.host.run(
+            self.command(*psql), input=statements, timeout=timeout, doing=doing or f"SQL on {database}"
+        ).strip()
+
+    def names(self) -> set[str]:
+        """Return the databases that there are."""
+        return set(self.sql("SELECT datname FROM pg_database", ADMINISTRATION).splitlines())
+
+    def size(self, database: str = LIVE) -> int:
+        """Return the bytes that a database takes on the disk."""
+        return int(self.sql(f"SELECT pg_database_size('{database}')", ADMINISTRATION))
+
+    def version(self) -> str:
+        """Return the server's version, for example 15.14."""
+        return self.sql("SHOW server_version", ADMINISTRATION).split()[0]
+
+    def revision(self, database: str = LIVE) -> str:
+        """Return the schema's revision as Alembic records it, "" for a database without Airflow's tables."""
+        if self.sql("SELECT to_regclass('public.alembic_version')", database) == "":
+            return ""
+        return self.sql("SELECT version_num FROM alembic_version", database)
+
+    def counts(self, database: str = LIVE) -> dict[str, int]:
+        """Return the rows of each main table that is there."""
+        return _parse_counts(self.sql(_count_statement(self._main_tables(database)), database))
+
+    def disconnect(self, *databases: str) -> None:
+        """End all sessions of these databases, as must be before a copy, a rename or a drop."""
+        listed = ", ".join(f"'{name}'" for name in databases)
+        self.sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({listed})",
+            ADMINISTRATION,
+        )
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever is connected; the live one never."""
+        if database == LIVE:
+            raise ReleaseError("the live database is never dropped")
+        self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", ADMINISTRATION)
+
+    def create(self, database: str) -> None:
+        """Make an empty database; one of that name is replaced."""
+        self.drop(database)
+        self.sql(
+            f"CREATE DATABASE {database} OWNER airflow TEMPLATE template0 ENCODING 'UTF8'", ADMINISTRATION
+        )
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a database file by file, after ending the sessions of the source; a database of that name goes."""
+        self.drop(target)
+        self.disconnect(source)
+        self.sql(f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy", ADMINISTRATION)
+
+    def rename(self, *pairs: tuple[str, str]) -> None:
+        """Rename databases, each `(from, to)`, all in one transaction: after a crash all are done or none."""
+        self.disconnect(*(name for name, _ in pairs))
+        statements = "".join(f"ALTER DATABASE {old} RENAME TO {new};\n" for old, new in pairs)
+        self.sql(f"BEGIN;\n{statements}COMMIT;", ADMINISTRATION)
+
+    def dump(self, file: Path, database: str = LIVE) -> dict[str, int]:
+        """Write a dump in Postgres' custom format; return the main tables' rows as of the very same snapshot.
+
+        Raises:
+            ReleaseError: the dump failed, for example for want of disk; the file is then removed.
+        """
+        tables = self._main_tables(database)
+        try:
+            with self._snapshot(database, tables) as (snapshot, counts), file.open("wb") as output:
+                self.host.run(
+                    self.command(
+                        "pg_dump",
+                        "--username=airflow",
+                        f"--dbname={database}",
+                        "--format=custom",
+                        f"--snapshot={snapshot}",
+                    ),
+                    stdout=output,
+                    timeout=6 * 3600,
+                    doing=f"dumping {database}",
+                )
+                output.flush()
+            return counts
+        except (OSError, ReleaseError) as error:
+            file.unlink(missing_ok=True)
+            if isinstance(error, ReleaseError):
+                raise
+            raise ReleaseError(f"writing the dump {file} failed: {error.strerror}") from error
+
+    def restore(self, file: Path, database: str) -> None:
+        """Make a database from a dump in custom format, or from plain SQL when the name ends in `.sql`."""
+        self.create(database)
+        if file.suffix == ".sql":
+            program = ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction"]
+        else:
+            program = ["pg_restore", "--exit-on-error", "--no-owner"]
+        with file.open("rb") as dump, Path("/dev/null").open("wb") as nothing:
+            self.host.run(
+                self.command(*program, "--username=airflow", f"--dbname={database}"),
+                stdin=dump,
+                stdout=nothing,
+                timeout=6 * 3600,
+                doing=f"restoring {file.name}",
+            )
+
+    def _main_tables(self, database: str) -> list[str]:
+        present = self.sql(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database
+        ).splitlines()
+        return [name for name in MAIN_TABLES if name in present]
+
+    @contextlib.contextmanager
+    def _snapshot(self, database: str, tables: list[str]) -> Iterator[tuple[str, dict[str, int]]]:
+        """Hold a snapshot open that pg_dump can join; yield its name and the rows that it sees."""
+        session = subprocess.Popen(
+            self.command("psql", "--username=airflow", f"--dbname={database}", "--no-psqlrc", "-qtA"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        with session, session.stdin as questions, session.stdout as answers:  # type: ignore[union-attr]
+            questions.write(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSELECT pg_export_snapshot();\n"
+            )
+            questions.write(f"{_count_statement(tables)};\n\\echo end\n")
+            questions.flush()
+            lines = list(iter(lambda: answers.readline().strip() or "end", "end"))
+            if not re.fullmatch(r"[0-9A-F-]+", lines[0]):
+                raise ReleaseError("Postgres gave no snapshot", "\n".join(lines))
+            yield lines[0], _parse_counts("\n".join(lines[1:]))
+
+
+def _count_statement(tables: list[str]) -> str:
+    return (
+        " UNION ALL ".join(f"SELECT '{name}', count(*) FROM public.{name}" for name in tables)
+        or "SELECT 1 LIMIT 0"
+    )
+
+
+def _parse_counts(rows: str) -> dict[str, int]:
+    pairs = (row.split("|") for row in rows.splitlines() if row)
+    return {name: int(count) for name, count in pairs}

@@ -1,0 +1,112 @@
+"""The platform on this host: where its files are, and how its containers are spoken to."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+OUTPUT_KEPT = 20_000
+"""Characters of a failed command's output that an error carries."""
+
+
+class ReleaseError(Exception):
+    """What went wrong, in words for an operator; `log` has the output of what failed."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        """Keep the end of the log: that is where a failure is."""
+        super().__init__(message)
+        self.log = log[-OUTPUT_KEPT:]
+
+
+@dataclass(frozen=True)
+class Host:
+    """The platform's places on this host."""
+
+    directory: Path = Path("/srv/airflow")
+    backups: Path = Path("/var/backups/airflow")
+
+    @property
+    def releases(self) -> Path:
+        """What the switch knows: its operation, the next release's files, the records of earlier ones."""
+        return self.directory / "releases"
+
+    @property
+    def next(self) -> Path:
+        """The files of the release that is being prepared, laid out as the platform's own."""
+        return self.releases / "next"
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        timeout: float = 600,
+        doing: str = "",
+    ) -> str:
+        """Run a command to its end and return what it printed.
+
+        `doing` names the step in the error; `timeout` is in seconds. Secrets belong into `input` or a file,
+        never into the command, which every process of the host can read.
+
+        Raises:
+            ReleaseError: it ended with another code than 0, or not in time.
+        """
+        doing = doing or " ".join(command[:6])
+        try:
+            done = subprocess.run(
+                command,
+                input=None if input is None else input.encode(),
+                stdin=subprocess.DEVNULL if stdin is None and input is None else stdin,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.PIPE,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ReleaseError(f"{doing} did not end within {timeout:.0f} s", _text(error.stderr)) from None
+        if done.returncode:
+            raise ReleaseError(
+                f"{doing} failed with code {done.returncode}", _text(done.stdout) + _text(done.stderr)
+            )
+        return _text(done.stdout)
+
+    def compose_command(self, *arguments: str, project: Path | None = None) -> list[str]:
+        """Return a Docker Compose command for the platform, or for the files of a release beside it."""
+        return ["docker", "compose", "--project-directory", str(project or self.directory), *arguments]
+
+    def compose(
+        self, *arguments: str, project: Path | None = None, timeout: float = 600, doing: str = ""
+    ) -> str:
+        """Run a Docker Compose command (see `run`)."""
+        return self.run(self.compose_command(*arguments, project=project), timeout=timeout, doing=doing)
+
+    def environment(self, name: str = ".env", project: Path | None = None) -> dict[str, str]:
+        """Read one of the platform's env files, `.env` or one below `env/`; {} where there is none."""
+        path = (project or self.directory) / name
+        return read_environment(path.read_text()) if path.exists() else {}
+
+    def running(self) -> dict[str, str]:
+        """Return the running services, each with Docker's word for its health."""
+        lines = self.compose(
+            "ps", "--format", "{{.Service}} {{.Health}}", timeout=60, doing="looking at the containers"
+        )
+        services = (line.partition(" ") for line in lines.splitlines() if line.strip())
+        return {service: health.strip() for service, _, health in services}
+
+
+def read_environment(text: str) -> dict[str, str]:
+    """Read an env file of this platform: `NAME=value`, the value perhaps in single quotes."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {
+        name: value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
+        for name, value in pairs
+    }
+
+
+def _text(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")
