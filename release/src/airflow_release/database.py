@@ -104,7 +104,7 @@ class Database:
         )
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a database file by file, after ending the sessions of the source; a database of that name goes."""
+        """Copy a database file by file; sessions of the source are ended, an old target is dropped."""
         self.drop(target)
         self.disconnect(source)
         self.sql(f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy", ADMINISTRATION)

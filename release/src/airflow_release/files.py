@@ -1,0 +1,65 @@
+"""A release's files: what Ansible draws below the platform's directory, and how one set replaces another."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-socket-proxy")
+"""What belongs to a release. The rest below the platform's directory is data or changes by itself."""
+
+
+def install(source: Path, target: Path) -> set[str]:
+    """Make the managed files of `target` those of `source`; return the names that changed.
+
+    Each file is replaced as a whole and directories stay the same ones, since containers have them mounted. It
+    can be done again after it was interrupted.
+    """
+    wanted, present = _files(source), _files(target)
+    changed = {name for name in wanted if name not in present or not _same(source / name, target / name)} | (
+        present - wanted
+    )
+    for name in sorted(changed & wanted):
+        _copy(source / name, target / name)
+    for name in present - wanted:
+        (target / name).unlink()
+    return changed
+
+
+def _files(directory: Path) -> set[str]:
+    tops = [directory / name for name in MANAGED if (directory / name).exists()]
+    files = [file for top in tops for file in ([top] if top.is_file() else top.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(directory)) for file in files}
+
+
+def _same(left: Path, right: Path) -> bool:
+    return filecmp.cmp(left, right, shallow=False) and _owner(left) == _owner(right)
+
+
+def _owner(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file with its mode and owner, below directories that have those of the source's."""
+    missing = [parent for parent in reversed(target.parents) if not parent.exists()]
+    for parent in missing:
+        model = source.parents[len(target.relative_to(parent).parts) - 1]
+        parent.mkdir(mode=0o700)
+        shutil.copystat(model, parent)
+        os.chown(parent, model.stat().st_uid, model.stat().st_gid)
+    partial = target.with_name(f".{target.name}.partial")
+    with (
+        source.open("rb") as reader,
+        open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writer,
+    ):
+        shutil.copyfileobj(reader, writer)
+        writer.flush()
+        os.fsync(writer.fileno())
+    _, owner, group = _owner(source)
+    os.chown(partial, owner, group)
+    partial.chmod(source.stat().st_mode & 0o7777)
+    partial.replace(target)

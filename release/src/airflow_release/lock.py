@@ -1,0 +1,38 @@
+"""One change of the platform at a time, over all processes of the host."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_release.host import ReleaseError
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold the lock file; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        ReleaseError: somebody else held it for all of `wait_seconds`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ReleaseError(
+                        "a backup or a switch of this platform is under way; try again later"
+                    ) from None
+                time.sleep(0.2)  # flock has no time-out of its own
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""The database that a release will have: a copy or from a backup, and brought to the release's schema."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from airflow_release import backup
+from airflow_release.database import LIVE, NEXT, Database
+from airflow_release.host import Host, ReleaseError
+from airflow_release.journal import replace_file
+
+SMOKE_DAG = "weather-checker"
+
+
+def point(host: Host, database: str) -> None:
+    """Tell the next release's containers their database (libpq's service file, read at each connect)."""
+    replace_file(host.releases / "database" / "pg_service.conf", f"[next]\ndbname={database}\n", mode=0o644)
+
+
+def set_password(database: Database, files: Path) -> None:
+    """Give Postgres the password that a release's files have."""
+    password = database.host.environment("env/postgres.env", files)["POSTGRES_PASSWORD"].replace("'", "''")
+    database.sql(f"ALTER ROLE airflow PASSWORD '{password}'", doing="setting Postgres' password")
+
+
+def make(database: Database, source: str) -> None:
+    """Make the next database from the live one (`copy`), from `bundle:<path>` or from `sql:<path>`."""
+    kind, _, path = source.partition(":")
+    if kind == "copy":
+        database.copy(LIVE, NEXT)
+    elif kind == "bundle":
+        work = database.host.releases / "restore"
+        database.restore(backup.extract_database(Path(path), work), NEXT)
+    elif kind == "sql":
+        database.restore(Path(path), NEXT)
+    else:
+        raise ReleaseError(f"{source!r} is no source for a database")
+
+
+def migrate(host: Host) -> None:
+    """Bring the next database to the next release's schema, with its image and Fernet key."""
+    point(host, NEXT)
+    _run_in_next(host, "airflow-init-next", doing="migrating the database")
+    old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
+    if old != new:
+        _run_in_next(
+            host,
+            "airflow-init-next",
+            "airflow",
+            "rotate-fernet-key",
+            doing="re-encrypting with the new Fernet key",
+            environment={"AIRFLOW__CORE__FERNET_KEY": f"{new},{old}"},
+        )
+
+
+def hold(database: Database) -> list[str]:
+    """Pause every DAG of the next database but the smoke test's; return those that were not paused."""
+    held = database.sql(
+        f"UPDATE dag SET is_paused = true WHERE NOT is_paused AND dag_id <> '{SMOKE_DAG}' RETURNING dag_id",
+        NEXT,
+        doing="holding the DAGs",
+    )
+    return held.splitlines()
+
+
+def release(database: Database, held: list[str]) -> None:
+    """Let the DAGs go on that were held."""
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in held)
+    if names:
+        database.sql(
+            f"UPDATE dag SET is_paused = false WHERE dag_id IN ({names})", LIVE, doing="releasing the DAGs"
+        )
+
+
+def _fernet_key(host: Host, files: Path) -> str:
+    return host.environment("env/airflow.env", files).get("AIRFLOW__CORE__FERNET_KEY", "")
+
+
+def _run_in_next(
+    host: Host, service: str, *command: str, doing: str, environment: dict[str, str] | None = None
+) -> str:
+    """Run a service of the next release once; `environment` is on no command line."""
+    names = [f"--env={name}" for name in environment or {}]
+    done = subprocess.run(
+        host.compose_command(
+            "--profile=switch",
+            "run",
+            "--rm",
+            "--no-deps",
+            "--no-TTY",
+            *names,
+            service,
+            *command,
+            project=host.next,
+        ),
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        log = re.sub(r"(://[^:@\s]*:)[^@\s]+@", r"\1***@", done.stdout)
+        raise ReleaseError(f"{doing} failed with code {done.returncode}", log)
+    return done.stdout

@@ -1,0 +1,130 @@
+"""The platform's containers: stopped, started and asked how they are."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from airflow_release.host import Host, ReleaseError
+
+SCHEDULING = ("airflow-scheduler", "airflow-triggerer", "airflow-worker")
+WEBSERVER = "airflow-webserver"
+STANDBY = "airflow-webserver-standby"
+AIRFLOW = (*SCHEDULING, WEBSERVER)
+CLIENTS = (*AIRFLOW, STANDBY, "flower")
+"""What speaks to the stores, and is stopped while they are replaced."""
+
+
+def stop(host: Host, *services: str, seconds: int = 30) -> None:
+    """Stop services in order; what does not end within `seconds` is killed."""
+    host.compose(
+        "--profile=switch", "stop", f"--timeout={seconds}", *services, doing=f"stopping {', '.join(services)}"
+    )
+
+
+def start(host: Host, *services: str, seconds: int, project: Path | None = None) -> None:
+    """Start services, or all, replace those whose definition changed, and wait until they are healthy.
+
+    Raises:
+        ReleaseError: one of them was not healthy within `seconds`; with the logs of those that are not.
+    """
+    try:
+        host.compose(
+            "up",
+            "--detach",
+            "--wait",
+            f"--wait-timeout={seconds}",
+            "--no-build",
+            *(["--no-deps"] if services else []),
+            *services,
+            project=project,
+            timeout=seconds + 120,
+            doing=f"starting {', '.join(services) or 'the stack'}",
+        )
+    except ReleaseError as error:
+        raise ReleaseError(str(error), error.log + _logs(host)) from error
+
+
+def problems(host: Host) -> list[str]:
+    """Return what keeps the platform from being healthy, each in words; [] when it is well."""
+    running = host.running()
+    expected = host.compose("config", "--services", doing="reading the Compose file").split()
+    found = [f"{name} does not run" for name in sorted(set(expected) - set(running))]
+    found += [
+        f"{name} is {health}" for name, health in sorted(running.items()) if health not in ("healthy", "")
+    ]
+    if WEBSERVER in running:
+        try:
+            found += _airflow_problems(_ask(host, "/health"))
+        except (ReleaseError, ValueError) as error:
+            found.append(f"Airflow does not answer: {error}")
+    return found
+
+
+def verify(host: Host, version: str, seconds: float) -> None:
+    """Wait until everything is healthy and check that everything of Airflow is of that version.
+
+    Raises:
+        ReleaseError: it was not so within `seconds`; with the logs of what is not healthy.
+    """
+    deadline = time.monotonic() + seconds
+    while found := problems(host):
+        if time.monotonic() > deadline:
+            raise ReleaseError(f"The platform is not healthy: {'; '.join(found)}.", _logs(host))
+        time.sleep(1)  # heartbeats come every few seconds
+    answered = _ask(host, "/api/v1/version")["version"]
+    if answered != version:
+        raise ReleaseError(f"The webserver is of version {answered}, not {version}.")
+    wanted = host.environment()["AIRFLOW_IMAGE"]
+    images = dict(
+        line.split(" ", 1)
+        for line in host.compose(
+            "ps", "--format", "{{.Service}} {{.Image}}", doing="looking at the images"
+        ).splitlines()
+    )
+    others = [f"{name} ({images.get(name)})" for name in AIRFLOW if images.get(name) != wanted]
+    if others:
+        raise ReleaseError(f"Not on {wanted}: {', '.join(others)}.")
+
+
+def _ask(host: Host, path: str) -> dict[str, Any]:
+    answer = host.compose(
+        "exec",
+        "--no-TTY",
+        WEBSERVER,
+        "curl",
+        "--silent",
+        "--fail",
+        "--max-time",
+        "10",
+        f"http://localhost:8080{path}",
+        doing=f"asking the webserver for {path}",
+    )
+    return dict(json.loads(answer))
+
+
+def _airflow_problems(health: dict[str, Any]) -> list[str]:
+    """Read Airflow's health report; a component that this version or configuration has not says null."""
+    states = {name: (component or {}).get("status") for name, component in health.items()}
+    return [
+        f"Airflow's {name} is {state}" for name, state in states.items() if state not in ("healthy", None)
+    ]
+
+
+def _logs(host: Host) -> str:
+    """Return the last lines of what runs but is not healthy, or has ended."""
+    states = host.compose(
+        "--profile=switch",
+        "ps",
+        "--all",
+        "--format",
+        "{{.Service}} {{.State}} {{.Health}}",
+        doing="looking for causes",
+    )
+    ill = [line.split()[0] for line in states.splitlines() if not line.endswith((" healthy", " running "))]
+    return "\n".join(
+        f"\n--- {name}\n{host.compose('--profile=switch', 'logs', '--no-color', '--tail=60', name)}"
+        for name in ill
+    )
