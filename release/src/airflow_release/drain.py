@@ -15,8 +15,8 @@ WHERE ti.state = 'queued'
    OR ti.state IN ('running', 'restarting') AND job.latest_heartbeat > now() - interval '5 minutes'
 ORDER BY 1
 """
-"""Tasks that a worker has or will get. A running one without a heartbeat has no process any more: Airflow calls
-it a zombie after five minutes, and it must not hold up a switch for ever."""
+"""Tasks that a worker has or will get. A running one without a heartbeat has no process any more: Airflow
+calls it a zombie after five minutes, and it must not hold up a switch for ever."""
 
 
 class DrainTimeoutError(ReleaseError):
@@ -38,9 +38,9 @@ def drain(database: Database, seconds: float, *, terminate: bool) -> str:
         if time.monotonic() - started > seconds:
             if not terminate:
                 raise DrainTimeoutError(
-                    f"{len(tasks)} tasks were still under way after {seconds:.0f} s: {'; '.join(tasks[:10])}. Give "
-                    "them more time with upgrade_drain_timeout (seconds), or have them ended and retried with "
-                    "upgrade_on_drain_timeout=terminate."
+                    f"{len(tasks)} tasks were still under way after {seconds:.0f} s: "
+                    f"{'; '.join(tasks[:10])}. Give them more time with upgrade_drain_timeout (seconds), or "
+                    "have them ended and retried with upgrade_on_drain_timeout=terminate."
                 )
             break
         time.sleep(0.5)  # tasks end when they end; Postgres cannot call us

@@ -14,8 +14,8 @@ MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-s
 def install(source: Path, target: Path) -> set[str]:
     """Make the managed files of `target` those of `source`; return the names that changed.
 
-    Each file is replaced as a whole and directories stay the same ones, since containers have them mounted. It
-    can be done again after it was interrupted.
+    Each file is replaced as a whole and directories stay the same ones, since containers have them mounted.
+    It can be done again after it was interrupted.
     """
     wanted, present = _files(source), _files(target)
     changed = {name for name in wanted if name not in present or not _same(source / name, target / name)} | (

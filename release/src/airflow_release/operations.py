@@ -7,11 +7,12 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from airflow_release import files, lock, records, stack, switch
 from airflow_release.database import Database
-from airflow_release.host import Host, ReleaseError
+from airflow_release.host import OUTPUT_KEPT, Host, ReleaseError
 from airflow_release.journal import Journal, Operation, replace_file
 
 Subparsers = Any
@@ -45,7 +46,9 @@ def register(subparsers: Subparsers) -> None:
     command.add_argument(
         "--take-over", action="store_true", help="replace one whose preparation was interrupted"
     )
-    add("abandon", abandon, "end an operation that has changed nothing yet")
+    command = add("abandon", abandon, "end an operation that has changed nothing yet")
+    command.add_argument("--message", default="", help="why, when it failed")
+    command.add_argument("--log", default="")
     command = add("phase", phase, "record a step that somebody else takes")
     command.add_argument("name")
     command.add_argument("result", choices=["begin", "done", "failed"])
@@ -94,7 +97,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         running = records.current(host, Database(host).revision())
         shutil.rmtree(host.next, ignore_errors=True)
         host.next.mkdir(parents=True, mode=0o700)
-        source = records.load(host, arguments.release).files(host) if arguments.release else host.directory
+        source = _files_of(host, arguments.release) if arguments.release else host.directory
         files.install(source, host.next)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         operation = Operation(
@@ -110,10 +113,38 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _files_of(host: Host, identifier: str) -> Path:
+    """Return an earlier release's files.
+
+    Raises:
+        ReleaseError: it cannot run any more, for want of an image or because the secrets have changed since.
+    """
+    release = records.load(host, identifier)
+    missing = [image for image in release.images.values() if not stack.has_image(host, image)]
+    if missing:
+        raise ReleaseError(
+            f"Release {identifier} cannot run: the host has no image {', '.join(missing)} any more."
+        )
+    changed = [
+        name
+        for name in ("env/airflow.env", "env/postgres.env", "env/redis.env")
+        if host.environment(name, release.files(host)) != host.environment(name)
+    ]
+    if changed:
+        raise ReleaseError(
+            f"Release {identifier} has other secrets than the platform has now ({', '.join(changed)}): "
+            "they were rotated. Restore its backup instead."
+        )
+    return release.files(host)
+
+
 def abandon(host: Host, arguments: argparse.Namespace) -> int:
     """End a prepared operation. One that is switching goes to its end by itself."""
     operation = _operation(host, "prepared")
     switch.clean_up(host)
+    if arguments.message and not operation.failure:
+        step = operation.phases[-1].name if operation.phases else "preparation"
+        operation.failure = {"phase": step, "message": arguments.message, "log": arguments.log[-OUTPUT_KEPT:]}
     Journal(host).move(operation, "abandoned")
     return 0
 
@@ -200,7 +231,8 @@ def status(host: Host, arguments: argparse.Namespace) -> int:
     """Show the operation, its phases with their times, and its failure."""
     operation = Journal(host).read()
     if arguments.json:
-        print(json.dumps(asdict(operation) if operation else None))
+        version = host.environment().get("AIRFLOW_VERSION", "")
+        print(json.dumps({"airflow_version": version, "operation": asdict(operation) if operation else None}))
     elif operation is None:
         print("Nothing was ever switched on this host.")
     else:

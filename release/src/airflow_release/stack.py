@@ -47,6 +47,11 @@ def start(host: Host, *services: str, seconds: int, project: Path | None = None)
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
+def has_image(host: Host, image: str) -> bool:
+    """Say whether an image is on this host."""
+    return bool(host.run(["docker", "image", "ls", "--quiet", image], doing="looking for an image").strip())
+
+
 def problems(host: Host) -> list[str]:
     """Return what keeps the platform from being healthy, each in words; [] when it is well."""
     running = host.running()

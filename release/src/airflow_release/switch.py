@@ -15,8 +15,8 @@ from airflow_release.journal import Journal, Operation
 class Switch:
     """Takes one operation from `switching` to its end.
 
-    Until the rename in `start` the live database and files are untouched. From there to the confirmation the old
-    ones lie beside the new ones, and of all DAGs only the smoke test's runs; so the way back loses nothing.
+    Until the rename in `start` the live database and files are untouched. From there to the confirmation
+    the old ones lie beside the new ones, and no DAG but the smoke test's runs; so the way back loses nothing.
     """
 
     def __init__(self, host: Host, operation: Operation) -> None:

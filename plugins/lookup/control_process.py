@@ -1,0 +1,73 @@
+"""Lookup: the ansible-playbook process that asks, or whether one that was noted down earlier still runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+DOCUMENTATION = r"""
+name: control_process
+author: Data and Technology Services
+short_description: Tells one run of Ansible from another
+description:
+  - Without a term it describes the ansible-playbook process that asks - its host, pid and start.
+  - With such a description it says C(alive), C(gone), or C(elsewhere) when that was another machine's.
+options:
+  _terms:
+    description: Nothing, or one description that this lookup gave earlier.
+"""
+
+RETURN = r"""
+_raw:
+  description: A description, or one word.
+  type: list
+"""
+
+
+class LookupModule(LookupBase):
+    """See DOCUMENTATION."""
+
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
+        """Return the one result."""
+        return [state(terms[0])] if terms else [describe(playbook())]
+
+
+def playbook() -> int:
+    """Return the process id of the ansible-playbook that this belongs to: the farthest such ancestor."""
+    found = pid = os.getpid()
+    while pid > 1 and (answer := _ps(pid, "ppid=,args=")):
+        parent, _, command = answer.partition(" ")
+        if "ansible" in command:
+            found = pid
+        pid = int(parent)
+    return found
+
+
+def describe(pid: int) -> dict[str, str | int]:
+    """Describe a process so that it can be told from a later one with its number."""
+    return {"host": socket.gethostname(), "pid": pid, "started": _ps(pid, "lstart=")}
+
+
+def state(described: dict[str, str | int]) -> str:
+    """Say what became of a process that `describe` described."""
+    if not described:
+        return "gone"
+    if described["host"] != socket.gethostname():
+        return "elsewhere"
+    return "alive" if _ps(int(described["pid"]), "lstart=") == described["started"] else "gone"
+
+
+def _ps(pid: int, columns: str) -> str:
+    """Ask ps, which Linux and macOS have with these options; "" when there is no such process."""
+    done = subprocess.run(  # noqa: S603 - its one variable is a number
+        ["ps", "-o", columns, "-p", str(pid)],  # noqa: S607 - ps is where the system has it
+        stdout=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
