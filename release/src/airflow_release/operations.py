@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release import files, lock, records, stack, switch
+from airflow_release import files, lock, records, rollback, stack, switch
 from airflow_release.database import Database
 from airflow_release.host import OUTPUT_KEPT, Host, ReleaseError
 from airflow_release.journal import Journal, Operation, replace_file
@@ -78,6 +78,10 @@ def register(subparsers: Subparsers) -> None:
     command.add_argument("--log", default="")
     command = add("status", status, "show the operation under way, or the last one")
     command.add_argument("--json", action="store_true")
+    command = add(
+        "plan-rollback", plan_rollback, "say what going back to an earlier release would lose, as JSON"
+    )
+    command.add_argument("--release", default="", help="its id (default: the one before the one that runs)")
     command = add("releases", releases, "list the releases that this host had")
     command.add_argument("--json", action="store_true")
 
@@ -251,6 +255,12 @@ def releases(host: Host, arguments: argparse.Namespace) -> int:
     for release in known:
         since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(release.since))
         print(f"{release.id}  Airflow {release.airflow_version}  since {since}  {release.bundle}")
+    return 0
+
+
+def plan_rollback(host: Host, arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    print(json.dumps(asdict(rollback.plan(host, arguments.release))))
     return 0
 
 
