@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -45,13 +46,14 @@ class Host:
         input: str | None = None,
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
         timeout: float = 600,
         doing: str = "",
     ) -> str:
         """Run a command to its end and return what it printed.
 
-        `doing` names the step in the error; `timeout` is in seconds. Secrets belong into `input` or a file,
-        never into the command, which every process of the host can read.
+        `doing` names the step in the error; `timeout` is in seconds. Secrets belong into `input`, a file or
+        `environment`, never into the command, which every process of the host can read.
 
         Raises:
             ReleaseError: it ended with another code than 0, or not in time.
@@ -64,6 +66,7 @@ class Host:
                 stdin=subprocess.DEVNULL if stdin is None and input is None else stdin,
                 stdout=subprocess.PIPE if stdout is None else stdout,
                 stderr=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
                 timeout=timeout,
                 check=False,
             )

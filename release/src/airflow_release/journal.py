@@ -112,7 +112,8 @@ class Journal:
             yield phase
         except Exception as error:
             phase.state, phase.seconds = "failed", round(time.time() - phase.started, 1)
-            operation.failure = {
+            # The first failure is the cause; what fails on the way back is in the journal.
+            operation.failure = operation.failure or {
                 "phase": name,
                 "message": str(error) or type(error).__name__,
                 "log": error.log if isinstance(error, ReleaseError) else "",

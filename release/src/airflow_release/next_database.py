@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from pathlib import Path
 
 from airflow_release import backup
@@ -84,26 +81,7 @@ def _run_in_next(
 ) -> str:
     """Run a service of the next release once; `environment` is on no command line."""
     names = [f"--env={name}" for name in environment or {}]
-    done = subprocess.run(
-        host.compose_command(
-            "--profile=switch",
-            "run",
-            "--rm",
-            "--no-deps",
-            "--no-TTY",
-            *names,
-            service,
-            *command,
-            project=host.next,
-        ),
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    once = ["--profile=switch", "run", "--rm", "--no-deps", "--no-TTY", *names, service, *command]
+    return host.run(
+        host.compose_command(*once, project=host.next), environment=environment, timeout=6 * 3600, doing=doing
     )
-    if done.returncode:
-        log = re.sub(r"(://[^:@\s]*:)[^@\s]+@", r"\1***@", done.stdout)
-        raise ReleaseError(f"{doing} failed with code {done.returncode}", log)
-    return done.stdout

@@ -24,8 +24,8 @@ class Plan:
 def plan(host: Host, identifier: str = "") -> Plan:
     """Say how a release comes back, by default the one before the one that runs.
 
-    The live database serves an earlier release when its schema is the same. Airflow cannot run on a later one;
-    then the backup comes back that was made when the release was left.
+    The live database serves an earlier release when its schema is the same. Airflow cannot run on a later
+    one; then the backup comes back that was made when the release was left.
 
     Raises:
         ReleaseError: there is no such release, or its backup is missing or damaged.

@@ -142,7 +142,6 @@ class Switch:
 
     def _revert(self) -> None:
         """Put the old files, database and containers back; it can be done again."""
-        failure = dict(self.operation.failure)
         with self.journal.phase(self.operation, "revert") as phase:
             # A switch that was still draining has stopped the scheduler only, and workers may be at work.
             if "door_shut" in self.operation.done:
@@ -164,7 +163,6 @@ class Switch:
                 self.host, self.operation.from_version, float(self.operation.options["start_timeout"])
             )
             phase.note = f"Airflow {self.operation.from_version} runs as before"
-        self.operation.failure = failure
         self._end("reverted")
 
     def _take_back_database(self) -> None:
