@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from airflow_release import backup, records
 from airflow_release.database import Database
+from airflow_release.host import ReleaseError
 from airflow_release.journal import Journal, Operation
 from airflow_release.operations import DEFAULTS
 from airflow_release.switch import Switch
@@ -40,7 +43,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
 
     monkeypatch.setattr(backup, "take", take)
     records.current(host, Database(host).revision())
-    operation = Operation("id", "upgrade", OLD, NEW, state="switching", options={**DEFAULTS, "start_timeout": 1})
+    operation = Operation(
+        "id", "upgrade", OLD, NEW, state="switching", options={**DEFAULTS, "start_timeout": 1}
+    )
     Journal(host).save(operation)
     host.world.commands.clear()
     return host
@@ -48,12 +53,14 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
 
 def run(host: PlatformModel) -> Operation:
     """Do what the unit does: take what the journal has, and go."""
+    Switch(host, read(host)).run()
+    return read(host)
+
+
+def read(host: PlatformModel) -> Operation:
     operation = Journal(host).read()
     assert operation is not None
-    Switch(host, operation).run()
-    after = Journal(host).read()
-    assert after is not None
-    return after
+    return operation
 
 
 def confirm(host: PlatformModel, *, confirmed: bool = True) -> None:
@@ -87,7 +94,7 @@ def test_good_switch(model: PlatformModel) -> None:
     commands = commands_of_a_good_switch(model)
     first_stop = next(i for i, line in enumerate(commands) if "stop" in line)
     assert "airflow-scheduler" in commands[first_stop]
-    phases = {phase.name: phase.state for phase in (Journal(model).read() or pytest.fail()).phases}
+    phases = {phase.name: phase.state for phase in read(model).phases}
     assert phases == dict.fromkeys(["drain", "migrate", "start", "backup", "verify", "finish"], "done")
 
 
@@ -100,8 +107,7 @@ def test_refused_by_smoke(model: PlatformModel) -> None:
 
 
 def test_nobody_confirms(model: PlatformModel) -> None:
-    operation = Journal(model).read()
-    assert operation is not None
+    operation = read(model)
     operation.options["confirm_timeout"] = 0
     Journal(model).save(operation)
     operation = run(model)
@@ -137,7 +143,7 @@ def test_each_phase_fails(model: PlatformModel, command: str, phase: str) -> Non
     confirm(model)
     try:
         operation = run(model)
-    except Exception:
+    except ReleaseError:
         model.world.fail = ""
         operation = run(model)
     assert (operation.state, operation.failure["phase"]) == ("reverted", phase)
@@ -173,15 +179,12 @@ def test_killed_again_on_the_way_back(model: PlatformModel, second: int) -> None
     except Killed:
         operation = run(model)
     else:
-        operation = Journal(model).read() or pytest.fail()
+        operation = read(model)
     check(model, operation)
 
 
 def fresh(model: PlatformModel, directory: Path) -> PlatformModel:
     """Make another platform in the state of this one's beginning."""
-    import copy
-    import shutil
-
     host = PlatformModel(directory / "srv", directory / "backups")
     shutil.copytree(model.directory, host.directory)
     host.world_of(copy.deepcopy(model.world))
