@@ -1,0 +1,1 @@
+"""What changes a running platform on its host: one release after another, and the way back."""
