@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from airflow_release import operations
+from airflow_release import operations, report
 from airflow_release.host import Host, ReleaseError
 
 
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (operations,):
+    for module in (operations, report):
         module.register(commands)
     return top
 
@@ -26,9 +26,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run a command; 0 when it did its work, 1 when it could not, 2 when it was called wrongly."""
     arguments = parser().parse_args()
-    host = Host(arguments.directory, arguments.backups)
     try:
-        return int(arguments.run(host, arguments))
+        return int(arguments.run(arguments))
     except ReleaseError as error:
         print(error, file=sys.stderr)
         if error.log:
