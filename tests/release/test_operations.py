@@ -24,8 +24,8 @@ def model(tmp_path: Path) -> PlatformModel:
 
 
 def call(host: Host, *arguments: str) -> int:
-    parsed = cli.parser().parse_args([f"--directory={host.directory}", f"--backups={host.backups}", *arguments])
-    return int(parsed.run(parsed))
+    parsed = cli.parser().parse_args(arguments)
+    return int(parsed.run(host, parsed))
 
 
 def begin(host: Host, *more: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_release import operations, report
+from airflow_release import backup_commands, operations, report
 from airflow_release.host import Host, ReleaseError
 
 
@@ -18,16 +19,17 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (operations, report):
+    for module in (backup_commands, operations, report):
         module.register(commands)
     return top
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did its work, 1 when it could not, 2 when it was called wrongly."""
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(given)
+    host = Host(arguments.directory, arguments.backups)
     try:
-        return int(arguments.run(arguments))
+        return int(arguments.run(host, arguments))
     except ReleaseError as error:
         print(error, file=sys.stderr)
         if error.log:

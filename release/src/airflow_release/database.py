@@ -82,6 +82,15 @@ class Database:
         """Return the rows of each main table that is there."""
         return _parse_counts(self.sql(_count_statement(self._main_tables(database)), database))
 
+    def newest_run(self, database: str = LIVE) -> str:
+        """Return when the newest DAG run started, in ISO 8601 and UTC; "" when there is none."""
+        if "dag_run" not in self._main_tables(database):
+            return ""
+        form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
+        return self.sql(
+            f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run", database
+        )
+
     def disconnect(self, *databases: str) -> None:
         """End all sessions of these databases, as must be before a copy, a rename or a drop."""
         listed = ", ".join(f"'{name}'" for name in databases)
@@ -145,12 +154,15 @@ class Database:
             raise ReleaseError(f"writing the dump {file} failed: {error.strerror}") from error
 
     def restore(self, file: Path, database: str) -> None:
-        """Make a database from a dump in custom format, or from plain SQL when the name ends in `.sql`."""
+        """Make a database from a dump in custom format, or from plain SQL when the name ends in `.sql`.
+
+        A dump's owners and grants are left out: a new host has no role but `airflow`.
+        """
         self.create(database)
         if file.suffix == ".sql":
             program = ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction"]
         else:
-            program = ["pg_restore", "--exit-on-error", "--no-owner"]
+            program = ["pg_restore", "--exit-on-error", "--no-owner", "--no-acl"]
         with file.open("rb") as dump, Path("/dev/null").open("wb") as nothing:
             self.host.run(
                 self.command(*program, "--username=airflow", f"--dbname={database}"),
@@ -183,7 +195,7 @@ class Database:
             questions.write(f"{_count_statement(tables)};\n\\echo end\n")
             questions.flush()
             lines = list(iter(lambda: answers.readline().strip() or "end", "end"))
-            if not re.fullmatch(r"[0-9A-F-]+", lines[0]):
+            if not lines or not re.fullmatch(r"[0-9A-F-]+", lines[0]):
                 raise ReleaseError("Postgres gave no snapshot", "\n".join(lines))
             yield lines[0], _parse_counts("\n".join(lines[1:]))
 

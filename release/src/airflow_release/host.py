@@ -39,6 +39,16 @@ class Host:
         """The files of the release that is being prepared, laid out as the platform's own."""
         return self.releases / "next"
 
+    @property
+    def lock(self) -> Path:
+        """Held by whatever changes or copies the platform's data."""
+        return self.releases / "lock"
+
+    @property
+    def status(self) -> Path:
+        """What the status page may know of this package's work; no secret."""
+        return self.directory / "status"
+
     def run(
         self,
         command: Sequence[str],
@@ -92,6 +102,20 @@ class Host:
         """Read one of the platform's env files, `.env` or one below `env/`; {} where there is none."""
         path = (project or self.directory) / name
         return read_environment(path.read_text()) if path.exists() else {}
+
+    def volume(self, name: str) -> Path:
+        """Return where on this host a volume of the platform has its files."""
+        place = self.run(
+            ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", f"airflow_{name}"],
+            timeout=60,
+            doing=f"looking for the volume {name}",
+        )
+        return Path(place.strip())
+
+    def image_id(self, name: str) -> str:
+        """Return the digest by which the engine knows an image, "" when it has none of that name."""
+        command = ["docker", "image", "ls", "--no-trunc", "--quiet", name]
+        return self.run(command, timeout=60, doing="looking at the images").strip()
 
     def running(self) -> dict[str, str]:
         """Return the running services, each with Docker's word for its health."""

@@ -132,6 +132,7 @@ def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w") as file:
+        os.fchmod(descriptor, mode)  # whatever the process' umask
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -13,8 +13,10 @@ from airflow_release.host import ReleaseError
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, wait_seconds: float = 0) -> Iterator[None]:
+def exclusive(path: Path, wait_seconds: float = 0, *, doing: str = "a switch") -> Iterator[None]:
     """Hold the lock file; the kernel lets go of it when the process ends, however it ends.
+
+    `doing` is what others are told meanwhile, such as "a backup".
 
     Raises:
         ReleaseError: somebody else held it for all of `wait_seconds`.
@@ -29,10 +31,13 @@ def exclusive(path: Path, wait_seconds: float = 0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise ReleaseError(
-                        "a backup or a switch of this platform is under way; try again later"
-                    ) from None
+                    holder = path.read_text() or "another change of the platform is under way"
+                    raise ReleaseError(f"{holder}; try again later") from None
                 time.sleep(0.2)  # flock has no time-out of its own
+        # It outlives a crash; whether it is so says the lock alone.
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"{doing} is under way since {since}".encode())
         yield
     finally:
         os.close(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_release import backup
+from airflow_release import backup, sqlfile
 from airflow_release.database import LIVE, NEXT, Database
 from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import replace_file
@@ -28,11 +28,10 @@ def make(database: Database, source: str) -> None:
     kind, _, path = source.partition(":")
     if kind == "copy":
         database.copy(LIVE, NEXT)
-    elif kind == "bundle":
-        work = database.host.releases / "restore"
-        database.restore(backup.extract_database(Path(path), work), NEXT)
-    elif kind == "sql":
-        database.restore(Path(path), NEXT)
+    elif kind in ("bundle", "sql"):
+        with backup.working_directory(database.host) as work:
+            take_out = backup.extract_database if kind == "bundle" else sqlfile.unpack
+            database.restore(take_out(Path(path), work), NEXT)
     else:
         raise ReleaseError(f"{source!r} is no source for a database")
 

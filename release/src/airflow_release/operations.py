@@ -27,7 +27,7 @@ def register(subparsers: Subparsers) -> None:
 
     def add(name: str, run: Any, help: str) -> argparse.ArgumentParser:
         command: argparse.ArgumentParser = subparsers.add_parser(name, help=help, description=help)
-        command.set_defaults(run=lambda arguments: run(Host(arguments.directory, arguments.backups), arguments))
+        command.set_defaults(run=run)
         return command
 
     command = add("begin", begin, "prepare an operation: lock, journal, the next release's files")

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_release import compose_file, dag_check, packages, settings_in_use
+from airflow_release.host import Host
 from airflow_release.release_folder import ReleaseFolder, ReportError
 
 FORMAT = 1
@@ -42,9 +43,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "report", help="say what the next release changes", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--directory", type=Path, required=True, help="the release that runs: /srv/airflow")
-    parser.add_argument("--next", type=Path, required=True, help="the release that is prepared")
-    parser.add_argument("--output", type=Path, required=True, help="where the JSON document goes")
+    parser.add_argument("--output", type=Path, help="where the JSON document goes (default: releases/next/report.json)")
     parser.add_argument(
         "--compose-address-template",
         metavar="ADDRESS",
@@ -61,16 +60,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(host: Host, arguments: argparse.Namespace) -> int:
     """Write the document and print its verdict; 1 when there is none to write, with the reason."""
     try:
         report = collect(
-            ReleaseFolder(arguments.directory),
-            ReleaseFolder(arguments.next),
+            ReleaseFolder(host.directory),
+            ReleaseFolder(host.next),
             arguments.compose_address_template,
             arguments.acknowledge,
         )
-        write(arguments.output, report)
+        write(arguments.output or host.next / "report.json", report)
     except (ReportError, ValueError, OSError) as error:
         print(f"airflow-release report: {error}", file=sys.stderr)
         return 1

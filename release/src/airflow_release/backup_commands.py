@@ -1,0 +1,186 @@
+"""The commands about backups: `airflow-release backup …` and `airflow-release examine`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from airflow_release import backup, bundle, restore, retention
+from airflow_release.host import Host, ReleaseError
+from airflow_release.lock import exclusive
+from airflow_release.offhost import Remote
+from airflow_release.settings import SETTINGS_FILE, load
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to the program's parser."""
+    parser = subparsers.add_parser("backup", help="take, list, check and remove backups")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = _add(
+        commands, "take", _take, "take a backup now, and prove it by restoring it beside the live data"
+    )
+    command.add_argument("--reason", default="by hand", help="why, for the manifest")
+    _may_wait(command)
+
+    command = _add(commands, "list", _list, "list the backups, the newest first")
+    command.add_argument("--remote", action="store_true", help="those on the remote, not those on this host")
+
+    command = _add(commands, "check", _check, "see whether a backup is whole")
+    command.add_argument("backup", help="a bundle's name or path, or `latest`")
+    command.add_argument(
+        "--deep", action="store_true", help="also restore it into a scratch database and compare"
+    )
+    _may_wait(command)
+
+    command = _add(commands, "prune", _prune, "remove the backups that need not be kept any more")
+    command.add_argument("--dry-run", action="store_true", help="only say which")
+
+    command = _add(
+        subparsers,
+        "examine",
+        _examine,
+        "look at what is to be restored; code 1 when something speaks against it",
+    )
+    command.add_argument(
+        "backup", help="a bundle's name, `latest`, or the path of a bundle, .sql or .sql.gz on this host"
+    )
+    command.add_argument("--airflow-version", default="", help="the version that the data has to fit")
+    command.add_argument(
+        "--fernet-fingerprint", nargs="*", default=[], help="of each Fernet key in the vault"
+    )
+    command.add_argument(
+        "--installed", action="store_true", help="there is a platform: ask its image and its disk, too"
+    )
+
+
+def _add(subparsers: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=help, description=help)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--settings", type=Path, default=SETTINGS_FILE, help=argparse.SUPPRESS)
+    parser.set_defaults(run=function)
+    return parser
+
+
+def _may_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for another change of the platform",
+    )
+
+
+def _take(host: Host, arguments: argparse.Namespace) -> int:
+    settings = load(arguments.settings)
+    started = time.monotonic()
+    with exclusive(host.lock, arguments.wait, doing="a backup"):
+        path = backup.take(host, reason=arguments.reason, settings=settings, progress=_progress)
+        failure = backup.read_state(host)["last_failure"]
+    seconds, size = round(time.monotonic() - started, 1), path.stat().st_size
+    manifest = bundle.describe(path)
+    text = f"{path}: {_size(size)} in {seconds:.0f} s, restored and compared: {_counts(manifest.counts)}"
+    _print(
+        arguments, {"path": str(path), "size": size, "seconds": seconds, "manifest": asdict(manifest)}, text
+    )
+    if failure:
+        print(f"The backup is good, but its copy elsewhere is missing: {failure['reason']}", file=sys.stderr)
+    return 1 if failure else 0
+
+
+def _list(host: Host, arguments: argparse.Namespace) -> int:
+    settings = load(arguments.settings)
+    if arguments.remote:
+        remote = Remote(host, settings)
+        if not remote:
+            raise ReleaseError("there is no backup_remote")
+        names = retention.newest_first(remote.names())
+        _print(arguments, names, "\n".join(names))
+        return 0
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for name in backup.names(host):
+        path = host.backups / name
+        try:
+            manifest = bundle.describe(path)
+        except ReleaseError as error:
+            rows.append({"name": name, "damaged": str(error)})
+            lines.append(f"{name}  DAMAGED: {error}")
+            continue
+        rows.append({"name": name, "size": path.stat().st_size, "manifest": asdict(manifest)})
+        lines.append(
+            f"{name}  {_size(path.stat().st_size):>10}  {manifest.reason:<20}  {_counts(manifest.counts)}"
+        )
+    _print(arguments, rows, "\n".join(lines) or f"no backup in {host.backups}")
+    return 0
+
+
+def _check(host: Host, arguments: argparse.Namespace) -> int:
+    settings = load(arguments.settings)
+    path = restore.find(host, settings, arguments.backup)
+    if arguments.deep:
+        with exclusive(host.lock, arguments.wait, doing="a check of a backup"):
+            manifest = backup.check(host, path, _progress)
+    else:
+        manifest = bundle.verify(path)
+    how = "whole, and restores to the same" if arguments.deep else "whole"
+    _print(arguments, asdict(manifest), f"{path}: {how}: {_counts(manifest.counts)}")
+    return 0
+
+
+def _prune(host: Host, arguments: argparse.Namespace) -> int:
+    settings = load(arguments.settings)
+    with exclusive(host.lock, doing="the removal of old backups"):
+        removed = backup.prune(host, settings, dry_run=arguments.dry_run)
+    _print(arguments, removed, "\n".join(removed) or "nothing to remove")
+    return 0
+
+
+def _examine(host: Host, arguments: argparse.Namespace) -> int:
+    settings = load(arguments.settings)
+    path = restore.find(host, settings, arguments.backup)
+    target = restore.Target(
+        airflow_version=arguments.airflow_version,
+        image=host.environment().get("AIRFLOW_IMAGE", "") if arguments.installed else "",
+        fernet_fingerprints=arguments.fernet_fingerprint,
+    )
+    examined = restore.examine(host, path, target)
+    answer: dict[str, Any] = asdict(examined)
+    if arguments.installed:
+        answer["live"] = restore.live(host)
+        _note_disk(host, path, examined)
+        answer["refused"] = examined.refused
+    text = f"{path}: {_size(examined.size)}, {_counts(examined.counts)}"
+    _print(arguments, answer, "\n".join([text, *(f"REFUSED: {reason}" for reason in examined.refused)]))
+    return 1 if examined.refused else 0
+
+
+def _note_disk(host: Host, path: Path, examined: restore.Examined) -> None:
+    # The backup of what is there comes first and the new database beside it; each needs its disk.
+    unpacked = examined.database_size if path.suffix == ".gz" else examined.size
+    try:
+        backup.require_space(host, examined.database_size, copies_of_dump=1, dump=unpacked)
+    except ReleaseError as error:
+        examined.refused.append(str(error))
+
+
+def _progress(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+def _print(arguments: argparse.Namespace, answer: Any, text: str) -> None:
+    print(json.dumps(answer, indent=2) if arguments.json else text)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

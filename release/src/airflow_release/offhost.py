@@ -1,0 +1,69 @@
+"""Copies of the backups on another host or in a cloud, by rclone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_release.host import Host
+from airflow_release.settings import Settings
+
+TIMEOUT_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The place that `backup_remote` names. It holds bundles under the same names as the host does."""
+
+    host: Host
+    settings: Settings
+
+    def __bool__(self) -> bool:
+        """Say whether there is one."""
+        return bool(self.settings.remote)
+
+    def copy(self, file: Path) -> None:
+        """Copy a bundle there, and compare the copy by digest or, where the remote knows none, by size.
+
+        Raises:
+            ReleaseError: it cannot be reached or written, or the copy differs.
+        """
+        self._rclone(
+            "copyto",
+            str(file),
+            self._place(file.name),
+            doing=f"copying {file.name} to {self.settings.remote}",
+        )
+        self._rclone(
+            "check",
+            "--one-way",
+            f"--include=/{file.name}",
+            str(file.parent),
+            self.settings.remote,
+            doing=f"comparing {file.name} with its copy in {self.settings.remote}",
+        )
+
+    def names(self) -> list[str]:
+        """Return the names of the files there."""
+        return self._rclone(
+            "lsf", "--files-only", self.settings.remote, doing=f"listing {self.settings.remote}"
+        ).splitlines()
+
+    def fetch(self, name: str, into: Path) -> None:
+        """Bring a bundle from there."""
+        self._rclone(
+            "copyto", self._place(name), str(into), doing=f"fetching {name} from {self.settings.remote}"
+        )
+
+    def remove(self, name: str) -> None:
+        """Delete a bundle there."""
+        self._rclone("deletefile", self._place(name), doing=f"removing {name} from {self.settings.remote}")
+
+    def _place(self, name: str) -> str:
+        separator = "" if self.settings.remote.endswith((":", "/")) else "/"
+        return f"{self.settings.remote}{separator}{name}"
+
+    def _rclone(self, *arguments: str, doing: str) -> str:
+        # rclone tries again by itself, three times and with pauses.
+        command = ["rclone", f"--config={self.settings.remote_config}", "--contimeout=30s", *arguments]
+        return self.host.run(command, timeout=TIMEOUT_SECONDS, doing=doing)

@@ -1,0 +1,45 @@
+"""What the role `backup` tells this package about the host, in /etc/airflow-release/settings.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_release.host import ReleaseError
+
+SETTINGS_FILE = Path("/etc/airflow-release/settings.json")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long backups are kept and where else; every field has the value that holds without the file."""
+
+    keep_days: int = 14
+    keep_count: int = 7
+    remote: str = ""
+    """Where bundles are copied to, as rclone writes it (`name:path`); "" for nowhere."""
+    remote_config: Path = Path("/etc/airflow-release/rclone.conf")
+    fernet_key: dict[str, str] = field(default_factory=dict)
+    """Where the Fernet key is kept: the 1Password `vault`, `item` and `field`. Never the key."""
+
+
+def load(path: Path = SETTINGS_FILE) -> Settings:
+    """Read the settings; a file that is not there leaves all as it is without.
+
+    Raises:
+        ReleaseError: the file cannot be understood.
+    """
+    if not path.exists():
+        return Settings()
+    try:
+        values = json.loads(path.read_text())
+        return Settings(
+            keep_days=int(values["keep_days"]),
+            keep_count=int(values["keep_count"]),
+            remote=values["remote"],
+            remote_config=path.with_name("rclone.conf"),
+            fernet_key=values["fernet_key"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(f"{path} cannot be understood ({error}); run site.yml") from error

@@ -1,0 +1,116 @@
+"""The commands as an operator types them: output, JSON, exit codes, one at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from airflow_release import backup, bundle
+from airflow_release.cli import main
+from airflow_release.database import Database
+from airflow_release.host import Host
+from airflow_release.lock import exclusive
+from airflow_release.settings import Settings
+
+from tests.release.conftest import FERNET_KEY
+from tests.release.test_backup import Usage
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(host: Host, tmp_path: Path) -> Command:
+    """Run `airflow-release` with arguments for this host."""
+    settings = tmp_path / "settings.json"
+    settings.write_text(
+        json.dumps({"keep_days": 7, "keep_count": 1, "remote": "", "fernet_key": {"item": "Airflow keys"}})
+    )
+
+    def run(*arguments: str) -> int:
+        common = [f"--directory={host.directory}", f"--backups={host.backups}"]
+        return main([*common, *arguments, f"--settings={settings}"])
+
+    return run
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_takes_lists_and_checks(command: Command, host: Host, capsys: Captured) -> None:
+    assert command("backup", "take", "--reason", "a test", "--json") == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert answer["path"].startswith(str(host.backups))
+    assert answer["manifest"]["reason"] == "a test"
+    assert answer["manifest"]["fernet_key"]["item"] == "Airflow keys"
+    assert "restore it into a scratch database" in captured.err
+    assert command("backup", "list") == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert Path(answer["path"]).name in line
+    assert "500 dag_run" in line
+    assert command("backup", "check", "latest") == 0
+    assert command("backup", "check", Path(answer["path"]).name, "--deep") == 0
+    assert "restores to the same: 2 dag, 500 dag_run" in capsys.readouterr().out
+    assert command("backup", "prune") == 0
+    assert capsys.readouterr().out == "nothing to remove\n"
+
+
+def test_damaged_one_is_shown_and_fails(command: Command, host: Host, capsys: Captured) -> None:
+    host.backups.mkdir()
+    (host.backups / "airflow-20200101T000000Z-2.5.3.tar").write_bytes(b"x" * 5000)
+    assert command("backup", "list") == 0
+    assert "DAMAGED" in capsys.readouterr().out
+    assert command("backup", "check", "latest") == 1
+    assert "not a whole backup" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["take"], ["check", "latest", "--deep"], ["prune"]])
+def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments: list[str]) -> None:
+    backup.take(host, settings=Settings(), reason="by hand")
+    before = backup.read_state(host)
+    with exclusive(host.lock, doing="an upgrade"):
+        assert command("backup", *arguments) == 1
+    assert "an upgrade is under way since" in capsys.readouterr().err
+    # A refusal is no failed backup.
+    assert backup.read_state(host) == before
+
+
+def test_failure_is_shown_with_its_log(command: Command, database: Database, capsys: Captured) -> None:
+    database.rename(("airflow", "elsewhere"))
+    assert command("backup", "take") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "SQL on postgres failed" in captured.err
+    assert 'database "airflow" does not exist' in captured.err
+
+
+def test_examines_before_a_restore(command: Command, host: Host, capsys: Captured) -> None:
+    path = backup.take(host, settings=Settings(), reason="by hand")
+    fingerprint = bundle.fingerprints(FERNET_KEY)[0]
+    wanted = ["examine", "latest", "--installed", "--json"]
+    assert command(*wanted, "--airflow-version=2.6.1", "--fernet-fingerprint", fingerprint) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["database"], answer["refused"]) == (f"bundle:{path}", [])
+    assert answer["live"]["counts"] == answer["counts"]
+    assert command(*wanted, "--airflow-version=2.5.3", "--fernet-fingerprint", "00") == 1
+    assert len(json.loads(capsys.readouterr().out)["refused"]) == 2
+
+
+def test_too_little_disk_for_a_restore_is_refused(
+    command: Command, host: Host, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.take(host, settings=Settings(), reason="by hand")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**20))
+    assert command("examine", "latest", "--installed") == 1
+    assert "REFUSED: too little disk" in capsys.readouterr().out
+
+
+def test_settings_that_cannot_be_understood_are_an_error(
+    command: Command, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "settings.json").write_text("{")
+    assert command("backup", "list") == 1
+    assert "settings.json cannot be understood" in capsys.readouterr().err

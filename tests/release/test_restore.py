@@ -1,0 +1,104 @@
+"""What may be restored, and every reason why something may not, before anything is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from airflow_release import backup, bundle, restore
+from airflow_release.database import LIVE, Database
+from airflow_release.host import Host, ReleaseError
+from airflow_release.restore import Target
+from airflow_release.settings import Settings
+
+from tests.release.conftest import FERNET_KEY, IMAGE, REVISION
+
+SETTINGS = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
+FITTING = Target(airflow_version="2.6.1", image=IMAGE, fernet_fingerprints=bundle.fingerprints(FERNET_KEY))
+
+
+@pytest.fixture
+def taken(host: Host) -> Path:
+    """A backup."""
+    return backup.take(host, settings=SETTINGS, reason="by hand")
+
+
+def test_fitting_backup_has_nothing_against_it(host: Host, taken: Path) -> None:
+    examined = restore.examine(host, taken, FITTING)
+    assert examined.refused == []
+    assert examined.database == f"bundle:{taken}"
+    assert (examined.airflow_version, examined.schema_revision) == ("2.6.1", REVISION)
+    assert (examined.counts, examined.newest_run) == (bundle.verify(taken).counts, "2026-01-21T20:00:00Z")
+
+
+@pytest.mark.parametrize(("version", "refused"), [("2.5.3", True), ("2.6.1", False), ("2.11.2", False)])
+def test_backup_of_a_newer_version_is_refused(host: Host, taken: Path, version: str, refused: bool) -> None:
+    examined = restore.examine(host, taken, dataclasses.replace(FITTING, airflow_version=version))
+    assert bool(examined.refused) == refused
+    if refused:
+        [reason] = examined.refused
+        assert "made by Airflow 2.6.1, and this host is to run 2.5.3" in reason
+
+
+def test_schema_that_the_image_does_not_know_is_refused(host: Host, database: Database) -> None:
+    database.sql("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    taken = backup.take(host, settings=SETTINGS, reason="by hand")
+    [reason] = restore.examine(host, taken, FITTING).refused
+    assert f"schema revision ffffffffffff is unknown to {IMAGE}" in reason
+
+
+@pytest.mark.parametrize(
+    ("vault", "refused"),
+    [(FERNET_KEY, False), (f"new-key,{FERNET_KEY}", False), ("new-key", True)],
+)
+def test_backup_under_another_fernet_key_is_refused(
+    host: Host, taken: Path, vault: str, refused: bool
+) -> None:
+    examined = restore.examine(
+        host, taken, dataclasses.replace(FITTING, fernet_fingerprints=bundle.fingerprints(vault))
+    )
+    assert bool(examined.refused) == refused
+    if refused:
+        [reason] = examined.refused
+        assert bundle.fingerprints(FERNET_KEY)[0] in reason
+        assert "vault v, item 'Airflow keys', field 'production.fernet key'" in reason
+
+
+def test_plain_sql_is_examined_too(host: Host, database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "airflow.sql"
+    file.write_text(host.run(database.command("pg_dump", "--username=airflow", LIVE)))
+    examined = restore.examine(host, file, FITTING)
+    assert (examined.database, examined.refused) == (f"sql:{file}", [])
+    assert examined.counts == database.counts()
+    file.write_text(file.read_text().replace(REVISION, "ffffffffffff"))
+    assert "unknown" in restore.examine(host, file, FITTING).refused[0]
+
+
+def test_damaged_backup_is_refused(host: Host, taken: Path) -> None:
+    taken.write_bytes(taken.read_bytes()[:-1])
+    with pytest.raises(ReleaseError, match="not a whole backup"):
+        restore.examine(host, taken, FITTING)
+
+
+def test_finds_by_name_by_path_and_the_latest(host: Host, taken: Path, tmp_path: Path) -> None:
+    older = host.backups / "airflow-20200101T000000Z-2.5.3.tar"
+    older.touch()
+    (tmp_path / "airflow.sql").touch()
+    assert restore.find(host, SETTINGS, "latest") == taken
+    assert restore.find(host, SETTINGS, older.name) == older
+    assert restore.find(host, SETTINGS, str(tmp_path / "airflow.sql")) == tmp_path / "airflow.sql"
+
+
+def test_absent_backup_is_refused_with_what_there_is(host: Host, taken: Path) -> None:
+    with pytest.raises(ReleaseError, match=rf"no backup other\.tar in .*there are: {taken.name}"):
+        restore.find(host, SETTINGS, "other.tar")
+    with pytest.raises(ReleaseError, match=r"there is no file /absent\.tar on this host"):
+        restore.find(host, SETTINGS, "/absent.tar")
+    taken.unlink()
+    with pytest.raises(ReleaseError, match=r"no backup at all in .*, and there is no backup_remote"):
+        restore.find(host, SETTINGS, "latest")
+
+
+def test_says_what_would_be_lost(host: Host, database: Database) -> None:
+    assert restore.live(host) == {"counts": database.counts(), "newest_run": "2026-01-21T20:00:00Z"}
