@@ -23,7 +23,7 @@ from typing import NoReturn
 from flask import Flask
 from waitress import create_server, wasyncore
 
-from sandbox import connect, dag_repository, feeds, git_host, github, slack, smee
+from sandbox import connect, dag_repository, feeds, git_host, github, slack, smee, upstream
 from sandbox.seed import StandIns
 
 LOG = logging.getLogger("sandbox")
@@ -54,6 +54,7 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int) -> dict[int, Fla
         4: smee.create_app(),
         5: git_host.create_app(str(state / "git"), [dag_repository.NAME], dag_repository.BRANCH),
         6: github.create_app(github_token),
+        7: upstream.create_app(),
     }
     repository = state / "git" / f"{dag_repository.NAME}.git"
     dag_repository.seed(repository, Path(settings.get("SANDBOX_SEED", "/opt/seed")))

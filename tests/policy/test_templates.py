@@ -47,8 +47,11 @@ def projects(drawn: dict[str, Drawn]) -> dict[str, Compose]:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_template_says_who_writes_it(template: str) -> None:
     """Somebody will edit the file on the host; it should tell them not to. JSON has no comments."""
-    text = (ROOT / "templates" / template).read_text(encoding="utf-8").removeprefix("#!/bin/sh\n")
-    assert text.startswith("{{ ansible_managed | comment }}\n") or template.endswith(".json.j2")
+    text = (ROOT / "templates" / template).read_text(encoding="utf-8")
+    for first in ("#!/bin/sh\n", "<!doctype html>\n"):
+        text = text.removeprefix(first)
+    notes = ("{{ ansible_managed | comment }}\n", "{{ ansible_managed | comment('xml') }}\n")
+    assert text.startswith(notes) or template.endswith(".json.j2")
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -1,4 +1,4 @@
-"""A platform of dictionaries: what the engine's commands do to databases, containers and doors, and nothing else.
+"""A platform of dictionaries: what the commands do to databases, containers and doors, and nothing else.
 
 The commands are the real ones that the engine gives; this is what Docker, Postgres and HAProxy answer.
 """

@@ -21,10 +21,10 @@ START_SECONDS = 20
 
 
 def free_port_base() -> int:
-    """Return a number after which at least six ports are free."""
+    """Return a number after which at least seven ports are free."""
     for base in range(20_000, 30_000, 10):
         try:
-            for offset in range(1, 7):
+            for offset in range(1, 8):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:

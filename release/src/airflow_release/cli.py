@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_release import backup_commands, operations
+from airflow_release import backup_commands, operations, report
 from airflow_release.host import Host, ReleaseError
 
 
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (backup_commands, operations):
+    for module in (backup_commands, operations, report):
         module.register(commands)
     return top
 

@@ -1,0 +1,198 @@
+"""`airflow-release report`: what the next release changes, and whether a DAG is in the way; changes nothing.
+
+The answer is one JSON document:
+
+| key | holds |
+|---|---|
+| `format` | 1, the number of this shape |
+| `created` | when, ISO 8601 in UTC |
+| `from`, `to` | `airflow_version`, `python_version`, `image` of either release |
+| `verdict` | `blocking`, see `dag_check.blocking`; `notes`, each {"kind", "text"} |
+| `dags` | one entry for each file, see `dag_check.compare` |
+| `settings` | see `settings_in_use.compare`; names, never values |
+| `packages` | see `packages.compare` |
+| `compose` | see `compose_file.compare` |
+| `seconds` | how long each part took |
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_release import compose_file, dag_check, packages, settings_in_use
+from airflow_release.host import Host
+from airflow_release.release_folder import ReleaseFolder, ReportError
+
+FORMAT = 1
+
+Json = dict[str, Any]
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to those of `airflow-release`."""
+    parser = subparsers.add_parser(
+        "report", help="say what the next release changes", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--output", type=Path, help="where the JSON document goes (default: releases/next/report.json)")
+    parser.add_argument(
+        "--compose-address-template",
+        metavar="ADDRESS",
+        help="where upstream publishes its Compose files, with {version} in it",
+    )
+    parser.add_argument(
+        "--acknowledge",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="a DAG, by dag_id or file, that may break",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(host: Host, arguments: argparse.Namespace) -> int:
+    """Write the document and print its verdict; 1 when there is none to write, with the reason."""
+    try:
+        report = collect(
+            ReleaseFolder(host.directory),
+            ReleaseFolder(host.next),
+            arguments.compose_address_template,
+            arguments.acknowledge,
+        )
+        write(arguments.output or host.next / "report.json", report)
+    except (ReportError, ValueError, OSError) as error:
+        print(f"airflow-release report: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(verdict_lines(report)))
+    return 0
+
+
+def collect(
+    old: ReleaseFolder, new: ReleaseFolder, address_template: str | None, acknowledged: Sequence[str]
+) -> Json:
+    """Make the document. Raises ReportError, and ValueError for an address that is none."""
+    seconds: dict[str, float] = {}
+    # What is missing is told before minutes are spent.
+    if address_template:
+        compose_file.address(address_template, "")
+    images, tree = [release.airflow_image for release in (old, new)], old.live_tree()
+    with _timed(seconds, "images"):
+        facts = [release.facts() for release in (old, new)]
+    with _timed(seconds, "dags"):
+        gates = [release.parse(tree) for release in (old, new)]
+        files = dag_check.compare(gates[0], gates[1], acknowledged)
+    with _timed(seconds, "settings"):
+        settings = settings_in_use.compare(new.airflow_settings(), *facts)
+    with _timed(seconds, "compose"):
+        versions = [str(each["airflow_version"]) for each in facts]
+        compose = compose_file.compare(address_template, *versions)
+    report: Json = {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{
+            name: {
+                "airflow_version": each["airflow_version"],
+                "python_version": each["python_version"],
+                "image": image,
+            }
+            for name, each, image in zip(("from", "to"), facts, images, strict=True)
+        },
+        "dags": files,
+        "settings": settings,
+        "packages": packages.compare(facts[0]["packages"], facts[1]["packages"]),
+        "compose": compose,
+        "seconds": seconds,
+    }
+    notes = list(_notes(report))
+    notes += [("requirements", text) for text in dag_check.requirements(gates[1])]
+    notes += [
+        ("acknowledged", f"{name} was acknowledged, and nothing of that name breaks.")
+        for name in dag_check.unused(acknowledged, files)
+    ]
+    report["verdict"] = {
+        "blocking": dag_check.blocking(files),
+        "notes": [{"kind": kind, "text": text} for kind, text in notes],
+    }
+    return report
+
+
+def _notes(report: Json) -> Iterator[tuple[str, str]]:
+    """Yield what somebody should know who need not stop for it."""
+    words = {
+        "acknowledged": "breaks, as acknowledged",
+        "was broken": "is broken on the running Airflow, too",
+        "repaired": "imports again on the new Airflow",
+    }
+    for file in report["dags"]:
+        if text := words.get(file["state"]):
+            yield "dag", f"{file['path']} {text}."
+    if warning := [file for file in report["dags"] if file["warnings"]]:
+        yield "dag", f"{_count(len(warning), 'file')} of DAGs import with warnings."
+    for change in report["settings"]:
+        yield "setting", _setting_text(change)
+    old, new = (report[name]["python_version"].rpartition(".")[0] for name in ("from", "to"))
+    if old != new:
+        yield "python", f"Python changes from {old} to {new}, also for the team's own packages."
+    for change in report["packages"]:
+        if change["provider"] and change["change"] in ("removed", "downgraded"):
+            yield "package", f"{change['name']} {change['from']} is {change['change']}."
+    if report["compose"]["note"].startswith("Not compared"):
+        yield "compose", f"Upstream's Compose files: {report['compose']['note']}"
+
+
+def _setting_text(change: Json) -> str:
+    variable, since = change["variable"], change["since"]
+    return {
+        "removed": f"{variable} does nothing any more: the new Airflow has no {change['name']}.",
+        "provider": f"{variable} went to a provider, and no provider of the new image has {change['name']}.",
+        "renamed": f"{variable} is called {change['replacement']} since {since}; the old name still works.",
+        "deprecated": f"{variable} is deprecated since {since}. {change['reason']}".strip(),
+    }[change["change"]]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def verdict_lines(report: Json) -> Iterator[str]:
+    """Yield the verdict as lines for a terminal."""
+    verdict = report["verdict"]
+    yield f"Airflow {report['from']['airflow_version']} -> {report['to']['airflow_version']}"
+    for problem in verdict["blocking"]:
+        dags = f" ({', '.join(problem['dag_ids'])})" if problem["dag_ids"] else ""
+        yield f"stops: {problem['path']}{dags}: {problem['summary']}"
+        if problem["hint"]:
+            yield f"       {problem['hint']}"
+    for note in verdict["notes"]:
+        yield f"note:  {note['text']}"
+    yield f"{_count(len(verdict['blocking']), 'DAG file')} in the way of the upgrade."
+
+
+def write(path: Path, report: Json) -> None:
+    """Put the document in place, for root alone, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - started, 3)

@@ -1,0 +1,124 @@
+"""Which DAGs stop an upgrade: what the real gates of two Airflows say of one tree, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow_release import dag_check
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.release.report.conftest import Json
+from tests.release.report.example_dags import FILES
+
+
+@pytest.fixture
+def gates(ask_image: Callable[..., Json]) -> tuple[Json, Json]:
+    """What 2.6.1 and 2.11.2 say of the same files."""
+    return ask_image("2.6.1", FILES), ask_image("2.11.2", FILES)
+
+
+def states(files: list[Json]) -> dict[str, str]:
+    return {file["path"]: file["state"] for file in files}
+
+
+def test_each_file_has_its_state(gates: tuple[Json, Json]) -> None:
+    """The worst comes first."""
+    assert list(states(dag_check.compare(*gates, [])).items()) == [
+        ("dags/nightly_docker.py", "breaks"),
+        ("dags/by_version.py", "loses"),
+        ("dags/broken.py", "was broken"),
+        ("dags/newer.py", "repaired"),
+        ("dags/as_hinted.py", "warns"),
+        ("dags/good.py", "clean"),
+    ]
+
+
+def test_docker_operator_of_old_stops_the_way_to_2_11(gates: tuple[Json, Json]) -> None:
+    """`auto_remove=True` is a warning on 2.6.1 and an error on 2.11.2."""
+    [broken, lost] = dag_check.blocking(dag_check.compare(*gates, []))
+    assert (broken["path"], broken["dag_ids"]) == ("dags/nightly_docker.py", ["nightly-docker"])
+    assert broken["summary"].startswith("ValueError: Invalid `auto_remove` value True")
+    assert "auto_remove='success'" in broken["hint"]
+    assert broken["acknowledge"] == "nightly-docker"
+    assert lost["summary"] == "the new Airflow finds no DAG sometimes in this file"
+
+
+def test_hint_holds_on_both_sides(gates: tuple[Json, Json]) -> None:
+    """What it says to write imports on the running Airflow and on the new one."""
+    for gate in gates:
+        assert gate["files"]["dags/as_hinted.py"]["dag_ids"] == ["as-hinted"]
+
+
+def test_warnings_are_those_of_the_new_airflow(gates: tuple[Json, Json]) -> None:
+    """`RemovedInAirflow3Warning` among them."""
+    [file] = [file for file in dag_check.compare(*gates, []) if file["path"] == "dags/as_hinted.py"]
+    assert [warning.partition(":")[0] for warning in file["warnings"]] == [
+        "DeprecationWarning",
+        "RemovedInAirflow3Warning",
+    ]
+
+
+@pytest.mark.parametrize("name", ["nightly-docker", "dags/nightly_docker.py", "nightly_docker.py"])
+def test_acknowledged_dag_does_not_stop(gates: tuple[Json, Json], name: str) -> None:
+    """By its dag_id or its file, and only that one."""
+    files = dag_check.compare(*gates, [name, "no-such-dag", "good"])
+    assert states(files)["dags/nightly_docker.py"] == "acknowledged"
+    assert [blocking["path"] for blocking in dag_check.blocking(files)] == ["dags/by_version.py"]
+    assert dag_check.unused([name, "no-such-dag", "good"], files) == ["good", "no-such-dag"]
+
+
+def test_requirement_that_the_image_lacks_is_told_apart(gates: tuple[Json, Json]) -> None:
+    """It stops the next push, not this upgrade."""
+    assert ["surely-not-there==1.0" in text for text in dag_check.requirements(gates[1])] == [True]
+
+
+paths = st.sampled_from(["dags/a.py", "dags/b.py", "dags/c/d.py"])
+names = st.sampled_from(["a", "b", "c", "d"])
+
+
+@st.composite
+def gate_reports(draw: st.DrawFn) -> Json:
+    """Reports as a gate may make them: a file with an import problem has no DAGs."""
+    files: dict[str, Any] = {}
+    problems: list[Json] = []
+    for path in draw(st.sets(paths)):
+        broken = draw(st.booleans())
+        files[path] = {
+            "dag_ids": [] if broken else draw(st.lists(names, unique=True)),
+            "warnings": draw(st.lists(st.text())),
+            "seconds": 0.1,
+        }
+        if broken:
+            kind = draw(st.sampled_from(["import", "syntax", "slow", "crash", "requirement"]))
+            problems.append({"kind": kind, "path": path, "message": draw(st.text())})
+    return {"files": files, "problems": problems}
+
+
+@given(gate_reports(), gate_reports(), st.sets(st.one_of(paths, names)))
+def test_nothing_breaks_unseen(old: Json, new: Json, acknowledged: set[str]) -> None:
+    """Each DAG of the old Airflow is on the new one, or its file stops the upgrade or was acknowledged."""
+    files = dag_check.compare(old, new, acknowledged)
+    seen = {file["path"] for file in files}
+    assert seen >= {*old["files"], *new["files"]}
+    there = {dag_id for file in new["files"].values() for dag_id in file["dag_ids"]}
+    stopping = {blocking["path"] for blocking in dag_check.blocking(files)}
+    for path, file in old["files"].items():
+        for dag_id in file["dag_ids"]:
+            passed = {path, path.rpartition("/")[2], *file["dag_ids"]} & acknowledged
+            assert dag_id in there or path in stopping or passed
+
+
+@given(gate_reports(), st.sets(names))
+def test_same_image_stops_nothing(gate: Json, acknowledged: set[str]) -> None:
+    assert dag_check.blocking(dag_check.compare(gate, gate, acknowledged)) == []
+
+
+@given(gate_reports(), gate_reports())
+def test_whoever_acknowledges_what_is_asked_passes(old: Json, new: Json) -> None:
+    """The name that a message gives is one that the command takes."""
+    asked = [blocking["acknowledge"] for blocking in dag_check.blocking(dag_check.compare(old, new, []))]
+    assert dag_check.blocking(dag_check.compare(old, new, asked)) == []
+    assert dag_check.unused(asked, dag_check.compare(old, new, asked)) == []

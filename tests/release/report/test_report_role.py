@@ -1,0 +1,97 @@
+"""The role's path check and report, run by Ansible against a host that is a folder of this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.policy.conftest import ansible
+from tests.release.report.conftest import ROOT, Host
+from tests.release.report.example_dags import FILES
+
+PROGRAM = """#!{python}
+import sys
+sys.path.insert(0, "{root}/release/src")
+import argparse
+from airflow_release import report
+parser = argparse.ArgumentParser()
+report.register(parser.add_subparsers(required=True))
+arguments = parser.parse_args()
+sys.exit(arguments.run(arguments))
+"""
+
+
+def play(folder: Path, host: Path, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Run the two phases; `folder` gets the host's command and the fetched report."""
+    program = folder / "airflow-release"
+    program.write_text(PROGRAM.format(python=sys.executable, root=ROOT))
+    program.chmod(0o755)
+    given = {
+        "upgrade_image_source": "packages",
+        "upgrade_directory": str(host),
+        "upgrade_project": str(ROOT),
+        "upgrade_templates": str(ROOT / "templates"),
+        "upgrade_report_directory": str(folder / "reports"),
+        "__upgrade_program": str(program),
+        **variables,
+    }
+    (folder / "variables.json").write_text(json.dumps(given))
+    return ansible(
+        "ansible-playbook",
+        "--inventory=localhost,",
+        f"--extra-vars=@{folder}/variables.json",
+        *options,
+        "tests/release/report/report_phase.yml",
+        environment={"ANSIBLE_PYTHON_INTERPRETER": sys.executable, "ANSIBLE_STDOUT_CALLBACK": "default"},
+    )
+
+
+def test_report_phase_stops_before_a_dag_breaks(make_host: Callable[..., Host], tmp_path: Path) -> None:
+    """In check mode, too: the report is a part of it. What was fetched says the same as the message."""
+    host = make_host("2.6.1", "2.11.2")
+    for name, text in FILES.items():
+        host.write(name, text)
+    run = play(
+        tmp_path,
+        host.directory,
+        "--check",
+        upgrade_running_version="2.6.1",
+        upgrade_target_version="2.11.2",
+        upgrade_acknowledge=["sometimes"],
+    )
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert (
+        "nightly-docker (dags/nightly_docker.py): ValueError: Invalid `auto_remove` value True" in run.stdout
+    )
+    assert '{"upgrade_acknowledge": ["sometimes", "nightly-docker"]}' in run.stdout.replace('\\"', '"')
+    assert "changed=0" in run.stdout
+    document = json.loads((tmp_path / "reports/report.json").read_text())
+    assert [problem["acknowledge"] for problem in document["verdict"]["blocking"]] == ["nightly-docker"]
+    page = (tmp_path / "reports/report.html").read_text()
+    assert "1 DAG file in the way of the upgrade" in page
+    assert "Airflow 2.11.2 gets no repairs since 2026-04-22" in page
+
+
+@pytest.mark.parametrize(
+    ("running", "target", "says"),
+    [
+        ("2.6.1", "2.5.3", "older than 2.6.1"),
+        ("2.6.1", "2.6.9", "not among the releases"),
+        ("2.5.3", "2.11.2", "ansible-playbook upgrade.yml -e airflow_version=2.6.1"),
+        ("2.6.1", "2.8.4", "Make it: images/airflow/relock 2.8.4"),
+    ],
+)
+def test_closed_way_is_refused_without_effect(tmp_path: Path, running: str, target: str, says: str) -> None:
+    host = tmp_path / "airflow"
+    host.mkdir()
+    run = play(tmp_path, host, upgrade_running_version=running, upgrade_target_version=target)
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert says in run.stdout
+    assert "Nothing was changed." in run.stdout
+    assert list(host.iterdir()) == []
+    assert not (tmp_path / "reports").exists()
