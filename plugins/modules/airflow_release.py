@@ -45,6 +45,11 @@ said:
   description: What the command printed, without the last line break.
   returned: always
   type: str
+steps:
+  description: What the command printed beside that, on standard error.
+  returned: always
+  type: list
+  elements: str
 answer:
   description: The same as a value, when it is JSON.
   returned: when it is
@@ -63,7 +68,7 @@ def main() -> None:
     )
     code, output, errors = module.run_command(["/usr/local/bin/airflow-release", *module.params["arguments"]])
     said = output.strip()
-    result = {"rc": code, "said": said, "changed": module.params["changes"]}
+    result = {"rc": code, "said": said, "steps": errors.splitlines(), "changed": module.params["changes"]}
     if said.startswith(("{", "[")):
         result["answer"] = json.loads(said)
     if code > 1 or (code == 1 and not module.params["may_fail"]):

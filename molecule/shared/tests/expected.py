@@ -98,6 +98,7 @@ SERVICES = {
             (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "writable"),
             (f"{DIRECTORY}/delivery", f"{DIRECTORY}/delivery", "writable"),
             (f"{DIRECTORY}/webhook", "/etc/webhook", "read-only"),
+            (f"{DIRECTORY}/status", "/run/status", "read-only"),
             ("airflow_gate", "/run/gate", "read-only"),
         },
         True,

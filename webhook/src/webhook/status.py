@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from webhook import state, trees
+from webhook import backups, state, trees
 from webhook.services import services
 from webhook.settings import RepositorySettings
 from webhook.state import State, StateError
@@ -46,6 +46,10 @@ def collect() -> dict[str, Any]:
             attention.append(str(error))
         delivery = _delivery(settings.repository, current, now)
         attention += _delivery_attention(current)
+    backup = None
+    if settings.backup_state_file is not None:
+        backup = backups.read(settings.backup_state_file, now)
+        attention += backups.attention(backup, now)
     relay = parts.store.recall("relay")
     if relay is not None:
         relay["age_seconds"] = now - relay["at"]
@@ -64,6 +68,7 @@ def collect() -> dict[str, Any]:
         "components": airflow.components,
         "delivery": delivery,
         "relay": relay,
+        "backup": backup,
         "generated_at": now,
     }
 
@@ -117,6 +122,16 @@ def ago(at: float | None) -> str:
             count = seconds // size
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return f"{seconds} s ago"
+
+
+@blueprint.app_template_filter("size")
+def size(count: float) -> str:
+    """Return a number of bytes in a unit that people read."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
 
 
 @blueprint.app_template_filter("utc")

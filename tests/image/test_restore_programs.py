@@ -1,0 +1,88 @@
+"""The image's programs that a restore asks, on a real Airflow with a database of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(__file__).resolve().parents[2] / "images/airflow/bin"
+# Fernet keys for nothing but these tests.
+KEY = "cFNs8t5Yi3oLzOEGV1vTYmzzEG4s3oYGhwYoNKy2Gbw="
+OTHER = "OtJ2T3gP6xkq2H8m8sC6Qd1cXxLJMIgqkBr0nA9iRfw="
+
+FILL = """
+from airflow.models import Connection, Variable
+from airflow.utils.session import create_session
+with create_session() as session:
+    full = Connection(conn_id="full", conn_type="http", password="secret-one", extra='{"a": "secret-two"}')
+    session.add(full)
+    session.add(Connection(conn_id="bare", conn_type="http"))
+Variable.set("one", "secret-three")
+"""
+
+
+def run(command: list[str], home: Path, key: str = KEY) -> subprocess.CompletedProcess[str]:
+    """Run a program with this Airflow's Python and nothing of the caller's settings."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__CORE__FERNET_KEY": key,
+    }
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Airflow with two connections and a variable."""
+    home = tmp_path_factory.mktemp("airflow")
+    from airflow.version import version
+
+    newer = tuple(int(part) for part in version.split(".")[:2]) >= (2, 7)
+    migrated = run(["airflow", "db", "migrate" if newer else "upgrade"], home)
+    assert migrated.returncode == 0, migrated.stderr
+    filled = run([sys.executable, "-c", FILL], home)
+    assert filled.returncode == 0, filled.stderr
+    return home
+
+
+@pytest.mark.parametrize("key", [KEY, f"{OTHER},{KEY}"])
+def test_right_key_fits(home: Path, key: str) -> None:
+    found = run([sys.executable, str(BIN / "check-fernet")], home, key)
+    assert (found.returncode, found.stdout) == (0, "3 of 3 encrypted values can be decrypted\n")
+
+
+def test_wrong_key_does_not(home: Path) -> None:
+    found = run([sys.executable, str(BIN / "check-fernet")], home, OTHER)
+    assert found.returncode == 1
+    assert "is not the one that this database was encrypted with" in found.stderr
+    for name in ("connection full, password", "connection full, extra", "variable one"):
+        assert f"not with this key: {name}" in found.stdout
+    assert "secret" not in found.stdout + found.stderr
+
+
+def test_value_that_was_lost_before_is_named(home: Path) -> None:
+    lose = "from airflow.models import Variable; Variable.set('lost', 'x')"
+    assert run([sys.executable, "-c", lose], home, OTHER).returncode == 0
+    found = run([sys.executable, str(BIN / "check-fernet")], home)
+    assert found.returncode == 0
+    assert found.stdout == "3 of 4 encrypted values can be decrypted\nnot with this key: variable lost\n"
+
+
+def test_knows_the_schemas_that_alembic_knows(home: Path) -> None:
+    known = run([sys.executable, str(BIN / "schema-revisions")], home)
+    assert known.returncode == 0, known.stderr
+    ask = (
+        "import airflow, pathlib; from alembic.script import ScriptDirectory\n"
+        "script = ScriptDirectory(str(pathlib.Path(airflow.__file__).parent / 'migrations'))\n"
+        "print(*[one.revision for one in script.walk_revisions()])"
+    )
+    alembic = run([sys.executable, "-c", ask], home)
+    assert alembic.returncode == 0, alembic.stderr
+    assert sorted(known.stdout.split()) == sorted(alembic.stdout.split()[-len(known.stdout.split()) :])
+    assert len(known.stdout.split()) > 100

@@ -1,0 +1,40 @@
+"""What the host's backups say of themselves, for the status page: a file that only the host writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+# One is taken every day; a missed night may be a host that was off.
+OLD_SECONDS = 2 * 86_400
+
+
+def read(path: Path, now: float) -> dict[str, Any]:
+    """Return `last_good` and `last_failure`, each None when there is none, and `since`: when backups began.
+
+    A file that is not there or cannot be read has its reason in `error`.
+    """
+    nothing: dict[str, Any] = {"last_good": None, "last_failure": None, "since": None, "error": None}
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        last = written.get("last_good")
+        return {
+            **nothing,
+            "last_good": {**last, "age_seconds": now - last["at"]} if last else None,
+            "last_failure": written.get("last_failure"),
+            "since": written.get("installed_at"),
+        }
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        return {**nothing, "error": f"{path.name} cannot be read: {error}"}
+
+
+def attention(backup: dict[str, Any], now: float) -> list[str]:
+    """Say in words what is not as it should be."""
+    lines = [backup["error"]] if backup["error"] else []
+    last = backup["last_good"]
+    # A new host has until its first nights to take one.
+    since = last["at"] if last else backup["since"]
+    if since is not None and now - since > OLD_SECONDS:
+        lines.append("the last good backup is more than two days old" if last else "no backup was ever taken")
+    if backup["last_failure"]:
+        lines.append(f"the last backup failed: {backup['last_failure']['reason']}")
+    return lines
