@@ -35,6 +35,7 @@ def test_trial_ends_with_a_verdict_and_no_effect(
     assert report["verdict"]["blocking"] == []
     assert (report["from"]["airflow_version"], report["to"]["airflow_version"]) == ("2.5.3", "2.6.1")
     assert "upgrade-orders" in json.dumps(report["dags"])
+    assert report["compose"]["diff"].startswith("--- ")
     page = control.report("2.5.3", "2.6.1", "html").read_text()
     assert "2.5.3" in page
     assert "2.6.1" in page

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import requests
@@ -89,32 +90,31 @@ def test_backup_is_listed_and_whole(platform: Platform, committed: Committed) ->
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    "damage",
     [
-        ("truncate --size=-100000 {copy}", "truncated|damaged|whole|seal"),
-        (
-            "printf X | dd of={copy} bs=1 seek=$(($(stat --format=%s {copy}) / 2)) conv=notrunc status=none",
-            "altered|damaged|whole|seal",
-        ),
+        "truncate --size=-100000 {copy}",
+        "printf X | dd of={copy} bs=1 seek=$(($(stat --format=%s {copy}) / 2)) conv=notrunc status=none",
     ],
     ids=["truncated", "altered"],
 )
 def test_damaged_bundle_is_refused(
-    platform: Platform, control: ControlNode, committed: Committed, damage: str, said: str
+    platform: Platform, control: ControlNode, committed: Committed, damage: str
 ) -> None:
     """By the check and by the restore, which begins nothing. About 20 s each."""
     copy = f"{DIRECTORY}/damaged.tar"
     platform.check(f"cp {newest(platform)} {copy}")
     platform.check("bash -c %s", damage.format(copy=copy))
     containers = platform.containers()
+    operation = platform.operation()
     try:
         checked = platform.run(f"airflow-release backup check {copy}")
         assert checked.rc == 1, checked.stdout
-        control.run("restore.yml", f"--extra-vars=backup={copy}", CONFIRMED).failed(said)
+        assert "not a whole backup" in checked.stderr
+        control.run("restore.yml", f"--extra-vars=backup={copy}", CONFIRMED).failed("not a whole backup")
     finally:
         platform.check(f"rm {copy}")
     assert platform.containers() == containers
-    assert platform.operation()["state"] != "switching"
+    assert platform.operation() == operation
 
 
 @pytest.mark.starts_on("2.11.2")
@@ -135,12 +135,13 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
 
 @pytest.mark.long
 @pytest.mark.starts_on("2.11.2")
-def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlNode) -> None:
-    """The plain SQL of the team's page of manual steps. About 150 s."""
-    dump = f"{DIRECTORY}/by-hand.sql"
+def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlNode, tmp_path: Path) -> None:
+    """The plain SQL of the team's page of manual steps, brought from the control node. About 150 s."""
     before = platform.snapshot()
-    by_hand = f"docker compose exec --no-TTY postgres pg_dump --username=airflow airflow > {dump}"
-    platform.check("bash -c %s", by_hand)
+    dump = tmp_path / "by-hand.sql"
+    dump.write_text(
+        platform.check("docker compose exec --no-TTY postgres pg_dump --username=airflow airflow")
+    )
     platform.airflow.call("POST", "variables", json={"key": "after_the_dump", "value": "is lost"})
     control.run("restore.yml", f"--extra-vars=backup={dump}", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
