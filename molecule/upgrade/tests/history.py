@@ -11,7 +11,7 @@ from snapshot import LONG, PULSE
 DAGS = Path(__file__).resolve().parents[1] / "dags"
 PAUSED = "upgrade-paused"
 RELEASED = ("upgrade-orders", "upgrade-failing", PULSE, LONG)
-ORDERS = ([], [10], [10, 20, 12])
+ORDERS: tuple[list[int], ...] = ([], [10], [10, 20, 12])
 CONNECTIONS = (
     {
         "connection_id": "warehouse",

@@ -44,6 +44,21 @@ def prepared(platform: Platform) -> None:
     platform.begin_release(platform.newest_release("2.6.1"), "2.6.1")
 
 
+def test_rehearsal_fails(platform: Platform, prepared: None, before: Snapshot, poller: Poller) -> None:
+    """Nothing that runs is touched, and the operation can be given up. About 30 s."""
+    containers = platform.containers()
+    with platform.refused_migration():
+        rehearsed = platform.run("airflow-release rehearse", seconds=300)
+    assert rehearsed.rc == 1
+    assert "no table may be changed today" in rehearsed.stderr
+    assert platform.phases() == {"rehearse": "failed"}
+    platform.check("airflow-release abandon")
+    assert platform.containers() == containers
+    assert "airflow_next" not in platform.databases()
+    assert before.differences(platform.snapshot()) == []
+    assert poller.outages("airflow") == []
+
+
 def test_migration_fails(platform: Platform, prepared: None, came_back: Callable[[str], None]) -> None:
     """With an error that comes only now; the database that failed is kept for a look. About 70 s."""
     with platform.refused_migration():
@@ -77,7 +92,8 @@ def test_disk_is_full_at_backup(platform: Platform, prepared: None, came_back: C
     assert platform.check(f"ls {BACKUPS}") == bundles
 
 
-@pytest.mark.parametrize("phase", ["migrate", pytest.param("start", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("phase", ["migrate", "start"])
 def test_engine_is_killed(
     platform: Platform, prepared: None, came_back: Callable[[str], None], phase: str
 ) -> None:

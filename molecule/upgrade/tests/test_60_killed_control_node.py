@@ -88,6 +88,7 @@ def test_killed_in_the_drain(
     assert long_task.state == "running"
 
 
+@pytest.mark.long
 def test_killed_in_the_switch(
     platform: Platform, long_task: LongTask, strike: Callable[[str, Callable[[Running], object]], None]
 ) -> None:
@@ -102,10 +103,16 @@ def test_killed_in_the_switch(
 
 
 def test_killed_before_it_has_confirmed(
-    platform: Platform, strike: Callable[[str, Callable[[Running], object]], None]
+    platform: Platform, long_task: LongTask, strike: Callable[[str, Callable[[Running], object]], None]
 ) -> None:
-    """The smoke test is at work: the host waits for a verdict that this one will not give. About 40 s."""
-    strike("the smoke test", lambda upgrade: SMOKE in upgrade.output)
+    """The smoke test is at work: the host waits for a verdict that this one will not give. About 100 s."""
+
+    def proving(upgrade: Running) -> bool:
+        if FOLLOWING in upgrade.output:
+            long_task.let_end()
+        return SMOKE in upgrade.output
+
+    strike("the smoke test", proving)
     assert platform.operation()["state"] == "unconfirmed"
 
 
