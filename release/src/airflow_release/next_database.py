@@ -69,7 +69,7 @@ def check_fernet_key(host: Host) -> str:
 
 
 def hold(database: Database) -> list[str]:
-    """Pause every DAG of the next database; return those that were not paused. The smoke test releases its own."""
+    """Pause every DAG of the next database; return those that were not paused."""
     held = database.sql(
         "UPDATE dag SET is_paused = true WHERE NOT is_paused RETURNING dag_id", NEXT, doing="holding the DAGs"
     )

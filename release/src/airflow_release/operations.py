@@ -44,6 +44,9 @@ def register(subparsers: Subparsers) -> None:
         "--options", type=json.loads, default={}, help=f"JSON; defaults: {json.dumps(DEFAULTS)}"
     )
     command.add_argument(
+        "--wait", type=float, default=0, help="seconds to wait for a backup or rehearsal to end"
+    )
+    command.add_argument(
         "--take-over", action="store_true", help="replace one whose preparation was interrupted"
     )
     command = add("abandon", abandon, "end an operation that has changed nothing yet")
