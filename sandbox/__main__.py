@@ -101,10 +101,23 @@ def serve(settings: Mapping[str, str]) -> None:
             channel_request_lookahead=1,
         )
         LOG.info("%s listens on %s:%d", app.name, address, base + offset)
-    signal.signal(signal.SIGUSR1, lambda number, frame: reset_connections(servers[CHANNEL_SERVER]))
+    channel_server = servers[CHANNEL_SERVER]
+    reset_is_due = False
+
+    def ask_for_reset(number: int, frame: FrameType | None) -> None:
+        nonlocal reset_is_due
+        reset_is_due = True
+        channel_server.pull_trigger()  # wakes the loop
+
+    signal.signal(signal.SIGUSR1, ask_for_reset)
     try:
         ssh.start(address, int(settings.get("SANDBOX_SSH_PORT") or base + 7))
-        wasyncore.loop(timeout=1, use_poll=True, map=sockets)
+        while True:
+            wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
+            # Not within a turn of the loop, which would take a new connection for one that was closed in it.
+            if reset_is_due:
+                reset_is_due = False
+                reset_connections(channel_server)
     finally:
         ssh.stop()
         apps[CHANNEL_SERVER].extensions["channels"].close()
