@@ -111,15 +111,14 @@ def serve(settings: Mapping[str, str]) -> None:
 
     signal.signal(signal.SIGUSR1, ask_for_reset)
     try:
-        ssh.start(address, int(settings.get("SANDBOX_SSH_PORT") or base + 7))
-        while True:
-            wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
-            # Not within a turn of the loop, which would take a new connection for one that was closed in it.
-            if reset_is_due:
-                reset_is_due = False
-                reset_connections(channel_server)
+        with ssh.listening(address, int(settings.get("SANDBOX_SSH_PORT") or base + 7)):
+            while True:
+                wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
+                # Not within a turn of the loop, which would take a new connection for one closed in it.
+                if reset_is_due:
+                    reset_is_due = False
+                    reset_connections(channel_server)
     finally:
-        ssh.stop()
         apps[CHANNEL_SERVER].extensions["channels"].close()
         for server in servers.values():
             server.close()

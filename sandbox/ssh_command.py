@@ -30,7 +30,7 @@ def main(directory: str, command: str) -> NoReturn:
     repository = (root / name.lstrip("/")).resolve()
     if program != READ or root not in repository.parents or not repository.is_dir():
         sys.exit("ERROR: Repository not found.")
-    arguments = ["git", "upload-pack", "--strict", str(repository)]
+    arguments = ["git", "upload-pack", str(repository)]
     version = {name: os.environ[name] for name in ("GIT_PROTOCOL",) if name in os.environ}
     os.execvpe("git", arguments, {**git_environment(), **version})  # noqa: S606, S607 - Debian's git
 

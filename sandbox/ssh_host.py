@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SSHD = "/usr/sbin/sshd"
@@ -22,7 +24,7 @@ class SshHostError(Exception):
 
 
 class SshHost:
-    """One server: made, then started and stopped. On standard error it says whom it lets in, by which key."""
+    """One server and its keys. On standard error it says whom it lets in, and by which key."""
 
     def __init__(self, state: Path, repositories: Path, user: str) -> None:
         """Make the keys in ``state`` that are missing. ``user`` is the account that clients name.
@@ -36,14 +38,17 @@ class SshHost:
         self._state = state.absolute()
         self._repositories = repositories.absolute()
         self._user = user
-        self._process: subprocess.Popen[bytes] | None = None
         self.host_key = _public(_key(self._state / "host_key"))
         """The host's public key, as "type key"."""
         self.deploy_key = _key(self._state / "deploy_key").read_text()
         """The private key of those who may read."""
 
-    def start(self, address: str, port: int) -> None:
-        """Listen. Raises SshHostError when it cannot: sshd has said why on standard error."""
+    @contextmanager
+    def listening(self, address: str, port: int) -> Iterator[None]:
+        """Serve for a while; a fetch that runs at the end goes on.
+
+        Raises SshHostError when it cannot: sshd has said why on standard error.
+        """
         if os.geteuid() == 0:
             # Of Debian's start-up script, which is not what starts this server.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -52,19 +57,16 @@ class SshHost:
         patience = ["-o", "PerSourcePenalties=no"]
         if subprocess.run([*arguments, *patience, "-t"], stderr=subprocess.DEVNULL).returncode == 0:  # noqa: S603
             arguments += patience
-        self._process = subprocess.Popen([*arguments, "-D", "-e"])  # noqa: S603 - nothing from outside
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers("127.0.0.1" if address == "0.0.0.0" else address, port):  # noqa: S104 - compared
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SshHostError(f"sshd does not listen on {address}:{port}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """End the server; a fetch that runs goes on to its end."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
+        with subprocess.Popen([*arguments, "-D", "-e"]) as process:  # noqa: S603 - nothing from outside
+            try:
+                deadline = time.monotonic() + START_SECONDS
+                while not _answers("127.0.0.1" if address == "0.0.0.0" else address, port):  # noqa: S104
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise SshHostError(f"sshd does not listen on {address}:{port}")
+                    time.sleep(0.05)
+                yield
+            finally:
+                process.terminate()
 
     def _configure(self, address: str, port: int) -> Path:
         command = shlex.join([sys.executable, "-m", "sandbox.ssh_command", str(self._repositories)])

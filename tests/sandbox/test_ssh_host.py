@@ -74,9 +74,8 @@ def client(tmp_path: Path) -> Iterator[Client]:
             ("-C", str(working_copy), "push", "--quiet", "origin", "HEAD:production"),
         ):
             assert client.run("git", *command).returncode == 0
-        host.start("127.0.0.1", port)
-        yield client
-        host.stop()
+        with host.listening("127.0.0.1", port):
+            yield client
 
 
 def test_key_reads_what_was_pushed(client: Client) -> None:
@@ -124,7 +123,6 @@ def test_keys_outlive_a_restart_and_only_public_ones_are_readable(tmp_path: Path
 
 
 def test_says_that_it_cannot_listen(tmp_path: Path) -> None:
-    host = SshHost(tmp_path / "ssh", tmp_path, USER)
+    nowhere = SshHost(tmp_path / "ssh", tmp_path, USER).listening("192.0.2.1", free_port())
     with pytest.raises(SshHostError, match="does not listen"):
-        host.start("192.0.2.1", free_port())  # an address that no machine has
-    host.stop()
+        nowhere.__enter__()
