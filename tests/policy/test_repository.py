@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_public_half_is_refused(tmp_path: Path) -> None:
     assert "holds no private key" in run.output
 
 
-FORMS = {
+FORMS: dict[str, Callable[[str], str]] = {
     "as written": str,
     "without the last line end": str.rstrip,
     "with a browser's line ends": lambda key: key.replace("\n", "\r\n"),
