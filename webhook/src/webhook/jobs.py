@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 # A sync that failed is tried again without a call, in seconds: the first pause, and the longest.
 RETRY_SECONDS = (5, 60)
-# Syncs begin this far apart, in seconds: however short they are, all calls of one second lead to two of them.
-BETWEEN_STARTS_SECONDS = 1
+# Syncs begin this far apart, in seconds: however short they are, all calls of one second lead to two of them,
+# even if the last of these calls had to wait for its turn.
+BETWEEN_STARTS_SECONDS = 1.5
 
 
 @dataclass
