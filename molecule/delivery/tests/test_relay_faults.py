@@ -33,7 +33,9 @@ def commit(delivery: Delivery) -> str:
     """A push of which nobody has been told yet, on a host with a relay that hears its channel."""
 
     def at_rest() -> bool:
-        last = delivery.host.check_output(f"journalctl --unit {RELAY} --lines 1 --output cat --no-pager")
+        # What it says itself, without what systemd says of it.
+        own = f"journalctl _SYSTEMD_UNIT={RELAY} --lines 1 --output cat --no-pager"
+        last = delivery.host.check_output(own)
         return bool(last.startswith(("asked for a sync", "forwarded")))
 
     wait_for("the relay", at_rest, PATIENCE)
@@ -101,15 +103,16 @@ def faulty_door(delivery: Delivery) -> Iterator[None]:
     start = f"systemd-run --quiet --collect --unit {DOOR} python3 -c %s {DOOR_PORT} 8081 {REFUSALS}"
     host.check_output(start, DOOR_SOURCE.read_text())
     host.check_output(f"iptables --table nat --insert {rule}")
-    since = cursor(delivery)
-    # What it has open goes where it went before.
-    host.check_output(f"systemctl restart {RELAY}")
-    wait_for(
-        "the relay at the door", lambda: "/sync 202" in journal(delivery, DOOR, since), PATIENCE, pause=0.25
-    )
-    yield
-    host.check_output(f"iptables --table nat --delete {rule} && systemctl stop {DOOR}")
-    host.check_output(f"systemctl restart {RELAY}")
+    try:
+        since = cursor(delivery)
+        # What it has open goes where it went before.
+        host.check_output(f"systemctl restart {RELAY}")
+        at_the_door = "the relay's request to sync at the door"
+        wait_for(at_the_door, lambda: "/sync 202" in journal(delivery, DOOR, since), PATIENCE, pause=0.25)
+        yield
+    finally:
+        host.check_output(f"iptables --table nat --delete {rule} && systemctl stop {DOOR}")
+        host.check_output(f"systemctl restart {RELAY}")
 
 
 def test_webhook_answers_503_three_times(delivery: Delivery, commit: str, faulty_door: None) -> None:
