@@ -1,7 +1,7 @@
-"""Keeps a running task in the tree of DAGs in which it began, while the link `current` moves on.
+"""What every Airflow process does at its forks: it leaves its parent's connections, and a task keeps its DAGs.
 
-Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of
-the DAGs, which leads over the link, becomes the worktree that the link names at that moment.
+Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of the
+DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment.
 """
 
 import os
@@ -9,6 +9,17 @@ import sys
 
 from airflow import settings
 from airflow.configuration import conf
+
+
+def leave_connections() -> None:
+    """Forget the pooled connections of the parent, without closing them.
+
+    Airflow forks the scheduler's health server with them. Whichever process then reads first gets the other's
+    answer, and the scheduler waits for its own for ever. See SQLAlchemy, "Using Connection Pools with
+    Multiprocessing or os.fork()".
+    """
+    if settings.engine is not None:
+        settings.engine.dispose(close=False)
 
 
 def pin_tree() -> None:
@@ -19,5 +30,6 @@ def pin_tree() -> None:
     settings.DAGS_FOLDER = tree
 
 
+os.register_at_fork(after_in_child=leave_connections)
 if os.environ.get("PIN_TREE_PER_TASK"):
     os.register_at_fork(after_in_child=pin_tree)
