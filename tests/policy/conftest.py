@@ -34,6 +34,8 @@ CASES: dict[str, dict[str, Any]] = {
     "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
 }
 
+OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+
 Task = dict[str, Any]
 Drawn = dict[str, str]
 
@@ -69,7 +71,7 @@ TASK_IDS = [f"{file}: {task.get('name', 'without a name')}" for file, task in TA
 
 def module(task: Task) -> tuple[str, Any]:
     """Return the task's module and its arguments; a block has none."""
-    keywords = {name for name in task if "." in name or name == "onepassword_connect_items"}
+    keywords = {name for name in task if "." in name or name in OWN_MODULES}
     for name in keywords:
         return name, task[name]
     return "block", {}

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+"""Ansible module: ask several addresses in one call; ansible.builtin.uri takes one for each."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+DOCUMENTATION = r"""
+module: http_doors
+author: The data platform team
+short_description: Ask several HTTP addresses and check how each answers
+description:
+  - Sends a GET to each address from the host, one after the other, and fails unless each answers as it
+    should.
+  - The message of a failure names every door that answered otherwise, and how.
+options:
+  doors:
+    description: What to ask.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      url:
+        description: The address.
+        type: str
+        required: true
+      status:
+        description: The HTTP status that it has to answer with.
+        type: int
+        default: 200
+      url_username:
+        description: The user to log in as, with basic authentication. Without it there is no login.
+        type: str
+      url_password:
+        description: The user's password.
+        type: str
+  headers:
+    description: Headers of every request.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds that each may take to answer.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: Ask two doors
+  http_doors:
+    doors:
+      - {url: "http://127.0.0.1:8080/health"}
+      - {url: "http://127.0.0.1:8082/", status: 401}
+"""
+
+RETURN = r"""
+contents:
+  description: What each answered, in the order of the doors.
+  type: list
+  elements: str
+  returned: success
+"""
+
+
+def ask(door: dict[str, Any], headers: dict[str, str], timeout: int) -> tuple[int | None, str]:
+    """Return a door's status and content; no status and the reason when there was no answer."""
+    try:
+        answer = open_url(
+            door["url"],
+            headers=headers,
+            timeout=timeout,
+            url_username=door["url_username"],
+            url_password=door["url_password"],
+            force_basic_auth=door["url_username"] is not None,
+        )
+    except HTTPError as refusal:
+        answer = refusal
+    except (OSError, HTTPException) as error:
+        return None, str(error)
+    with answer:
+        return answer.code, answer.read().decode("utf-8", "replace")
+
+
+def main() -> None:
+    """Ask each door; see DOCUMENTATION."""
+    door_options = {
+        "url": {"type": "str", "required": True},
+        "status": {"type": "int", "default": 200},
+        "url_username": {"type": "str"},
+        "url_password": {"type": "str", "no_log": True},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "doors": {"type": "list", "elements": "dict", "required": True, "options": door_options},
+            "headers": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    doors = module.params["doors"]
+    answers = [ask(door, module.params["headers"], module.params["timeout"]) for door in doors]
+    wrong = [
+        f"{door['url']} should answer {door['status']}: {status or 'no answer'}, {content[:200]}"
+        for door, (status, content) in zip(doors, answers, strict=True)
+        if status != door["status"]
+    ]
+    if wrong:
+        module.fail_json(msg="; ".join(wrong))
+    module.exit_json(changed=False, contents=[content for _, content in answers])
+
+
+if __name__ == "__main__":
+    main()
