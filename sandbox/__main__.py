@@ -3,41 +3,54 @@
 Settings, all from the environment: OP_API_TOKEN and OP_VAULT_ID (required: the bearer token and the vault
 that the Connect stand-in knows), SANDBOX_STATE (directory, default /var/lib/sandbox), SANDBOX_SEED (directory
 with the first content of the DAG repository, default /opt/seed), SANDBOX_ENVIRONMENTS (further names of
-environments, separated by commas), SANDBOX_ADDRESS (to listen on, default all) and SANDBOX_PORT_BASE (default
-9000; a stand-in's port is that and its number in ``stand_ins``).
+environments, separated by commas), SANDBOX_ADDRESS (to listen on, default all), SANDBOX_PORT_BASE (default
+9000; a stand-in's port is that and its number in ``stand_ins``), SANDBOX_SSH_PORT (default the base and 8)
+and SANDBOX_SSH_USER (the account that Git clients name, default the one that runs this).
+
+SIGUSR1 resets all connections to the channel server, as something on the path to it might.
 """
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flask import Flask
 from waitress import create_server, wasyncore
 
 from sandbox import connect, dag_repository, feeds, git_host, github, slack, smee, upstream
 from sandbox.seed import StandIns
+from sandbox.ssh_host import SshHost, SshHostError
 
 LOG = logging.getLogger("sandbox")
 # Each relay that listens to a channel holds one.
 THREADS = 16
+CHANNEL_SERVER = 4
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a container of their own every address is theirs
 
 
-def stand_ins(settings: Mapping[str, str], own: str, base: int) -> dict[int, Flask]:
-    """Return each stand-in under its distance from the port base.
+def ssh_host(settings: Mapping[str, str]) -> SshHost:
+    """Return the Git host over SSH, which has the same repositories as the one over HTTP."""
+    state = _state(settings)
+    return SshHost(state / "ssh", state / "git", settings.get("SANDBOX_SSH_USER") or getpass.getuser())
+
+
+def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) -> dict[int, Flask]:
+    """Return each stand-in that speaks HTTP under its distance from the port base.
 
     ``own`` is the address at which they are reached. Raises KeyError for a missing setting.
     """
-    state = Path(settings.get("SANDBOX_STATE", "/var/lib/sandbox"))
+    state = _state(settings)
     token = settings["OP_API_TOKEN"]
     # Made-up, the same at every start, and of no use at the other stand-ins.
     github_token = hashlib.sha256(f"GitHub {token}".encode()).hexdigest()[:40]
@@ -47,18 +60,22 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int) -> dict[int, Fla
             token,
             settings["OP_VAULT_ID"],
             filter(None, settings.get("SANDBOX_ENVIRONMENTS", "").replace(" ", "").split(",")),
-            StandIns(f"http://{own}:{base + 3}", f"http://{own}:{base + 4}", github_token),
+            StandIns(f"http://{own}:{base + 3}", f"http://{own}:{base + 4}", github_token, ssh.deploy_key),
         ),
         2: feeds.create_app(),
         3: slack.create_app(),
-        4: smee.create_app(),
+        CHANNEL_SERVER: smee.create_app(),
         5: git_host.create_app(str(state / "git"), [dag_repository.NAME], dag_repository.BRANCH),
-        6: github.create_app(github_token),
+        6: github.create_app(github_token, [ssh.host_key]),
         7: upstream.create_app(),
     }
     repository = state / "git" / f"{dag_repository.NAME}.git"
     dag_repository.seed(repository, Path(settings.get("SANDBOX_SEED", "/opt/seed")))
     return apps
+
+
+def _state(settings: Mapping[str, str]) -> Path:
+    return Path(settings.get("SANDBOX_STATE", "/var/lib/sandbox"))
 
 
 def own_address(listening: str) -> str:
@@ -71,11 +88,12 @@ def serve(settings: Mapping[str, str]) -> None:
     address = settings.get("SANDBOX_ADDRESS", ALL_ADDRESSES)
     base = int(settings.get("SANDBOX_PORT_BASE", "9000"))
     sockets: dict[int, object] = {}  # Shared, so that one loop in this thread serves all of them.
-    servers = []
-    apps = stand_ins(settings, own_address(address), base)
+    servers = {}
+    ssh = ssh_host(settings)
+    apps = stand_ins(settings, own_address(address), base, ssh)
     for offset, app in apps.items():
         # With the look-ahead waitress notices a listener that went away.
-        server = create_server(
+        servers[offset] = create_server(
             app,
             map=sockets,
             host=address,
@@ -83,15 +101,37 @@ def serve(settings: Mapping[str, str]) -> None:
             threads=THREADS,
             channel_request_lookahead=1,
         )
-        servers.append(server)
         LOG.info("%s listens on %s:%d", app.name, address, base + offset)
+    channel_server = servers[CHANNEL_SERVER]
+    reset_is_due = False
+
+    def ask_for_reset(number: int, frame: FrameType | None) -> None:
+        nonlocal reset_is_due
+        reset_is_due = True
+        channel_server.pull_trigger()  # wakes the loop
+
+    signal.signal(signal.SIGUSR1, ask_for_reset)
     try:
-        wasyncore.loop(timeout=1, use_poll=True, map=sockets)
+        with ssh.listening(address, int(settings.get("SANDBOX_SSH_PORT") or base + 8)):
+            while True:
+                wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
+                # Not within a turn of the loop, which would take a new connection for one closed in it.
+                if reset_is_due:
+                    reset_is_due = False
+                    reset_connections(channel_server)
     finally:
-        apps[4].extensions["channels"].close()
-        for server in servers:
+        apps[CHANNEL_SERVER].extensions["channels"].close()
+        for server in servers.values():
             server.close()
             server.task_dispatcher.shutdown()
+
+
+def reset_connections(server: Any) -> None:
+    """End each connection to a server of waitress with a TCP reset."""
+    for channel in list(server.active_channels.values()):
+        # Closed with data that may linger for 0 seconds, TCP sends a reset.
+        channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        channel.handle_close()
 
 
 def main() -> int:
@@ -104,6 +144,9 @@ def main() -> int:
         return 0
     except KeyError as missing:
         LOG.error("set %s in the environment", missing.args[0])
+        return 2
+    except SshHostError as error:
+        LOG.error("the Git host over SSH: %s", error)
         return 2
     except ValueError as wrong:
         LOG.error("a setting is wrong: %s", wrong)

@@ -7,9 +7,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from sandbox.git_host import git_environment
+from sandbox.git_environment import git_environment
 
-NAME = "atd-airflow"
+NAME = "cityofaustin/atd-airflow"
 BRANCH = "production"
 IDENTITY = {
     f"GIT_{role}_{name}": value

@@ -1,8 +1,10 @@
-"""A Git host over HTTP: git's own http-backend behind Flask. Anyone may read and push. Needs Debian's git."""
+"""A Git host over HTTP: git's own http-backend behind Flask. Anyone may read and push. Needs Debian's git.
+
+Not its business: SSH, by which `ssh_host` offers the same repositories to whoever has the deploy key.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
+from sandbox.git_environment import git_environment
 from sandbox.web import log_requests
 
 CHUNK_BYTES = 64 * 1024
@@ -80,18 +83,6 @@ def _cgi_environment(root: Path, path: str) -> dict[str, str]:
         "PATH_INFO": f"/{path}",
         "GIT_PROJECT_ROOT": str(root),
         "GIT_HTTP_EXPORT_ALL": "1",
-    }
-
-
-def git_environment() -> dict[str, str]:
-    """Return what git gets: nobody's own configuration, and repositories that may belong to whomever."""
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "safe.directory",
-        "GIT_CONFIG_VALUE_0": "*",
     }
 
 

@@ -1,5 +1,6 @@
-"""GitHub's commit status API, as far as a deployment reports to it:
-https://docs.github.com/en/rest/commits/statuses
+"""GitHub's API, as far as a deployment needs it: commit statuses, and the keys of the Git host.
+
+https://docs.github.com/en/rest/commits/statuses, https://docs.github.com/en/rest/meta/meta
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +21,17 @@ STATES = ("error", "failure", "pending", "success")
 DESCRIPTION_LIMIT = 140  # characters
 
 
-def create_app(token: str) -> Flask:
-    """Return the API, which takes statuses from whoever has ``token`` and shows them to everybody."""
+def create_app(token: str, ssh_keys: Sequence[str] = ()) -> Flask:
+    """Return the API, which takes statuses from whoever has ``token`` and shows them to everybody.
+
+    ``ssh_keys`` are the public keys of the Git host, each as "type key".
+    """
     app = Flask("sandbox.github")
     statuses: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+
+    @app.get("/meta")
+    def meta() -> ResponseReturnValue:
+        return jsonify(ssh_keys=list(ssh_keys))
 
     @app.post("/repos/<owner>/<name>/statuses/<sha>")
     def create(owner: str, name: str, sha: str) -> ResponseReturnValue:

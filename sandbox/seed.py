@@ -17,6 +17,7 @@ WEBHOOK_ITEM = "Airflow webhook"
 CHANNEL_FIELD = "channel"
 REPOSITORY_ITEM = "DAG repository"
 GITHUB_FIELD = "github token"
+DEPLOY_KEY_FIELD = "deploy key"
 
 # fmt: off
 ADJECTIVES = (
@@ -32,11 +33,13 @@ NOUNS = (
 
 @dataclass(frozen=True)
 class StandIns:
-    """How the platform reaches the other stand-ins: addresses without a path, and GitHub's token."""
+    """How the platform reaches the other stand-ins: addresses without a path, and what they ask for."""
 
     slack: str
     smee: str
     github_token: str
+    deploy_key: str
+    """The private key, as ssh-keygen writes it: several lines."""
 
 
 def seed(store: VaultStore, environments: Iterable[str] = (), stand_ins: StandIns | None = None) -> None:
@@ -52,6 +55,7 @@ def seed(store: VaultStore, environments: Iterable[str] = (), stand_ins: StandIn
         (WEBHOOK_ITEM, CHANNEL_FIELD, {name: f"{stand_ins.smee}/{channel(name)}" for name in names}),
         (SLACK_ITEM, SLACK_FIELD, dict.fromkeys(names, f"{stand_ins.slack}{SLACK_PATH}")),
         (REPOSITORY_ITEM, GITHUB_FIELD, dict.fromkeys(names, stand_ins.github_token)),
+        (REPOSITORY_ITEM, DEPLOY_KEY_FIELD, dict.fromkeys(names, stand_ins.deploy_key)),
     ):
         sections = [(name, field, value) for name, value in values.items()]
         store.ensure_fields(item, sections, overwrite=True)

@@ -1,10 +1,15 @@
-"""Adds generated fields to items of 1Password Connect; never changes a value that is there."""
+"""Adds generated fields to items of 1Password Connect, and replaces values that are outdated.
+
+A value that was replaced stays beside the new one; any other value that is there is never changed.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 
 from ansible.module_utils.onepassword_connect import (
     ConnectError,
@@ -23,34 +28,58 @@ POLL_SECONDS = 0.5
 Generators = Mapping[FieldPath, Callable[[], str]]
 
 
+def previous(path: FieldPath) -> FieldPath:
+    """Return where the value is kept that a field had before it was replaced."""
+    return replace(path, field=f"{path.field} (previous)")
+
+
 class ConnectWriter:
-    """Makes sure that fields exist, whoever else does the same at that moment.
+    """Makes sure that fields have a value, and no outdated one, whoever else does the same at that moment.
 
     Connect's API has no precondition ("write if unchanged"), so this looks, writes, and looks again. Two runs
     that create the same item end with one item: the older stays; a run deletes only what it has just made.
     """
 
-    def __init__(self, vault: ConnectVault, visible_seconds: float = VISIBLE_SECONDS) -> None:
-        """``visible_seconds`` is how long a write may take to show when Connect is asked again."""
+    def __init__(
+        self,
+        vault: ConnectVault,
+        visible_seconds: float = VISIBLE_SECONDS,
+        outdated: Mapping[FieldPath, str] | None = None,
+    ) -> None:
+        """``visible_seconds`` is how long a write may take to show when Connect is asked again.
+
+        ``outdated`` has values that are to be replaced where they are found. Saying which value has to go,
+        and not only that one has to, makes it harmless to ask twice: by then it is not there any more.
+        """
         self._vault = vault
         self._visible_seconds = visible_seconds
+        self._outdated = dict(outdated or {})
 
-    def absent(self, wanted: Generators) -> list[FieldPath]:
-        """Return which of the fields (all of one item) have no value. Raises ConnectError."""
+    def due(self, wanted: Generators) -> dict[FieldPath, bool]:
+        """Return which of the fields (all of one item) need a value, and whether they have one to replace.
+
+        Raises ConnectError.
+        """
         item = self._vault.item(next(iter(wanted)).item)
-        return [path for path in wanted if item is None or field_value(item, path) is None]
+        values = {path: None if item is None else field_value(item, path) for path in wanted}
+        return {path: bool(value) for path, value in values.items() if self._is_due(path, value)}
 
-    def ensure(self, wanted: Generators) -> list[FieldPath]:
-        """Give a value to the fields (all of one item) that have none; return those. Raises ConnectError."""
+    def ensure(self, wanted: Generators) -> dict[FieldPath, bool]:
+        """Give a value to the fields (all of one item) that need one; return those as `due` does.
+
+        Raises ConnectError.
+        """
         title = next(iter(wanted)).item
-        written: list[FieldPath] = []
+        # Whether or not a write arrived, its repetition has to write the same.
+        makers = {path: cache(generate) for path, generate in wanted.items()}
+        written: dict[FieldPath, bool] = {}
         for attempt in range(1, ATTEMPTS + 1):
             self._wait(lambda: len(self._vault.titled(title)) < 2)  # Another run may be taking its copy back.
-            missing = self.absent(wanted)
-            if not missing:
+            due = self.due(wanted)
+            if not due:
                 return written
-            values = {path: wanted[path] for path in missing}
-            written = list(dict.fromkeys((*written, *missing)))
+            values = {path: makers[path] for path in due}
+            written = {**due, **written}
             known = self._vault.titled(title)
             try:
                 item = self._add(known[0].id, title, values) if known else self._create(title, values)
@@ -69,12 +98,25 @@ class ConnectWriter:
             f'item "{title}" of vault {self._vault.vault_id} does not keep what is written to it'
         )
 
+    def _is_due(self, path: FieldPath, value: str | None) -> bool:
+        return not value or value == self._outdated.get(path)
+
+    def _fill(self, item: Item, values: Generators) -> None:
+        """Give ``item`` the values that it needs; what is replaced goes to the field for the previous one."""
+        for path, generate in values.items():
+            value = field_value(item, path)
+            if not self._is_due(path, value):
+                continue
+            if value:
+                _put(item, previous(path), value)
+            _put(item, path, generate())
+
     def _create(self, title: str, values: Generators) -> Item:
         vault = self._vault
         item = Item(
             title=title, category=CATEGORY, vault=ItemVault(id=vault.vault_id), sections=[], fields=[]
         )
-        _fill(item, values)
+        self._fill(item, values)
         with vault.doing(f'create item "{title}"'):
             return vault.client.create_item(vault.vault_id, item)
 
@@ -82,14 +124,14 @@ class ConnectWriter:
         vault = self._vault
         # Not the remembered item: between reading and writing it, another's write would be lost.
         item = vault.fetch(item_id, f'item "{title}"')
-        _fill(item, values)
-        with vault.doing(f'add fields to item "{title}"'):
+        self._fill(item, values)
+        with vault.doing(f'write to item "{title}"'):
             return vault.client.update_item(item_id, vault.vault_id, item)
 
     def _wait_until_stored(self, item: Item, values: Generators) -> None:
         def stored() -> bool:
             now = self._vault.fetch(item.id, f'item "{item.title}"')
-            return all(field_value(now, path) for path in values)
+            return not any(self._is_due(path, field_value(now, path)) for path in values)
 
         self._wait(stored)
 
@@ -118,26 +160,24 @@ class ConnectWriter:
         return True
 
 
-def _fill(item: Item, values: Generators) -> None:
-    """Generate the value of each field in ``item``, which gets the fields and sections that it lacks."""
-    for path, generate in values.items():
-        fields = matching_fields(item, path)
-        if fields:
-            fields[0].value = fields[0].value or generate()
-            continue
-        section = None
-        if path.section is not None:
-            item.sections = item.sections or []
-            section = next((s for s in item.sections if s.label == path.section), None)
-            if section is None:
-                section = Section(id=secrets.token_hex(13), label=path.section)  # 26 characters, as all ids
-                item.sections.append(section)
-        item.fields = item.fields or []
-        item.fields.append(
-            Field(
-                type="CONCEALED",
-                label=path.field,
-                value=generate(),
-                section=FieldSection(id=section.id) if section else None,
-            )
+def _put(item: Item, path: FieldPath, value: str) -> None:
+    """Set a field of ``item``, which gets the field and its section where it lacks them."""
+    if fields := matching_fields(item, path):
+        fields[0].value = value
+        return
+    section = None
+    if path.section is not None:
+        item.sections = item.sections or []
+        section = next((s for s in item.sections if s.label == path.section), None)
+        if section is None:
+            section = Section(id=secrets.token_hex(13), label=path.section)  # 26 characters, as all ids
+            item.sections.append(section)
+    item.fields = item.fields or []
+    item.fields.append(
+        Field(
+            type="CONCEALED",
+            label=path.field,
+            value=value,
+            section=FieldSection(id=section.id) if section else None,
         )
+    )

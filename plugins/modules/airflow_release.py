@@ -72,7 +72,9 @@ def main() -> None:
     if said.startswith(("{", "[")):
         result["answer"] = json.loads(said)
     if code > 1 or (code == 1 and not module.params["may_fail"]):
-        module.fail_json(msg=(errors.strip() or said).split("\n")[0], log=f"{said}\n{errors}".strip(), **result)
+        module.fail_json(
+            msg=(errors.strip() or said).split("\n")[0], log=f"{said}\n{errors}".strip(), **result
+        )
     result["said"] = said or errors.strip()
     module.exit_json(**result)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: make sure that items of a 1Password Connect vault have the fields that can be generated."""
+"""Ansible module: generate fields of items in a 1Password Connect vault that are absent or outdated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import string
 import traceback
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -25,13 +24,13 @@ else:
 DOCUMENTATION = r"""
 module: onepassword_connect_items
 author: The data platform team
-short_description: Generate absent fields of items in 1Password Connect
+short_description: Generate absent and outdated fields of items in 1Password Connect
 description:
   - Makes sure that items in a vault have the listed fields. Absent items and fields are created with new
     random values, and so is a value for a field that is empty. A value that is there is never changed.
   - Returns names, never values; read the values with the lookup P(onepassword_connect#lookup).
   - Two runs at the same moment end with one item of each title. Connect's API has no write on condition, so
-    two runs that add the same field to the same existing item within a second can disagree about its value
+    two runs that write the same field of the same existing item within a second can disagree about its value
     until the next run.
 options:
   url:
@@ -76,14 +75,21 @@ options:
         type: int
         default: 40
       name:
-        description: Ignored like O(items[].required), so that one list can serve this module and the lookup.
+        description: Key of the field in O(outdated).
         type: str
       required:
-        description: Ignored.
+        description: Ignored, so that one list can serve this module and the lookup.
         type: bool
+  outdated:
+    description:
+      - Values that must not stay, by O(items[].name). Where the field has this very value, it gets a new one,
+        and the old one goes to the field C(FIELD (previous)) of the same section. Where it has another value,
+        it was replaced before, by a run that did not get to its end or by a person, and it stays.
+    type: dict
+    default: {}
 attributes:
   check_mode:
-    description: Creates nothing and returns what it would create.
+    description: Writes nothing and returns what it would create and renew.
     support: full
 """
 
@@ -99,6 +105,22 @@ EXAMPLES = r"""
         field: password
         generate: password
   delegate_to: localhost
+
+- name: Replace the password that the database has
+  onepassword_connect_items:
+    url: "{{ connect_url }}"
+    token: "{{ connect_token }}"
+    vault_id: "{{ vault_id }}"
+    items:
+      - name: password
+        item: Airflow database
+        section: production
+        field: password
+        generate: password
+    outdated:
+      password: "{{ password_of_the_database }}"
+  delegate_to: localhost
+  no_log: true
 """
 
 RETURN = r"""
@@ -108,6 +130,12 @@ created:
   type: list
   elements: str
   sample: ["Airflow database / production / password"]
+renewed:
+  description: Names of what was replaced (in check mode, of what would be), in the same form.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 """
 
 SHORTEST, LONGEST = 32, 128
@@ -150,6 +178,7 @@ def main() -> None:
                     "required": {"type": "bool"},
                 },
             },
+            "outdated": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -157,8 +186,14 @@ def main() -> None:
         module.fail_json(
             msg=missing_required_lib("onepasswordconnectsdk and httpx-retries"), exception=MISSING_LIBRARY
         )
+    fields = module.params["items"]
+    outdated = {name: value for name, value in module.params["outdated"].items() if value}
+    renewable = {entry["name"] for entry in fields if entry["generate"] != "none"}
+    if unknown := outdated.keys() - renewable:
+        module.fail_json(msg=f"no field that can be generated has the name {', '.join(sorted(unknown))}")
     by_item: dict[str, dict[FieldPath, Callable[[], str]]] = defaultdict(dict)
-    for entry in module.params["items"]:
+    replaced: dict[FieldPath, str] = {}
+    for entry in fields:
         if not SHORTEST <= entry["length"] <= LONGEST:
             module.fail_json(
                 msg=f"{entry['item']} / {entry['field']}: length must be {SHORTEST} to {LONGEST}"
@@ -166,17 +201,20 @@ def main() -> None:
         if entry["generate"] != "none":
             path = FieldPath(entry["item"], entry["field"], entry["section"] or None)
             by_item[path.item][path] = generator(entry["generate"], entry["length"])
-    created: list[str] = []
+            if entry["name"] in outdated:
+                replaced[path] = outdated[entry["name"]]
+    result: dict[str, list[str]] = {"created": [], "renewed": []}
     try:
         vault = ConnectVault(module.params["url"], module.params["token"], module.params["vault_id"])
-        writer = ConnectWriter(vault)
+        writer = ConnectWriter(vault, outdated=replaced)
         for wanted in by_item.values():
-            paths = writer.absent(wanted) if module.check_mode else writer.ensure(wanted)
-            created += [" / ".join(filter(None, (path.item, path.section, path.field))) for path in paths]
+            written = writer.due(wanted) if module.check_mode else writer.ensure(wanted)
+            for path, had_value in written.items():
+                name = " / ".join(filter(None, (path.item, path.section, path.field)))
+                result["renewed" if had_value else "created"].append(name)
     except ConnectError as error:
-        module.fail_json(msg=str(error), created=created)
-    result: dict[str, Any] = {"changed": bool(created), "created": created}
-    module.exit_json(**result)
+        module.fail_json(msg=str(error), **result)
+    module.exit_json(changed=any(result.values()), **result)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 FOLDERS = sorted(
     path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))
 )
-SCRIPT = re.compile(r"(?:bench|bin|images/airflow)/[a-z]+")
+SCRIPT = re.compile(r"(?:bench|bin|images/airflow)/[a-z_]+")
 OPTIONS_WITH_A_VALUE = {"--tail", "--entrypoint"}
 
 
@@ -69,7 +69,7 @@ def volumes(path: Path) -> Iterator[str]:
 def variables(path: Path) -> Iterator[str]:
     """Yield the variables of roles."""
     for text in [*spans(path), *blocks(path)]:
-        yield from re.findall(rf"\b(?:{'|'.join(ROLES)})_[a-z]+(?:_[a-z]+)*\b(?!\.py)", text)
+        yield from re.findall(rf"(?<![\w/])(?:{'|'.join(ROLES)})_[a-z]+(?:_[a-z]+)*\b(?!\.py)", text)
 
 
 def paths(path: Path) -> Iterator[str]:

@@ -295,6 +295,21 @@ def test_ping(server: Server, tmp_path: Path) -> None:
     )
 
 
+def test_warnings_are_told_by_file(server: Server, tree: Tree) -> None:
+    """What a later Airflow removes is a warning now, and no reason to refuse."""
+    tree.write(
+        "dags/dag_0.py", DAG.format("dag-0").replace("start_date", "schedule_interval=None, start_date")
+    )
+    report = server.check(tree)
+    assert report["problems"] == []
+    told = {
+        name: [warning for warning in file["warnings"] if "`schedule_interval` is deprecated" in warning]
+        for name, file in report["files"].items()
+    }
+    assert [name for name, warnings in told.items() if warnings] == ["dags/dag_0.py"]
+    assert told["dags/dag_0.py"][0].startswith("RemovedInAirflow3Warning: ")
+
+
 def test_command_line(tmp_path: Path) -> None:
     """As an upgrade asks a new image about the DAGs."""
     tree = Tree(tmp_path / "tree")

@@ -27,7 +27,7 @@ def values(*paths: FieldPath) -> dict[FieldPath, Callable[[], str]]:
 
 
 def test_creates_an_item_with_all_its_fields(vault: ConnectVault, stored: Any) -> None:
-    assert ConnectWriter(vault).ensure(values(USERNAME, PASSWORD)) == [USERNAME, PASSWORD]
+    assert ConnectWriter(vault).ensure(values(USERNAME, PASSWORD)) == {USERNAME: False, PASSWORD: False}
     (item,) = stored("Login")
     assert item == {"production/username": f"{SENTINEL} 1", "production/password": f"{SENTINEL} 2"}
     assert vault.value(PASSWORD) == f"{SENTINEL} 2"
@@ -39,14 +39,14 @@ def test_second_run_writes_nothing(
     ConnectWriter(open_vault()).ensure(values(USERNAME, PASSWORD))
     before = stored("Login")
     server.requests.clear()
-    assert ConnectWriter(open_vault()).ensure(values(USERNAME, PASSWORD)) == []
+    assert ConnectWriter(open_vault()).ensure(values(USERNAME, PASSWORD)) == {}
     assert stored("Login") == before
     assert {method for method, _ in server.requests} == {"GET"}
 
 
 def test_adds_only_what_is_absent(vault: ConnectVault, put: Any, stored: Any) -> None:
     put("Login", ("production", "username", "ada"), ("development", "password", "dev"), (None, "note", "n"))
-    assert ConnectWriter(vault).ensure(values(USERNAME, PASSWORD)) == [PASSWORD]
+    assert ConnectWriter(vault).ensure(values(USERNAME, PASSWORD)) == {PASSWORD: False}
     assert stored("Login") == [
         {
             "production/username": "ada",
@@ -59,19 +59,19 @@ def test_adds_only_what_is_absent(vault: ConnectVault, put: Any, stored: Any) ->
 
 def test_adds_the_section_of_a_new_environment(vault: ConnectVault, put: Any, stored: Any) -> None:
     put("Login", ("development", "password", "dev"))
-    assert ConnectWriter(vault).ensure(values(PASSWORD)) == [PASSWORD]
+    assert ConnectWriter(vault).ensure(values(PASSWORD)) == {PASSWORD: False}
     assert stored("Login") == [{"development/password": "dev", "production/password": f"{SENTINEL} 1"}]
 
 
 def test_fills_an_emptied_field_in_place(vault: ConnectVault, put: Any, stored: Any) -> None:
     """Emptying a field is how an operator asks for a new value."""
     put("Login", ("production", "password", ""))
-    assert ConnectWriter(vault).ensure(values(PASSWORD)) == [PASSWORD]
+    assert ConnectWriter(vault).ensure(values(PASSWORD)) == {PASSWORD: False}
     assert stored("Login") == [{"production/password": f"{SENTINEL} 1"}]
 
 
 def test_looking_writes_nothing(vault: ConnectVault, server: FaultyServer, stored: Any) -> None:
-    assert ConnectWriter(vault).absent(values(USERNAME, PASSWORD)) == [USERNAME, PASSWORD]
+    assert ConnectWriter(vault).due(values(USERNAME, PASSWORD)) == {USERNAME: False, PASSWORD: False}
     assert stored("Login") == []
     assert {method for method, _ in server.requests} == {"GET"}
 

@@ -151,6 +151,16 @@ def test_keeps_and_fetches_what_people_put_there(play: Play, put: Any) -> None:
     assert values["slack_webhook_url"] == "https://hooks.example/services/T/B/X"
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_value_of_several_lines_comes_as_it_is(play: Play, put: Any, end: str) -> None:
+    """Such as a deploy key, whose last line end counts."""
+    key = f"-----BEGIN OPENSSH PRIVATE KEY-----{end or chr(10)}bWFkZQ=={end or chr(10)}-----END-----{end}"
+    put("DAG repository", ("development", "deploy key", key))
+    result = play("-vvv")
+    assert result.secrets["web1"]["deploy_key"] == key
+    assert "bWFkZQ==" not in result.output
+
+
 def test_environments_have_their_own_values(play: Play) -> None:
     development = play().secrets["web1"]
     production = play(secrets_environment="production").secrets["web1"]

@@ -16,9 +16,9 @@ every_task = pytest.mark.parametrize(("file", "task"), TASKS, ids=TASK_IDS)
 
 SECRET = re.compile(
     r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token|"
-    r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|"
+    r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|__dag_delivery_deploy_key|"
     r"backup_remote_config|__backup_credentials|"
-    r"smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
+    r"secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
 """Options of ansible.builtin.uri that the module itself keeps out of every log."""

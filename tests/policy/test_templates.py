@@ -73,6 +73,17 @@ def test_no_file_but_env_files_has_a_secret(
     assert [(path, value) for path, text in readable.items() for value in values if value in text] == []
 
 
+@every_case
+def test_secret_is_quoted(drawn: dict[str, Drawn], secrets: dict[str, str], case: str) -> None:
+    """Only in single quotes does Compose take what a person has entered, such as $ and #, as it is."""
+    lines = [line for path, text in drawn[case].items() if "/env/" in path for line in text.splitlines()]
+    carriers = [
+        line for line in lines if any(value in line for value in (*secrets.values(), "value-of-token"))
+    ]
+    assert carriers
+    assert [line for line in carriers if not re.fullmatch(r"\w+='[^']*'", line)] == []
+
+
 def test_files_with_secrets_are_for_root_alone() -> None:
     """Whatever template mentions a secret lands on the host as 0600."""
     files = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text(encoding="utf-8"))["__stack_files"]

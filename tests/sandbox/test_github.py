@@ -51,3 +51,8 @@ def test_latest_status_comes_first(client: FlaskClient) -> None:
 )
 def test_what_github_refuses(client: FlaskClient, body: Any, token: str, url: str, status: int) -> None:
     assert post(client, body, token, url) == status
+
+
+def test_keys_of_the_git_host_are_published() -> None:
+    client = github.create_app("the-token", ["ssh-ed25519 AAAA"]).test_client()
+    assert client.get("/meta").get_json()["ssh_keys"] == ["ssh-ed25519 AAAA"]

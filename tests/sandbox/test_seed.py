@@ -11,8 +11,9 @@ from sandbox.seed import StandIns, channel, seed
 from sandbox.vault_store import VaultStore
 from tests.served import VAULT_ID
 
-FIRST = StandIns("http://10.0.0.2:9003", "http://10.0.0.2:9004", "made-up-token")
-MOVED = StandIns("http://10.0.0.7:9003", "http://10.0.0.7:9004", "made-up-token")
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nbWFkZSB1cA==\n-----END OPENSSH PRIVATE KEY-----\n"
+FIRST = StandIns("http://10.0.0.2:9003", "http://10.0.0.2:9004", "made-up-token", KEY)
+MOVED = StandIns("http://10.0.0.7:9003", "http://10.0.0.7:9004", "made-up-token", KEY)
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def test_leads_to_the_other_stand_ins(store: VaultStore) -> None:
         channels, "http://10.0.0.2:9003/services/T000/B000/sandbox"
     )
     assert values(store, "DAG repository", "github token") == dict.fromkeys(channels, "made-up-token")
+    assert values(store, "DAG repository", "deploy key") == dict.fromkeys(channels, KEY)
 
 
 def test_follows_a_changed_address_and_keeps_the_rest(store: VaultStore) -> None:

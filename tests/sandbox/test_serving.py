@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import socket
@@ -69,7 +70,8 @@ def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
                     time.sleep(0.05)
             yield process, base
         finally:
-            process.kill()
+            # Not killed: it has a server to stop that is a program of its own.
+            process.terminate()
 
 
 def test_serves_all_and_stops_cleanly(service: tuple[subprocess.Popen[str], int]) -> None:
@@ -142,7 +144,7 @@ def test_dag_repository_is_seeded_and_takes_a_push(
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
         return done.stdout.strip()
 
-    url = f"http://127.0.0.1:{base + 5}/atd-airflow.git"
+    url = f"http://127.0.0.1:{base + 5}/cityofaustin/atd-airflow.git"
     git("clone", "--quiet", url, str(clone))
     assert [path.name for path in (clone / "dags").iterdir()] == ["one.py"]
     assert git("-C", str(clone), "branch", "--show-current") == "production"
@@ -153,6 +155,55 @@ def test_dag_repository_is_seeded_and_takes_a_push(
     git("-C", str(clone), "push", "--quiet")
     found = git("ls-remote", url, "refs/heads/production")
     assert found.split()[0] == git("-C", str(clone), "rev-parse", "HEAD")
+
+
+def test_dag_repository_is_read_over_ssh(service: tuple[subprocess.Popen[str], int], tmp_path: Path) -> None:
+    """With the key that the vault has, from the host whose key GitHub's API publishes."""
+    _, base = service
+    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client:
+        key = field(client, base, "DAG repository", "deploy key")
+        (host_key,) = client.get(f"http://127.0.0.1:{base + 6}/meta").json()["ssh_keys"]
+    (tmp_path / "key").touch(mode=0o600)
+    (tmp_path / "key").write_text(key)
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{base + 8} {host_key}\n")
+    found = subprocess.run(
+        ["git", "ls-remote", f"ssh://{getpass.getuser()}@127.0.0.1:{base + 8}/cityofaustin/atd-airflow.git"],
+        env={
+            **os.environ,
+            "GIT_SSH_COMMAND": f"ssh -F {os.devnull} -o BatchMode=yes -o IdentitiesOnly=yes -i {tmp_path}/key"
+            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={tmp_path}/known_hosts",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.endswith("refs/heads/production\n")
+
+
+def test_connections_to_the_channel_server_are_reset_on_request(
+    service: tuple[subprocess.Popen[str], int],
+) -> None:
+    """A fault to try the relay with; whoever connects anew is served."""
+    process, base = service
+
+    def listen() -> socket.socket:
+        line = socket.create_connection(("127.0.0.1", base + 4), timeout=10)
+        line.sendall(b"GET /a-channel HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+        received = b""
+        while b"event: ready" not in received:
+            received += line.recv(1000)
+        return line
+
+    def read_to_the_end(line: socket.socket) -> None:
+        while line.recv(1000):
+            pass
+
+    with listen() as line:
+        process.send_signal(signal.SIGUSR1)
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(line)
+    listen().close()
 
 
 @pytest.mark.parametrize(

@@ -210,13 +210,19 @@ def test_parallel_calls_over_http_lead_to_two_syncs(
     commit = remote.commit({"dags/two.py": "two = 2\n"})
     started = time.monotonic()
     with served(app) as url, httpx.Client() as http, ThreadPoolExecutor(16) as pool:
-        codes = list(pool.map(lambda _: http.post(f"{url}/sync", headers=TOKEN).status_code, range(100)))
+
+        def call(number: int) -> int:
+            # Spread evenly, so that several syncs as short as these could begin in between.
+            time.sleep(max(0, started + number * 0.008 - time.monotonic()))
+            return http.post(f"{url}/sync", headers=TOKEN).status_code
+
+        codes = list(pool.map(call, range(100)))
         took = time.monotonic() - started
         wait_until(lambda: trees.commit_of(trees.Trees(app_settings.trees_dir).live()) == commit)
         wait_until(lambda: all(job["state"] == "done" for job in parts.store.jobs()))
     assert set(codes) == {202}
-    # A sync takes less than the calls here: one for the first call, then one for all that came during it.
-    assert len(parts.store.jobs()) - before <= 2 + took / 0.05
+    # One for the first call, one for all others; on a machine that takes longer, one more for each second.
+    assert len(parts.store.jobs()) - before <= 2 + int(took)
 
 
 def test_restart_finishes_what_was_accepted(

@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from webhook.git import Git, GitError, ssh_environment
+from webhook.git import Git, GitError
 from webhook.settings import RepositorySettings
+from webhook.ssh import ssh_environment
 
 
 def ssh_settings(repository: RepositorySettings) -> dict[str, str]:

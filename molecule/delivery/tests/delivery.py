@@ -24,6 +24,8 @@ from webhook.vault import ConnectVault
 
 ROOT = Path(__file__).resolve().parents[3]
 BRANCH = "production"
+SERVICES = f"{os.environ.get('SANDBOX_INSTANCE', 'airflow-molecule')}-services"
+"""The container of the stand-ins."""
 TREES = "/srv/airflow/trees"
 STATE = "/srv/airflow/delivery"
 PROMISE = 5
@@ -32,6 +34,15 @@ PATIENCE = 20
 """Seconds for the same while a test keeps both cores busy besides."""
 
 Json = dict[str, Any]
+
+
+def docker(*arguments: str, seconds: float = 60) -> str:
+    """Run the engine's client on this machine, where the sandbox's containers are; return what it says."""
+    done = subprocess.run(
+        ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
+    )
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}"
+    return done.stdout
 
 
 def without_proxies() -> dict[str, str]:
@@ -121,9 +132,14 @@ class Delivery:
     """OP_CONNECT, OP_API_TOKEN and OP_VAULT_ID, as the workflow has them."""
     github_repository: str
 
+    @property
+    def outside(self) -> str:
+        """The address of all stand-ins, which are where Connect is."""
+        return str(urlsplit(self.connect["OP_CONNECT"]).hostname)
+
     def stand_in(self, port: int) -> str:
-        """Return the address of a stand-in, all of which are where Connect is."""
-        return f"http://{urlsplit(self.connect['OP_CONNECT']).hostname}:{port}"
+        """Return the address of a stand-in that speaks HTTP."""
+        return f"http://{self.outside}:{port}"
 
     def vault(self, field: str) -> str:
         """Read `key` or `channel` of the webhook's item."""
@@ -141,6 +157,12 @@ class Delivery:
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
+
+    def told(self) -> float:
+        """Return how often the webhook took a call, or the relay's request to sync, since its start."""
+        return sum(
+            self.metric(f'webhook_calls_total{{door="{door}",status="202"}}') for door in ("webhook", "sync")
+        )
 
     def page(self) -> Json:
         """Return the status page as JSON."""

@@ -106,14 +106,6 @@ def test_restarted_relay_asks_for_a_sync(delivery: Delivery) -> None:
     delivery.wait_until_live(commit)
 
 
-def test_killed_relay_comes_back_and_asks_for_a_sync(delivery: Delivery) -> None:
-    """Nobody needs to look after it."""
-    commit = push(delivery)
-    delivery.host.check_output(f"systemctl kill --signal SIGKILL {RELAY}")
-    delivery.wait_until_live(commit)
-    assert properties(delivery.host, RELAY, "ActiveState") == ["active"]
-
-
 @pytest.fixture
 def impatient_watchdog(host: Host) -> Iterator[None]:
     """The watchdog with seconds for a minute."""

@@ -44,6 +44,9 @@ def register(subparsers: Subparsers) -> None:
         "--options", type=json.loads, default={}, help=f"JSON; defaults: {json.dumps(DEFAULTS)}"
     )
     command.add_argument(
+        "--wait", type=float, default=0, help="seconds to wait for a backup or rehearsal to end"
+    )
+    command.add_argument(
         "--take-over", action="store_true", help="replace one whose preparation was interrupted"
     )
     command = add("abandon", abandon, "end an operation that has changed nothing yet")
@@ -89,7 +92,10 @@ def register(subparsers: Subparsers) -> None:
 def begin(host: Host, arguments: argparse.Namespace) -> int:
     """Make an operation and the place for its files. Refused while another one is under way."""
     journal = Journal(host)
-    with lock.exclusive(host.releases / "lock"):
+    # What an interrupted rehearsal left running ends by itself.
+    with lock.exclusive(
+        host.releases / "lock", wait_seconds=arguments.wait, doing="the beginning of a switch"
+    ):
         earlier = journal.read()
         if earlier and earlier.active and not (earlier.state == "prepared" and arguments.take_over):
             raise ReleaseError(f"{_title(earlier)} is under way ({earlier.state}): airflow-release status")
@@ -178,7 +184,8 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
 
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
     """Run phase `rehearse`."""
-    switch.prepare(host, _operation(host, "prepared"))
+    with lock.exclusive(host.releases / "lock", wait_seconds=3600, doing="the rehearsal of a switch"):
+        switch.prepare(host, _operation(host, "prepared"))
     return 0
 
 

@@ -126,7 +126,7 @@ class ReleaseFolder:
 
 def _docker(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
     # A list without a shell; docker is the host's own.
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         ["docker", *arguments],  # noqa: S607
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -43,7 +43,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "report", help="say what the next release changes", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--output", type=Path, help="where the JSON document goes (default: releases/next/report.json)")
+    parser.add_argument(
+        "--output", type=Path, help="where the JSON document goes (default: releases/next/report.json)"
+    )
     parser.add_argument(
         "--compose-address-template",
         metavar="ADDRESS",

@@ -3,13 +3,10 @@ call.
 """
 
 import os
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from webhook.settings import RepositorySettings
 
 # Given on every call, so that neither the host's nor the user's configuration changes what a sync does.
 _CONFIG = {
@@ -104,25 +101,3 @@ class Git:
             **config,
             **self.environment,
         }
-
-
-def ssh_environment(repository: RepositorySettings) -> dict[str, str]:
-    """Return the variables that make git use the deploy key, and only hosts whose key is pinned.
-
-    Without a file of known hosts every SSH host is refused: checking is never switched off.
-    """
-    options = [
-        "ssh",
-        "-F", os.devnull,
-        "-o", "BatchMode=yes",
-        "-o", "StrictHostKeyChecking=yes",
-        "-o", f"UserKnownHostsFile={repository.known_hosts or os.devnull}",
-        "-o", f"GlobalKnownHostsFile={os.devnull}",
-        "-o", "ConnectTimeout=10",
-        "-o", "ServerAliveInterval=5",
-        "-o", "ServerAliveCountMax=3",
-        "-o", "ControlMaster=no",
-    ]  # fmt: skip
-    if repository.deploy_key is not None:
-        options += ["-o", "IdentitiesOnly=yes", "-i", str(repository.deploy_key)]
-    return {"GIT_SSH_COMMAND": shlex.join(options)}

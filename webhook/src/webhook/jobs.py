@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 # A sync that failed is tried again without a call, in seconds: the first pause, and the longest.
 RETRY_SECONDS = (5, 60)
+# Syncs begin this far apart, in seconds: however short they are, all calls of one second lead to two of them,
+# even if the last of these calls had to wait for its turn.
+BETWEEN_STARTS_SECONDS = 1.5
 
 
 @dataclass
@@ -83,13 +86,17 @@ class Jobs:
 
     def _run(self) -> None:
         pause: float | None = None
+        earliest = time.monotonic()
         while True:
             with self._changed:
-                called = self._changed.wait_for(lambda: self._waiting is not None or self._closing, pause)
-                job = self._waiting if called else Job(secrets.token_hex(8), "retry", time.time())
-                self._waiting = None
-                if self._closing or job is None:
+                self._changed.wait_for(lambda: self._waiting is not None or self._closing, pause)
+                # Calls that come until then are served by this one, too.
+                self._changed.wait_for(lambda: self._closing, max(0, earliest - time.monotonic()))
+                if self._closing:
                     return
+                job = self._waiting or Job(secrets.token_hex(8), "retry", time.time())
+                self._waiting = None
+                earliest = time.monotonic() + BETWEEN_STARTS_SECONDS
             job.state, job.started_at = "running", time.time()
             self._save(job)
             try:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from webhook.git import Git, GitError, ssh_environment
+from webhook import ssh
+from webhook.git import Git, GitError
 from webhook.settings import RepositorySettings
 from webhook.state import Commit
 
@@ -58,7 +59,7 @@ class Mirror:
         return Git(
             directory or self.directory,
             self._repository.timeout,
-            ssh_environment(self._repository),
+            ssh.ssh_environment(self._repository),
             (self._lock,),
         )
 
@@ -109,11 +110,12 @@ class Mirror:
         self.git(directory).bytes("fetch", *options, self._repository.url, f"+{self._ref}:{self._ref}")
 
     def _explain(self, error: GitError) -> Exception:
-        """Tell a deleted branch from a remote that cannot be reached."""
+        """Tell a deleted branch from a remote that cannot be reached, and say what to do about that."""
         branch = self._repository.branch
         if "couldn't find remote ref" in error.message:
             return BranchMissingError(f"the branch {branch} no longer exists on the remote")
-        return RemoteError(f"{branch} could not be fetched: {error.message}")
+        reason = ssh.explain(error.message, self._repository) or error.message
+        return RemoteError(f"{branch} could not be fetched: {reason}")
 
     def remove_stale_locks(self) -> None:
         """Remove git's own lock files: we hold the sync lock, so whoever made them is dead."""

@@ -1,0 +1,80 @@
+"""What cannot work is refused before anything is begun, in words that say what to do instead.
+
+Costs about 60 s: the commands that change nothing run side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from control_node import ControlNode, Finished, version
+from platform_host import Platform
+
+pytestmark = pytest.mark.starts_on("2.5.3")
+
+RELEASES = "roles/upgrade/vars/releases.yml"
+REASON = "its wheel lacks a migration"
+REFUSED = {
+    "unknown": ("2.6.99", ("Airflow 2.6.99 is asked for, which is not among the releases",)),
+    "unsupported": ("2.4.3", ("supported are 2.5.3 to 2.11.2",)),
+    "required stop": ("2.11.2", ("Go there first: ansible-playbook upgrade.yml -e airflow_version=2.6.1",)),
+    "withdrawn": ("2.6.1", (f"Airflow 2.6.1 was withdrawn by its makers: {REASON}",)),
+}
+
+
+@dataclass
+class Attempts:
+    """Upgrades that were tried side by side, and the containers before and after them."""
+
+    ends: dict[str, Finished]
+    before: dict[str, str]
+    after: dict[str, str]
+    operation: object
+
+
+@pytest.fixture(scope="module")
+def attempts(platform: Platform, control: ControlNode) -> Attempts:
+    """Try them all. The table of the copy says that one version was withdrawn; in truth none was."""
+    before = platform.containers()
+    entry = "  2.6.1: {date: 2023-05-16, "
+    with control.edited(RELEASES, entry, f'{entry}yanked: "{REASON}", '):
+        running = {name: control.start("upgrade.yml", version(to)) for name, (to, _) in REFUSED.items()}
+        ends = {name: one.wait(300) for name, one in running.items()}
+    return Attempts(ends, before, platform.containers(), platform.operation())
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_version_is_refused(attempts: Attempts, case: str) -> None:
+    """The message names what is wrong, or where to go first."""
+    attempts.ends[case].failed(*REFUSED[case][1])
+
+
+def test_refusals_begin_nothing(attempts: Attempts, control: ControlNode) -> None:
+    """No operation, no container replaced, the pin as it was."""
+    assert attempts.operation == {}
+    assert attempts.after == attempts.before
+    assert control.pin == "2.5.3"
+
+
+def test_unhealthy_platform_is_left_alone(platform: Platform, control: ControlNode) -> None:
+    """The message names the service. About 30 s."""
+    platform.check("docker compose stop airflow-triggerer")
+    before = platform.containers()
+    try:
+        refused = control.run("upgrade.yml", version("2.6.1"), seconds=300)
+    finally:
+        after = platform.containers()
+        platform.check("docker compose start airflow-triggerer")
+    refused.failed("airflow-triggerer does not run")
+    assert after == before
+    assert platform.operation()["state"] == "abandoned"
+    platform.wait_until_healthy()
+
+
+def test_too_little_disk_is_seen(platform: Platform) -> None:
+    """The check that upgrade.yml makes, asked for more than any disk has."""
+    said = platform.run("airflow-release space --images %s", str(10**17))
+    assert said.rc == 1
+    assert "GB free" in said.stdout
+    assert platform.run("airflow-release space").rc == 0

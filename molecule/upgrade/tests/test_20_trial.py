@@ -1,0 +1,54 @@
+"""`--check`: all that can be known beforehand, and no effect on what runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from control_node import ControlNode, Finished, version
+from platform_host import Platform
+from poller import Poller
+from snapshot import Snapshot
+
+pytestmark = pytest.mark.starts_on("2.5.3")
+
+
+@pytest.fixture(scope="module")
+def second() -> list[Finished]:
+    """What a second upgrade said that was started while the trial was at work."""
+    return []
+
+
+def test_trial_ends_with_a_verdict_and_no_effect(
+    platform: Platform, control: ControlNode, before: Snapshot, poller: Poller, second: list[Finished]
+) -> None:
+    """Phases to the rehearsal, a report on the control node. It builds the images, so about 150 s."""
+    containers = platform.containers()
+    trial = control.start("upgrade.yml", version("2.6.1"), "--check")
+    trial.wait_for("the build", lambda: platform.is_in("build"), 120)
+    second.append(control.run("upgrade.yml", version("2.6.1"), seconds=120))
+    trial.wait(600).succeeded()
+
+    assert platform.phases() == {"build": "done", "report": "done", "rehearse": "done"}
+    assert platform.operation()["state"] == "abandoned"
+    report = json.loads(control.report("2.5.3", "2.6.1").read_text())
+    assert report["verdict"]["blocking"] == []
+    assert (report["from"]["airflow_version"], report["to"]["airflow_version"]) == ("2.5.3", "2.6.1")
+    assert "upgrade-orders" in json.dumps(report["dags"])
+    assert report["compose"]["diff"].startswith("--- ")
+    page = control.report("2.5.3", "2.6.1", "html").read_text()
+    assert "2.5.3" in page
+    assert "2.6.1" in page
+
+    assert platform.containers() == containers
+    assert before.differences(platform.snapshot()) == []
+    assert platform.databases() == {"airflow"}
+    assert control.pin == "2.5.3"
+    assert poller.unanswered() == []
+    assert poller.outages("airflow") == []
+
+
+def test_second_upgrade_is_refused_meanwhile(second: list[Finished]) -> None:
+    """It names the first; that the first went on, its own test has shown."""
+    [refused] = second
+    refused.failed("Another upgrade to 2.6.1 is under way")

@@ -1,0 +1,121 @@
+"""The good way: 2.5.3 to 2.6.1 with a task at work and readers at every door, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from control_node import ControlNode, version
+from platform_host import Platform
+from poller import Poller
+from snapshot import Snapshot
+
+OUTAGE_SECONDS = 30
+"""What no reader should wait longer for, with a test beside; bench/upgrade_outage has the real target."""
+CONFIRMED = "--extra-vars=confirm_host=atd-data03"
+PHASES = ["build", "report", "rehearse", "drain", "migrate", "start", "backup", "verify", "finish"]
+
+
+@pytest.fixture(scope="module")
+def history(platform: Platform) -> Snapshot:
+    """What there is before the upgrade."""
+    platform.wait_until_healthy()
+    return platform.snapshot()
+
+
+@pytest.mark.starts_on("2.5.3")
+def test_upgrade_loses_nothing(
+    platform: Platform, control: ControlNode, history: Snapshot, poller: Poller
+) -> None:
+    """A task that is at work when it begins ends well, and nobody meets a closed door. About 180 s."""
+    settings = control.settings
+    upgrade = control.start("upgrade.yml", version("2.6.1"))
+    upgrade.wait_for("the rehearsal", lambda: platform.is_in("rehearse"), 180)
+    with platform.long_task() as task:
+        task.wait_until_running()
+        upgrade.wait_for("the drain", lambda: platform.is_in("drain"), 180)
+        assert task.state == "running"
+        assert poller.outages("airflow") == [], "the pages are served while tasks end"
+        task.let_end()
+        upgrade.wait(600).succeeded()
+        assert task.state == "success"
+
+    assert platform.version == "2.6.1"
+    assert platform.phases() == dict.fromkeys(PHASES, "done")
+    assert history.differences(platform.snapshot()) == []
+    assert poller.unanswered() == []
+    assert poller.abrupt() == []
+    assert len(poller.outages("airflow")) <= 1
+    assert poller.unavailable("airflow") <= OUTAGE_SECONDS
+    assert platform.databases() == {"airflow"}
+    assert control.settings == settings.replace("airflow_version: 2.5.3", "airflow_version: 2.6.1")
+    platform.pulse_goes_on()
+
+
+@pytest.mark.starts_on("2.6.1")
+def test_every_part_is_of_the_new_version(platform: Platform) -> None:
+    """Flower and the gate, too: a half-upgraded platform is none."""
+    image = platform.check("sed -n s/^AIRFLOW_IMAGE=//p .env").strip()
+    assert ":2.6.1-" in image
+    lines = platform.check("docker compose ps --format %s", "{{.Service}} {{.Image}}").splitlines()
+    of_airflow = {service: name for service, name in (line.split() for line in lines) if "/airflow:" in name}
+    assert set(of_airflow.values()) == {image}
+    assert {"flower", "gate", "airflow-worker"} <= set(of_airflow)
+
+
+@pytest.mark.starts_on("2.6.1")
+def test_both_releases_are_recorded(platform: Platform) -> None:
+    """With the backup of the old one, which is whole."""
+    old, new = json.loads(platform.check("airflow-release releases --json"))
+    assert (old["airflow_version"], new["airflow_version"]) == ("2.5.3", "2.6.1")
+    assert old["revision"] != new["revision"]
+    platform.check("airflow-release backup check %s", old["bundle"])
+
+
+@pytest.mark.starts_on("2.6.1")
+def test_older_version_is_refused(platform: Platform, control: ControlNode) -> None:
+    """The way back is another command, and the message says which. About 20 s."""
+    containers = platform.containers()
+    control.run("upgrade.yml", version("2.5.3")).failed(r"2\.5\.3", "rollback")
+    assert platform.containers() == containers
+
+
+@pytest.mark.starts_on("2.6.1")
+def test_rollback_asks_before_it_loses_anything(platform: Platform, control: ControlNode) -> None:
+    """It says what would be lost, and how to say that this is meant. About 10 s."""
+    containers = platform.containers()
+    control.run("rollback.yml").failed(
+        "Nothing was changed", "Lost would be: everything since", "confirm_host"
+    )
+    assert platform.containers() == containers
+
+
+@pytest.mark.starts_on("2.6.1")
+def test_rollback_brings_the_old_database_back(
+    platform: Platform, control: ControlNode, history: Snapshot, poller: Poller
+) -> None:
+    """The schema has changed, so it is that of 2.5.3, without what 2.6.1 has done. About 110 s."""
+    platform.airflow.call(
+        "POST",
+        "dags/upgrade-orders/dagRuns",
+        json={"dag_run_id": "after-upgrade", "conf": {"amounts": [1]}},
+    )
+    control.run("rollback.yml", CONFIRMED).succeeded()
+    assert platform.version == "2.5.3"
+    assert history.differences(platform.snapshot()) == [], "the run above is gone, and nothing else"
+    assert poller.unanswered() == []
+    assert poller.abrupt() == []
+    assert control.pin == "2.5.3"
+    platform.pulse_goes_on()
+
+
+@pytest.mark.starts_on("2.5.3")
+def test_backup_of_a_newer_version_is_refused(platform: Platform, control: ControlNode) -> None:
+    """That of 2.6.1, which the rollback made: 2.5.3 cannot run on it. About 20 s."""
+    bundles = json.loads(platform.check("airflow-release backup list --json"))
+    newer = next(one["name"] for one in bundles if one["manifest"]["airflow_version"] == "2.6.1")
+    containers = platform.containers()
+    control.run("restore.yml", f"--extra-vars=backup={newer}", CONFIRMED).failed(
+        "made by Airflow 2.6.1, and this host is to run 2.5.3"
+    )
+    assert platform.containers() == containers
