@@ -70,7 +70,7 @@ def test_no_log_is_only_on_what_carries_a_secret(file: str, task: Task) -> None:
     if task.get("no_log"):
         text = json.dumps(task)
         assert re.search(
-            r"secret|credential|password|token|certificate|fingerprint|0600|__stack_found|__stack_files|"
+            r"secret|credential|password|token|cookie|certificate|fingerprint|0600|__stack_found|__stack_files|"
             r"__dag_delivery_files|__dag_delivery_credentials|__backup_found|__backup_credentials",
             text,
         )
@@ -120,10 +120,11 @@ def test_task_names_carry_their_file(path: Path) -> None:
 def test_file_of_tasks_is_used(path: Path) -> None:
     """A file that no other file and no playbook includes is never run."""
     role = "".join(other.read_text(encoding="utf-8") for other in path.parent.glob("*.yml") if other != path)
-    entry = f"name: {path.parents[1].name}\n        tasks_from: {path.stem}\n"
-    playbooks = "".join(play.read_text(encoding="utf-8") for play in ROOT.glob("playbooks/*.yml"))
+    chosen = rf"(?:{path.stem}|\"{{{{ .*'{path.stem}'.* }}}}\")"
+    entry = rf"name: {path.parents[1].name}\n +tasks_from: {chosen}\n"
+    playbooks = "".join(play.read_text(encoding="utf-8") for play in ROOT.glob("playbooks/**/*.yml"))
     assert (
         path.stem == "main"
         or re.search(rf"(?:include|import)_tasks: {path.name}\n", role)
-        or entry in playbooks
+        or re.search(entry, playbooks)
     )

@@ -18,7 +18,7 @@ from tests.policy.test_roles import names_in_expressions, of_other_roles
 COMPOSE = "srv/airflow/docker-compose.yaml"
 HAPROXY = "srv/airflow/haproxy/haproxy.cfg"
 ENV = "srv/airflow/.env"
-ONE_SHOT = {"airflow-init", "airflow-cli"}
+ONE_SHOT = {"airflow-init", "airflow-init-next", "airflow-cli", "airflow-webserver-standby"}
 SERVICES = sorted(
     {
         *(

@@ -82,13 +82,15 @@ def server() -> Iterator[Path]:
         pytest.skip("no PostgreSQL server here: run bin/setup --database")
     # A socket's path has to be short, and pytest's own directories are for this user alone.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-    user = ["runuser", "--user", "postgres", "--"] if os.geteuid() == 0 else []
+    user = "postgres" if os.geteuid() == 0 else None
     if user:
-        shutil.chown(directory, "postgres")
+        shutil.chown(directory, user)
     data = directory / "data"
 
     def run(*command: str) -> None:
-        subprocess.run([*user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=120)
+        subprocess.run(
+            command, user=user, group=user, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=120
+        )
 
     run(f"{programs}/initdb", f"--pgdata={data}", "--username=airflow", "--auth=trust", "--encoding=UTF8")
     options = f"-c listen_addresses='' -c unix_socket_directories={directory} -c fsync=off"

@@ -94,7 +94,7 @@ def test_examines_before_a_restore(command: Command, host: Host, capsys: Capture
     assert command(*wanted, "--airflow-version=2.6.1", "--fernet-fingerprint", fingerprint) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["database"], answer["refused"]) == (f"bundle:{path}", [])
-    assert answer["live"]["counts"] == answer["counts"]
+    assert answer["replaced"] == ["the newest DAG run now: 2026-01-21T20:00:00Z"]
     assert command(*wanted, "--airflow-version=2.5.3", "--fernet-fingerprint", "00") == 1
     assert len(json.loads(capsys.readouterr().out)["refused"]) == 2
 

@@ -112,7 +112,7 @@ def test_space_is_compared(model: PlatformModel, monkeypatch: pytest.MonkeyPatch
 
 def test_status_is_json(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(model, "status", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"airflow_version": OLD, "operation": None}
+    assert json.loads(capsys.readouterr().out) == {"running_version": OLD, "operation": None}
     begin(model)
     capsys.readouterr()
     call(model, "status", "--json")

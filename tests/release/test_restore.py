@@ -100,5 +100,12 @@ def test_absent_backup_is_refused_with_what_there_is(host: Host, taken: Path) ->
         restore.find(host, SETTINGS, "latest")
 
 
-def test_says_what_would_be_lost(host: Host, database: Database) -> None:
-    assert restore.live(host) == {"counts": database.counts(), "newest_run": "2026-01-21T20:00:00Z"}
+def test_says_what_would_be_replaced(host: Host, database: Database, taken: Path) -> None:
+    database.sql(
+        "DELETE FROM dag WHERE dag_id = 'two'; INSERT INTO dag_run (start_date) VALUES ('2026-02-01Z')"
+    )
+    assert restore.replaced(host, bundle.verify(taken).counts) == [
+        "the newest DAG run now: 2026-02-01T00:00:00Z",
+        "dag: 1 rows now, 2 in the backup",
+        "dag_run: 501 rows now, 500 in the backup",
+    ]

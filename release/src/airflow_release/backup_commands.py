@@ -153,7 +153,7 @@ def _examine(host: Host, arguments: argparse.Namespace) -> int:
     examined = restore.examine(host, path, target)
     answer: dict[str, Any] = asdict(examined)
     if arguments.installed:
-        answer["live"] = restore.live(host)
+        answer["replaced"] = restore.replaced(host, examined.counts)
         _note_disk(host, path, examined)
         answer["refused"] = examined.refused
     text = f"{path}: {_size(examined.size)}, {_counts(examined.counts)}"

@@ -53,21 +53,6 @@ def migrate(host: Host) -> None:
     _run_in_next(host, "airflow-init-next", "check-fernet", doing="decrypting connections and variables")
 
 
-def check_fernet_key(host: Host) -> str:
-    """See whether the next release's Fernet key decrypts what came with the data; return how much of it.
-
-    Raises:
-        ReleaseError: it decrypts nothing; the log has the names.
-    """
-    said = _run_in_next(
-        host,
-        "airflow-init-next",
-        "check-fernet",
-        doing="decrypting the data with the Fernet key of the vault",
-    )
-    return "; ".join(line.strip() for line in said.splitlines() if line.strip())
-
-
 def hold(database: Database) -> list[str]:
     """Pause every DAG of the next database; return those that were not paused."""
     held = database.sql(

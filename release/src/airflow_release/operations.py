@@ -243,7 +243,7 @@ def status(host: Host, arguments: argparse.Namespace) -> int:
     operation = Journal(host).read()
     if arguments.json:
         version = host.environment().get("AIRFLOW_VERSION", "")
-        print(json.dumps({"airflow_version": version, "operation": asdict(operation) if operation else None}))
+        print(json.dumps({"running_version": version, "operation": asdict(operation) if operation else None}))
     elif operation is None:
         print("Nothing was ever switched on this host.")
     else:

@@ -151,10 +151,15 @@ def _examine_sql(path: Path) -> Examined:
     )
 
 
-def live(host: Host) -> dict[str, object]:
-    """Return what a restore would replace: the live database's counts and its newest run."""
+def replaced(host: Host, counts: dict[str, int]) -> list[str]:
+    """Say what a restore to these rows would replace: the newest run, and each table whose rows differ."""
     database = Database(host)
-    return {"counts": database.counts(), "newest_run": database.newest_run()}
+    lines = [
+        f"{table}: {rows} rows now, {counts.get(table, 'none')} in the backup"
+        for table, rows in database.counts().items()
+        if counts.get(table) != rows
+    ]
+    return [f"the newest DAG run now: {database.newest_run() or 'none'}", *lines]
 
 
 def _order(version: str) -> tuple[int, ...]:

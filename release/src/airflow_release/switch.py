@@ -73,8 +73,6 @@ class Switch:
         next_database.set_password(self.database, self.host.next)
         next_database.make(self.database, self.operation.database)
         next_database.migrate(self.host)
-        if self.operation.database != "copy":
-            self.journal.note(self.operation, "Fernet key", next_database.check_fernet_key(self.host))
         self.operation.held = next_database.hold(self.database)
         self.journal.save(self.operation)
         return f"schema {self.database.revision(NEXT)}, {len(self.operation.held)} DAGs held until confirmed"
