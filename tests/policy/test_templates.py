@@ -152,6 +152,8 @@ def test_service_gets_the_env_files_of_its_level(
         "webhook": ["env/webhook.env"],
         "airflow-cli": [*airflow, "env/onepassword.env"],
         "airflow-init": [*airflow, "env/init.env"],
+        "airflow-init-next": [*airflow, "env/init.env", "env/next.env"],
+        "airflow-webserver-standby": [*airflow, "env/next.env"],
         **{name: [f"env/{name}.env"] for name in ("flower", "postgres", "redis")},
     }
     assert projects[case]["services"][service].get("env_file", []) == expected.get(service, [])
