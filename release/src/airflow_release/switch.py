@@ -69,10 +69,10 @@ class Switch:
         """Shut the Airflow door, and make the next database from the one that now stands still."""
         self._remember(door_shut=time.time())
         doors.use(self.host, None)
-        stack.stop(self.host, stack.WEBSERVER, seconds=10)
+        stack.stop(self.host, stack.WEBSERVER, seconds=5)
         next_database.set_password(self.database, self.host.next)
         next_database.make(self.database, self.operation.database)
-        next_database.migrate(self.host)
+        next_database.migrate(self.host, self.operation.database)
         self.operation.held = next_database.hold(self.database)
         self.journal.save(self.operation)
         return f"schema {self.database.revision(NEXT)}, {len(self.operation.held)} DAGs held until confirmed"
@@ -217,7 +217,7 @@ def prepare(host: Host, operation: Operation) -> None:
         bundle = backup.take(host, reason=f"rehearsal of {operation.id}")
         database.restore(backup.extract_database(bundle, host.releases / "restore"), NEXT)
         began = time.time()
-        next_database.migrate(host)
+        next_database.migrate(host, "bundle")
         migrated = time.time() - began
         stack.start(host, stack.STANDBY, seconds=int(operation.options["start_timeout"]), project=host.next)
         phase.note = f"migrating took {migrated:.1f} s, and the new webserver serves the result"
