@@ -99,8 +99,3 @@ def test_compose_project_is_what_runs(host: Host) -> None:
     assert plan.rc == 0, plan.stdout
     assert "Recreate" not in plan.stdout
     assert "Create" not in plan.stdout
-
-
-def test_mounts_are_shared(host: Host) -> None:
-    """Systemd gives a service its credentials through them; a build that makes them private takes that away."""
-    assert host.check_output("findmnt --noheadings --output PROPAGATION /") == "shared"
