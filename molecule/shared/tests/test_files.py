@@ -10,13 +10,14 @@ ENV_FILES = [
     ".env",
     *(
         f"env/{name}.env"
-        for name in ("airflow", "onepassword", "init", "postgres", "redis", "flower", "webhook")
+        for name in ("airflow", "onepassword", "init", "next", "postgres", "redis", "flower", "webhook")
     ),
 ]
 RENDERED = [
     "docker-compose.yaml",
     ".env",
     "haproxy/haproxy.cfg",
+    "haproxy/maintenance.html",
     "docker-socket-proxy/haproxy.cfg",
     "weather/nginx.conf",
     "build/docker-bake.json",

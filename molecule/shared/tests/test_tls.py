@@ -21,7 +21,7 @@ from conftest import ROOT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from expected import DOORS, PROJECT
+from expected import DIRECTORY, DOORS, PROJECT
 from testinfra.host import Host
 
 NAMES = {door: f"{door}.example.org" for door in DOORS}
@@ -109,6 +109,7 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
         for file, text in (("haproxy.cfg", configuration()), ("certificate.pem", certificate())):
             encoded = base64.b64encode(text.encode()).decode()
             host.check_output(f"echo {encoded} | base64 --decode > {directory}/{file}")
+        host.check_output(f"cp {DIRECTORY}/haproxy/maintenance.html {directory}")
         # For HAProxy's user in its image alone, as the role does it.
         host.check_output(f"cd {directory} && chmod 755 . && chown 99 *.pem && chmod 400 *.pem")
         host.check_output(
