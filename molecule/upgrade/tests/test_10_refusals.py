@@ -37,7 +37,7 @@ class Attempts:
 def attempts(platform: Platform, control: ControlNode) -> Attempts:
     """Try them all. The table of the copy says that one version was withdrawn; in truth none was."""
     before = platform.containers()
-    entry = "  2.6.1: {date: 2023-05-16, "
+    entry = '  2.6.1: {date: "2023-05-16", '
     with control.edited(RELEASES, entry, f'{entry}yanked: "{REASON}", '):
         running = {name: control.start("upgrade.yml", version(to)) for name, (to, _) in REFUSED.items()}
         ends = {name: one.wait(300) for name, one in running.items()}

@@ -1,0 +1,100 @@
+#!/usr/bin/python
+"""Ansible module: log in to Airflow's pages as a user does, and read the version in the footer."""
+
+from __future__ import annotations
+
+import re
+from http.cookiejar import CookieJar
+from urllib.error import URLError
+from urllib.parse import urlencode
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+DOCUMENTATION = r"""
+module: airflow_footer
+author: The data platform team
+short_description: Read the version in the footer of Airflow's pages
+description:
+  - Logs in through the form, since the footer is for those who are logged in, and keeps the cookies of the
+    session between the requests, which M(ansible.builtin.uri) does not.
+options:
+  url:
+    description: Address of Airflow, without a slash at its end.
+    type: str
+    required: true
+  username:
+    description: Whom to log in as.
+    type: str
+    required: true
+  password:
+    description: The password.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Read the footer
+  airflow_footer:
+    url: http://127.0.0.1:8080
+    username: admin
+    password: "{{ password }}"
+  register: footer
+"""
+
+RETURN = r"""
+version:
+  description: The version in the footer, without its C(v).
+  returned: success
+  type: str
+"""
+
+TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
+FOOTER = re.compile(r"<footer.*?</footer>", re.DOTALL)
+VERSION = re.compile(r"\bv(\d+\.\d+\.\d+\w*)")
+
+
+def footer(url: str, username: str, password: str) -> str:
+    """Return the footer of the first page; "" when there is none, which is so for a stranger."""
+    cookies = CookieJar()
+    form = open_url(f"{url}/login/", cookies=cookies, timeout=60).read().decode()
+    token = TOKEN.search(form)
+    fields = {"username": username, "password": password, "csrf_token": token[1] if token else ""}
+    open_url(
+        f"{url}/login/",
+        method="POST",
+        data=urlencode(fields),
+        cookies=cookies,
+        follow_redirects="all",
+        timeout=60,
+    ).read()
+    page = open_url(f"{url}/home", cookies=cookies, timeout=60).read().decode()
+    found = FOOTER.search(page)
+    return found[0] if found else ""
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "username": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    try:
+        text = footer(parameters["url"], parameters["username"], parameters["password"])
+    except (URLError, OSError) as error:
+        module.fail_json(msg=f"{parameters['url']} does not let {parameters['username']} in: {error}")
+    version = VERSION.search(text)
+    if version is None:
+        module.fail_json(
+            msg=f"The first page of {parameters['url']} has no version in its footer: {text or 'no footer'}"
+        )
+    module.exit_json(changed=False, version=version[1])
+
+
+if __name__ == "__main__":
+    main()
