@@ -1,7 +1,7 @@
-"""What every Airflow process does at its forks: it leaves its parent's connections, and a task keeps its DAGs.
+"""What Airflow's processes do at their forks: leave the parent's connections, and keep a task's DAGs.
 
-Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of the
-DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment.
+Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of
+the DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment.
 """
 
 import os
