@@ -66,7 +66,9 @@ def main() -> None:
             "may_fail": {"type": "bool", "default": False},
         },
     )
-    code, output, errors = module.run_command(["/usr/local/bin/airflow-release", *module.params["arguments"]])
+    code, output, errors = module.run_command(
+        [module.get_bin_path("airflow-release", required=True), *module.params["arguments"]]
+    )
     said = output.strip()
     result = {"rc": code, "said": said, "steps": errors.splitlines(), "changed": module.params["changes"]}
     if said.startswith(("{", "[")):

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_release import report
+from airflow_release import cli
 from airflow_release.release_folder import ReleaseFolder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,11 +66,7 @@ class Host:
 
     def run(self, *options: str) -> int:
         """Run the command as the host does, and return its status."""
-        parser = argparse.ArgumentParser()
-        report.register(parser.add_subparsers(required=True))
-        paths = (f"--directory={self.directory}", f"--next={self.next}", f"--output={self.output}")
-        arguments = parser.parse_args(["report", *paths, *options])
-        return int(arguments.run(arguments))
+        return cli.main([f"--directory={self.directory}", "report", *options])
 
     def report(self, *options: str) -> Json:
         """Run the command and return its document."""

@@ -122,9 +122,9 @@ def test_container_that_takes_too_long_is_removed(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The client's end is not the container's."""
-    monkeypatch.setattr("airflow_release.release_folder.FACTS_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_release.release_folder.FACTS_SECONDS", 0.02)
     host = make_host()
     assert host.run() == 1
-    assert "did not end within 0.5 s" in capsys.readouterr().err
+    assert "did not end within" in capsys.readouterr().err
     [run, remove] = [json.loads(line) for line in host.log.read_text().splitlines()]
     assert remove == ["rm", "--force", run[run.index("--name") + 1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,19 +18,15 @@ from tests.release.report.example_dags import FILES
 PROGRAM = """#!{python}
 import sys
 sys.path.insert(0, "{root}/release/src")
-import argparse
-from airflow_release import report
-parser = argparse.ArgumentParser()
-report.register(parser.add_subparsers(required=True))
-arguments = parser.parse_args()
-sys.exit(arguments.run(arguments))
+from airflow_release.cli import main
+sys.exit(main(["--directory={host}", *sys.argv[1:]]))
 """
 
 
 def play(folder: Path, host: Path, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
     """Run the two phases; `folder` gets the host's command and the fetched report."""
     program = folder / "airflow-release"
-    program.write_text(PROGRAM.format(python=sys.executable, root=ROOT))
+    program.write_text(PROGRAM.format(python=sys.executable, root=ROOT, host=host))
     program.chmod(0o755)
     given = {
         "upgrade_image_source": "packages",
@@ -37,7 +34,6 @@ def play(folder: Path, host: Path, *options: str, **variables: object) -> subpro
         "upgrade_project": str(ROOT),
         "upgrade_templates": str(ROOT / "templates"),
         "upgrade_report_directory": str(folder / "reports"),
-        "__upgrade_program": str(program),
         **variables,
     }
     (folder / "variables.json").write_text(json.dumps(given))
@@ -47,7 +43,11 @@ def play(folder: Path, host: Path, *options: str, **variables: object) -> subpro
         f"--extra-vars=@{folder}/variables.json",
         *options,
         "tests/release/report/report_phase.yml",
-        environment={"ANSIBLE_PYTHON_INTERPRETER": sys.executable, "ANSIBLE_STDOUT_CALLBACK": "default"},
+        environment={
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_STDOUT_CALLBACK": "default",
+        },
     )
 
 
