@@ -2,12 +2,13 @@
 """Stands in for the program `docker`: an image is a virtual environment with that image's Airflow.
 
 It knows the commands that a report needs and fails on any other. `run` keeps the real client's order of
-arguments: options, service, command. What it ran stands in DOCKER_DOUBLE_LOG.
+arguments: options, service, command. What it ran stands in DOCKER_DOUBLE_LOG; it first waits DOCKER_DOUBLE_DELAY seconds.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 CACHE, GATE = Path(os.environ["DOCKER_DOUBLE_ENVIRONMENTS"]), os.environ["DOCKER_DOUBLE_GATE"]
@@ -41,6 +42,7 @@ if not python.exists():
 assert command.pop(0) == "python3"
 if command[0] == "/usr/local/bin/gate-check":
     command[0] = GATE
+time.sleep(float(os.environ.get("DOCKER_DOUBLE_DELAY", "0")))
 home = f"{folder}/home"
 os.execve(
     python,
