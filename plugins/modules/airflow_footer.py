@@ -88,12 +88,12 @@ def main() -> None:
         text = footer(parameters["url"], parameters["username"], parameters["password"])
     except (URLError, OSError) as error:
         module.fail_json(msg=f"{parameters['url']} does not let {parameters['username']} in: {error}")
-    version = VERSION.search(text)
-    if version is None:
+    found = VERSION.findall(text)
+    if not found:
         module.fail_json(
             msg=f"The first page of {parameters['url']} has no version in its footer: {text or 'no footer'}"
         )
-    module.exit_json(changed=False, version=version[1])
+    module.exit_json(changed=False, version=found[0])
 
 
 if __name__ == "__main__":

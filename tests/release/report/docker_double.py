@@ -2,7 +2,8 @@
 """Stands in for the program `docker`: an image is a virtual environment with that image's Airflow.
 
 It knows the commands that a report needs and fails on any other. `run` keeps the real client's order of
-arguments: options, service, command. What it ran stands in DOCKER_DOUBLE_LOG; it first waits DOCKER_DOUBLE_DELAY seconds.
+arguments: options, service, command. What it ran stands in DOCKER_DOUBLE_LOG; it first waits
+DOCKER_DOUBLE_DELAY seconds.
 """
 
 import json
