@@ -32,6 +32,9 @@ def make(database: Database, source: str) -> None:
         with backup.working_directory(database.host) as work:
             take_out = backup.extract_database if kind == "bundle" else sqlfile.unpack
             database.restore(take_out(Path(path), work), NEXT)
+        # What ran when the backup was made has no process any more. Airflow sees so at once, and retries or
+        # fails it as its DAG says, where it would else wait for heartbeats.
+        database.sql("UPDATE job SET state = 'failed' WHERE state = 'running'", NEXT)
     else:
         raise ReleaseError(f"{source!r} is no source for a database")
 
