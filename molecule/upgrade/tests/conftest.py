@@ -69,7 +69,7 @@ def platform(
     )
     platform = Platform(host, airflow, repository)
     # A second session on the same host finds what the first one made.
-    if platform.sql("SELECT count(*) FROM connection WHERE conn_id = 'warehouse'") == "0":
+    if not platform.sql("SELECT 1 FROM connection WHERE conn_id = 'warehouse'").strip():
         history.make(platform)
     return platform
 
