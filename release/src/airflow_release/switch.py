@@ -215,7 +215,7 @@ def prepare(host: Host, operation: Operation) -> None:
     database, journal = Database(host), Journal(host)
     with journal.phase(operation, "rehearse") as phase:
         bundle = backup.take(host, reason=f"rehearsal of {operation.id}")
-        database.restore(backup.extract_database(bundle, host.releases / "restore"), NEXT)
+        next_database.make(database, f"bundle:{bundle}")
         began = time.time()
         next_database.migrate(host, "bundle")
         migrated = time.time() - began
