@@ -37,13 +37,15 @@ class LookupModule(LookupBase):
 
 
 def playbook() -> int:
-    """Return the process id of the ansible-playbook that this belongs to: the farthest such ancestor."""
-    found = pid = os.getpid()
-    while pid > 1 and (answer := _ps(pid, "ppid=,args=")):
-        parent, _, command = answer.partition(" ")
-        if "ansible" in command:
-            found = pid
-        pid = int(parent)
+    """Return the process id of the ansible-playbook that this belongs to.
+
+    Its workers are forks, so they have its command line, and whatever started it (a shell, a CI runner in a
+    directory named after Ansible) has another.
+    """
+    found = os.getpid()
+    command = _ps(found, "args=")
+    while (parent := int(_ps(found, "ppid="))) and _ps(parent, "args=") == command:
+        found = parent
     return found
 
 

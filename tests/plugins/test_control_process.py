@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from plugins.lookup.control_process import describe, state
+
+ROOT = Path(__file__).resolve().parents[2]
+FORKS_AND_ASKS = """
+import os, sys
+from plugins.lookup.control_process import playbook
+if os.fork():
+    os.wait()
+else:
+    print(os.getppid(), playbook())
+"""
 
 
 def test_running_process_is_alive_until_it_ends() -> None:
@@ -29,3 +41,19 @@ def test_what_became_of_it(change: dict[str, str], expected: str) -> None:
 
 def test_nobody_was_noted() -> None:
     assert state({}) == "gone"
+
+
+@pytest.mark.parametrize("started_by", ["bin/test", "ansible-runner", "/srv/ansible-airflow/bin/molecule"])
+def test_a_worker_speaks_for_its_own_playbook_whoever_started_that(started_by: str) -> None:
+    """What started it outlives a playbook that was killed, which would look alive for ever."""
+    command = [sys.executable, "-c", FORKS_AND_ASKS, "ansible-playbook", "upgrade.yml"]
+    through = f"subprocess.run({command!r}, check=True)"
+    asked = subprocess.run(
+        [sys.executable, "-c", f"import subprocess; {through}", started_by],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    parent, found = asked.stdout.split()
+    assert found == parent
