@@ -10,6 +10,9 @@ from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import replace_file
 
 SMOKE_DAG = "weather-checker"
+REQUEUE = "UPDATE task_instance SET state = 'scheduled', external_executor_id = NULL WHERE state = 'queued'"
+"""What was waiting for a worker gets a new message: that of a backup is gone, and that of a drain which was
+cut short names a task that another version's worker may not know, and then drops."""
 
 
 def point(host: Host, database: str) -> None:
@@ -37,6 +40,7 @@ def make(database: Database, source: str) -> None:
         database.sql("UPDATE job SET state = 'failed' WHERE state = 'running'", NEXT)
     else:
         raise ReleaseError(f"{source!r} is no source for a database")
+    database.sql(REQUEUE, NEXT, doing="queueing tasks again")
 
 
 def migrate(host: Host, source: str) -> None:
