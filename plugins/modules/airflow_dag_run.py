@@ -1,0 +1,217 @@
+#!/usr/bin/python
+"""Ansible module: run a DAG to its end, also a paused one, in one call instead of one for each question."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+DOCUMENTATION = r"""
+module: airflow_dag_run
+author: The data platform team
+short_description: Run a DAG and wait until the run has ended
+description:
+  - Triggers a run through Airflow's REST API and waits for its end. It fails unless the run succeeds, and
+    then says which tasks did not.
+  - A DAG that is paused is released for the run. It is paused again when no run of it is under way, since
+    one that is would stay so until the DAG is released.
+options:
+  url:
+    description: Address of Airflow, without a slash at its end.
+    type: str
+    required: true
+  username:
+    description: Whom to ask as.
+    type: str
+    required: true
+  password:
+    description: The password.
+    type: str
+    required: true
+  dag:
+    description: The DAG. One that Airflow does not know yet is waited for.
+    type: str
+    required: true
+  prefix:
+    description: What the run's name begins with; the time follows.
+    type: str
+    default: ansible
+  note:
+    description: A note for those who look at the run.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds for each wait, for the DAG to be known and for its run to end.
+    type: int
+    default: 180
+"""
+
+EXAMPLES = r"""
+- name: Run the smoke test's DAG
+  airflow_dag_run:
+    url: http://127.0.0.1:8080
+    username: admin
+    password: "{{ password }}"
+    dag: weather-checker
+  register: proof
+"""
+
+RETURN = r"""
+run:
+  description: The run's name.
+  returned: success
+  type: str
+started:
+  description: When it started, in ISO 8601.
+  returned: success
+  type: str
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+"""
+
+PAUSE = 0.5
+"""Seconds between two questions; Airflow's API cannot tell when something has happened."""
+UNDER_WAY = "dagRuns?state=queued&state=running"
+
+
+class RunError(Exception):
+    """Why there is no successful run, in words for an operator."""
+
+
+class Dag:
+    """One DAG, through the stable REST API (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html)."""
+
+    def __init__(self, url: str, username: str, password: str, name: str) -> None:
+        """Ask nothing yet."""
+        self._address = f"{url}/api/v1/dags/{quote(name, safe='')}"
+        self._login = {"url_username": username, "url_password": password, "force_basic_auth": True}
+        self.name = name
+
+    def ask(self, path: str = "", method: str = "GET", **fields: object) -> dict[str, Any]:
+        """Send one request and return the answer.
+
+        Raises:
+            OSError: it was refused (`HTTPError`) or there was no answer.
+        """
+        with open_url(
+            f"{self._address}{path and '/'}{path}",
+            method=method,
+            data=json.dumps(fields) if fields else None,
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            timeout=30,
+            **self._login,
+        ) as answer:
+            return dict(json.load(answer))
+
+    def known(self) -> dict[str, Any] | None:
+        """Return Airflow's description of the DAG; None while it has not read the file."""
+        try:
+            return self.ask()
+        except HTTPError as refusal:
+            if refusal.code == 404:
+                return None
+            raise
+
+    def run(self, run: str, note: str, timeout: float) -> dict[str, Any]:
+        """Run it to its end, and leave it paused if it was.
+
+        Raises:
+            RunError: it is not known, or the run did not succeed, within `timeout` seconds each.
+        """
+        described = wait_for(self.known, timeout, f"Airflow does not know {self.name} after {timeout:.0f} s")
+        with self._released(paused=described["is_paused"], timeout=timeout):
+            self.ask("dagRuns", "POST", dag_run_id=run, **({"note": note} if note else {}))
+            ended: dict[str, Any] = wait_for(
+                lambda: self._ended(run), timeout, f"The run {run} did not end within {timeout:.0f} s"
+            )
+        if ended["state"] != "success":
+            raise RunError(f"The run {run} of {self.name} ended as {ended['state']}: {self._tasks(run)}")
+        return ended
+
+    @contextmanager
+    def _released(self, *, paused: bool, timeout: float) -> Iterator[None]:
+        if not paused:
+            yield
+            return
+        self.ask(method="PATCH", is_paused=False)
+        try:
+            yield
+            wait_for(
+                lambda: self.ask(UNDER_WAY)["total_entries"] == 0,
+                timeout,
+                f"Runs of {self.name} are still under way after {timeout:.0f} s",
+            )
+        finally:
+            self.ask(method="PATCH", is_paused=True)
+
+    def _ended(self, run: str) -> dict[str, Any] | None:
+        answer = self.ask(f"dagRuns/{quote(run, safe='')}")
+        return answer if answer["state"] in ("success", "failed") else None
+
+    def _tasks(self, run: str) -> str:
+        tasks = self.ask(f"dagRuns/{quote(run, safe='')}/taskInstances")["task_instances"]
+        return ", ".join(f"{task['task_id']} {task['state'] or 'not begun'}" for task in tasks)
+
+
+def wait_for(condition: Any, seconds: float, otherwise: str) -> Any:
+    """Return a condition's first answer that is true.
+
+    Raises:
+        RunError: there was none within `seconds`; it says `otherwise`.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise RunError(f"{otherwise}.")
+        time.sleep(PAUSE)
+    return answer
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "username": {"type": "str", "required": True},
+            "password": {"type": "str", "required": True, "no_log": True},
+            "dag": {"type": "str", "required": True},
+            "prefix": {"type": "str", "default": "ansible"},
+            "note": {"type": "str", "default": ""},
+            "timeout": {"type": "int", "default": 180},
+        }
+    )
+    given = module.params
+    dag = Dag(given["url"], given["username"], given["password"], given["dag"])
+    run = f"{given['prefix']}__{datetime.now().astimezone().isoformat()}"
+    try:
+        ended = dag.run(run, given["note"], given["timeout"])
+    except RunError as error:
+        module.fail_json(msg=str(error))
+    except HTTPError as refusal:
+        said = refusal.read().decode("utf-8", "replace")[:500]
+        module.fail_json(msg=f"Airflow refused {refusal.url} with {refusal.code}: {said}")
+    except (OSError, HTTPException) as error:
+        module.fail_json(msg=f"{given['url']} does not answer: {error}")
+    started, finished = (datetime.fromisoformat(ended[at]) for at in ("start_date", "end_date"))
+    module.exit_json(
+        changed=True,
+        run=run,
+        started=started.isoformat(),
+        seconds=round((finished - started).total_seconds(), 1),
+    )
+
+
+if __name__ == "__main__":
+    main()

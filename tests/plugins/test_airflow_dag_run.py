@@ -1,0 +1,150 @@
+"""The module that runs a DAG: what it waits for, what it leaves behind, and what it says of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import airflow_dag_run
+import pytest
+from airflow_dag_run import Dag, RunError
+from flask import Flask, request
+
+from tests.served import served
+
+QUICK = 0.3
+"""Seconds to wait for what will not come."""
+
+
+@dataclass
+class Airflow:
+    """Airflow's API with one DAG, whose runs go on by one state at each look."""
+
+    paused: bool = False
+    unknown_for: int = 0
+    states: list[str] = field(default_factory=lambda: ["queued", "running", "success"])
+    others: int = 0
+    refuse_runs: bool = False
+    log: list[str] = field(default_factory=list)
+    runs: dict[str, Any] = field(default_factory=dict)
+
+    def app(self) -> Flask:
+        """Return its pages."""
+        app = Flask(__name__)
+
+        @app.get("/api/v1/dags/weather")
+        def described() -> Any:
+            if self.unknown_for:
+                self.unknown_for -= 1
+                return {"title": "DAG not found"}, 404
+            return {"dag_id": "weather", "is_paused": self.paused}
+
+        @app.patch("/api/v1/dags/weather")
+        def change() -> Any:
+            self.paused = request.json["is_paused"]
+            self.log.append("paused" if self.paused else "released")
+            return {}
+
+        @app.post("/api/v1/dags/weather/dagRuns")
+        def trigger() -> Any:
+            if self.refuse_runs:
+                return {"detail": "no runs today"}, 400
+            self.log.append("triggered")
+            self.runs[request.json["dag_run_id"]] = request.json
+            return {**request.json, "state": "queued"}
+
+        @app.get("/api/v1/dags/weather/dagRuns")
+        def under_way() -> Any:
+            assert request.args.getlist("state") == ["queued", "running"]
+            self.others = max(self.others - 1, 0)
+            return {"total_entries": self.others}
+
+        @app.get("/api/v1/dags/weather/dagRuns/<run>")
+        def state(run: str) -> Any:
+            now = self.states.pop(0) if not self.paused and len(self.states) > 1 else self.states[0]
+            self.log.append(now)
+            times = {
+                "start_date": "2026-11-22T10:00:00.250000+00:00",
+                "end_date": "2026-11-22T10:00:09+00:00",
+            }
+            return {**self.runs[run], **times, "state": now}
+
+        @app.get("/api/v1/dags/weather/dagRuns/<run>/taskInstances")
+        def tasks(run: str) -> Any:
+            return {
+                "task_instances": [
+                    {"task_id": "forecast", "state": "success"},
+                    {"task_id": "draw", "state": "failed"},
+                    {"task_id": "page", "state": None},
+                ]
+            }
+
+        return app
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_dag_run, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def airflow() -> Airflow:
+    return Airflow()
+
+
+@pytest.fixture
+def dag(airflow: Airflow) -> Iterator[Dag]:
+    with served(airflow.app()) as address:
+        yield Dag(address, "admin", "secret", "weather")
+
+
+def test_run_is_awaited(airflow: Airflow, dag: Dag) -> None:
+    ended = dag.run("smoke__1", "why", 10)
+    assert ended["state"] == "success"
+    assert airflow.runs == {"smoke__1": {"dag_run_id": "smoke__1", "note": "why"}}
+    assert airflow.log == ["triggered", "queued", "running", "success"]
+
+
+def test_dag_that_is_not_read_yet_is_awaited(airflow: Airflow, dag: Dag) -> None:
+    airflow.unknown_for = 3
+    assert dag.run("smoke__1", "", 10)["state"] == "success"
+
+
+def test_dag_that_never_comes_is_named(airflow: Airflow, dag: Dag) -> None:
+    airflow.unknown_for = 10**6
+    with pytest.raises(RunError, match="does not know weather after"):
+        dag.run("smoke__1", "", QUICK)
+    assert airflow.log == []
+
+
+def test_paused_dag_is_paused_again_when_nothing_of_it_runs(airflow: Airflow, dag: Dag) -> None:
+    airflow.paused, airflow.others = True, 3
+    dag.run("smoke__1", "", 10)
+    assert airflow.log == ["released", "triggered", "queued", "running", "success", "paused"]
+    assert airflow.others == 0
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_failed_run_tells_its_tasks_and_leaves_the_dag_as_it_was(
+    airflow: Airflow, dag: Dag, paused: bool
+) -> None:
+    airflow.paused, airflow.states = paused, ["running", "failed"]
+    with pytest.raises(RunError, match=r"smoke__1 of weather ended as failed: .*draw failed, page not begun"):
+        dag.run("smoke__1", "", 10)
+    assert airflow.paused is paused
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_run_that_hangs_is_given_up(airflow: Airflow, dag: Dag, paused: bool) -> None:
+    airflow.paused, airflow.states = paused, ["running"]
+    with pytest.raises(RunError, match="smoke__1 did not end within"):
+        dag.run("smoke__1", "", QUICK)
+    assert airflow.paused is paused
+
+
+def test_refused_run_leaves_the_dag_paused(airflow: Airflow, dag: Dag) -> None:
+    airflow.paused, airflow.refuse_runs = True, True
+    with pytest.raises(OSError, match="400"):
+        dag.run("smoke__1", "", 10)
+    assert airflow.paused
