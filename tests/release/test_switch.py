@@ -95,7 +95,8 @@ def test_good_switch(model: PlatformModel) -> None:
     first_stop = next(i for i, line in enumerate(commands) if "stop" in line)
     assert "airflow-scheduler" in commands[first_stop]
     phases = {phase.name: phase.state for phase in read(model).phases}
-    assert phases == dict.fromkeys(["drain", "migrate", "start", "backup", "verify", "finish"], "done")
+    expected = ["drain", "migrate", "start", "serve", "verify", "backup", "smoke", "finish"]
+    assert phases == dict.fromkeys(expected, "done")
 
 
 def test_refused_by_smoke(model: PlatformModel) -> None:
@@ -103,6 +104,19 @@ def test_refused_by_smoke(model: PlatformModel) -> None:
     operation = run(model)
     assert operation.state == "reverted"
     assert operation.failure["message"] == "smoke is red"
+    check(model, operation)
+
+
+def test_no_release_is_left_without_its_backup(model: PlatformModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the smoke test, which runs at the same time, has passed."""
+
+    def take(host: PlatformModel, **arguments: object) -> Path:
+        raise ReleaseError("no space left on device")
+
+    monkeypatch.setattr(backup, "take", take)
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "backup")
     check(model, operation)
 
 
@@ -116,11 +130,14 @@ def test_nobody_confirms(model: PlatformModel) -> None:
     check(model, operation)
 
 
-def test_new_webserver_never_healthy(model: PlatformModel) -> None:
+@pytest.mark.parametrize("rehearsed", [True, False], ids=["with a standby", "without one"])
+def test_new_webserver_never_healthy(model: PlatformModel, rehearsed: bool) -> None:
     model.world.unhealthy_version = NEW
+    if not rehearsed:
+        del model.world.running[STANDBY]
     confirm(model)
     operation = run(model)
-    assert (operation.state, operation.failure["phase"]) == ("reverted", "start")
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "serve" if rehearsed else "start")
     check(model, operation)
     assert model.world.databases["airflow_failed"] == {"revision": f"schema of {NEW}"}
 

@@ -14,8 +14,8 @@ from poller import Poller
 from snapshot import Snapshot
 
 TARGET = version("2.11.2")
-FOLLOWING = "switch | Follow it"
-SMOKE = "dag | Wait for the run"
+FOLLOWING = "Watch it until tasks can run"
+SMOKE = "dag | Run the weather DAG"
 
 
 @pytest.fixture(scope="module")

@@ -161,9 +161,7 @@ def abandon(host: Host, arguments: argparse.Namespace) -> int:
 
 def phase(host: Host, arguments: argparse.Namespace) -> int:
     """Record the beginning or the end of a step that Ansible takes."""
-    Journal(host).record(
-        _operation(host, "prepared", "unconfirmed"), arguments.name, arguments.result, arguments.note
-    )
+    Journal(host).record(_operation(host, "prepared"), arguments.name, arguments.result, arguments.note)
     return 0
 
 
@@ -234,7 +232,11 @@ def confirm(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def refuse(host: Host, arguments: argparse.Namespace) -> int:
-    """Go back to the old release."""
+    """Go back to the old release; nothing to do where the host itself has found a reason to."""
+    operation = _operation(host)
+    if operation.state in ("reverting", "reverted"):
+        print(_outcome(operation))
+        return 0
     return _give_verdict(host, {"confirmed": False, "message": arguments.message, "log": arguments.log})
 
 

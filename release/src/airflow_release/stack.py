@@ -24,8 +24,12 @@ def stop(host: Host, *services: str, seconds: int = 30) -> None:
     )
 
 
-def start(host: Host, *services: str, seconds: int, project: Path | None = None) -> None:
+def start(
+    host: Host, *services: str, seconds: int, project: Path | None = None, dependencies: bool = True
+) -> None:
     """Start services, or all, replace those whose definition changed, and wait until they are healthy.
+
+    Without `dependencies` what they depend on is left as it is, whatever `project` says of it.
 
     Raises:
         ReleaseError: one of them was not healthy within `seconds`; with the logs of those that are not.
@@ -37,7 +41,7 @@ def start(host: Host, *services: str, seconds: int, project: Path | None = None)
             "--wait",
             f"--wait-timeout={seconds}",
             "--no-build",
-            *(["--no-deps"] if services else []),
+            *([] if dependencies else ["--no-deps"]),
             *services,
             project=project,
             timeout=seconds + 120,

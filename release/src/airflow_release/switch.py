@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from airflow_release import backup, doors, drain, files, next_database, records, stack
 from airflow_release.database import FAILED, LIVE, NEXT, PREVIOUS, Database
-from airflow_release.host import Host
+from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import Journal, Operation
 
 
@@ -36,9 +37,9 @@ class Switch:
         if state == "switching" and not self.operation.done.get("begun"):
             self._forward()
         elif state == "switching":
-            self._fail("interrupted", "The switch was interrupted, by a reboot or a kill of its process.")
+            self._interrupted()
         if self.operation.state == "unconfirmed":
-            self._await_verdict()
+            self._prove()
         if self.operation.state == "finishing":
             self._finish()
         if self.operation.state == "reverting":
@@ -47,9 +48,8 @@ class Switch:
     def _forward(self) -> None:
         self._remember(begun=True)
         try:
-            for step in (self._drain, self._migrate, self._start, self._backup, self._verify):
-                with self.journal.phase(self.operation, step.__name__.removeprefix("_")) as phase:
-                    phase.note = step() or ""
+            for step in (self._drain, self._migrate, self._start):
+                self._take(step)
         except Exception:  # whatever it was: the old release comes back, and the journal has the reason
             self.journal.move(self.operation, "reverting")
             return
@@ -88,16 +88,27 @@ class Switch:
         changed = files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed):
             doors.reload(self.host)
+        # With a standby webserver people have their pages: what tasks need comes first, the rest in `serve`.
         standby = stack.STANDBY in self._running()
         doors.use(self.host, doors.STANDBY if standby else None)
         if standby:
             self._remember(door_open=time.time())
+        stack.start(
+            self.host,
+            *(stack.SCHEDULING if standby else ()),
+            seconds=int(self.operation.options["start_timeout"]),
+        )
+        if not standby:
+            doors.use(self.host, doors.LIVE)
+            self._remember(door_open=time.time())
+        return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
+
+    def _serve(self) -> str:
+        """Start the rest, and let the Airflow door lead to the webserver that stays."""
         stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
         doors.use(self.host, doors.LIVE)
-        if not standby:
-            self._remember(door_open=time.time())
         self._remove_standby()
-        return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
+        return "all doors lead to the new release"
 
     def _backup(self) -> str:
         """Keep the old database, exactly as it was when it was left, as a bundle."""
@@ -111,20 +122,34 @@ class Switch:
         stack.verify(self.host, self.operation.to_version, float(self.operation.options["start_timeout"]))
         return f"everything healthy and on {self.operation.to_version}"
 
-    def _await_verdict(self) -> None:
-        """Wait for the control node's word after its smoke test; without one the old release comes back."""
+    def _prove(self) -> None:
+        """Start the rest and keep the old database, while the control node's smoke test runs its DAG.
+
+        Scheduling waits for the longer of the two, not for both.
+        """
+        try:
+            self._take(self._serve)
+            self._take(self._verify)
+            if "bundle" not in self.operation.done:
+                self._take(self._backup)
+            self._take(self._smoke)
+        except Exception:  # as on the way here
+            self.journal.move(self.operation, "reverting")
+        else:
+            self.journal.move(self.operation, "finishing")
+
+    def _smoke(self) -> str:
+        """Wait for the control node's word; without one the old release comes back."""
         verdict = self.host.releases / "verdict.json"
         while not verdict.exists():
             if time.time() > self.operation.done["confirm_by"]:
                 seconds = self.operation.options["confirm_timeout"]
-                self._fail("smoke", f"Nobody confirmed the new release within {seconds} s.")
-                return
+                raise ReleaseError(f"Nobody confirmed the new release within {seconds} s.")
             time.sleep(0.2)  # a file that another process writes
         word = json.loads(verdict.read_text())
-        if word["confirmed"]:
-            self.journal.move(self.operation, "finishing")
-        else:
-            self._fail("smoke", word["message"], word["log"])
+        if not word["confirmed"]:
+            raise ReleaseError(word["message"], word["log"])
+        return "confirmed"
 
     def _finish(self) -> None:
         with self.journal.phase(self.operation, "finish"):
@@ -192,10 +217,16 @@ class Switch:
     def _running(self) -> set[str]:
         return set(self.host.running())
 
-    def _fail(self, phase: str, message: str, log: str = "") -> None:
-        self.operation.failure = {"phase": phase, "message": message, "log": log}
-        self.journal.note(self.operation, f"{phase} failed", message)
+    def _interrupted(self) -> None:
+        message = "The switch was interrupted, by a reboot or a kill of its process."
+        self.operation.failure = {"phase": "interrupted", "message": message, "log": ""}
+        self.journal.note(self.operation, "interrupted", message)
         self.journal.move(self.operation, "reverting")
+
+    def _take(self, step: Callable[[], str]) -> None:
+        """Take one step as a phase of the journal."""
+        with self.journal.phase(self.operation, step.__name__.removeprefix("_")) as phase:
+            phase.note = step()
 
     def _remember(self, **facts: object) -> None:
         self.operation.done.update(facts)
@@ -219,7 +250,13 @@ def prepare(host: Host, operation: Operation) -> None:
         began = time.time()
         next_database.migrate(host, "bundle")
         migrated = time.time() - began
-        stack.start(host, stack.STANDBY, seconds=int(operation.options["start_timeout"]), project=host.next)
+        stack.start(
+            host,
+            stack.STANDBY,
+            seconds=int(operation.options["start_timeout"]),
+            project=host.next,
+            dependencies=False,
+        )
         phase.note = f"migrating took {migrated:.1f} s, and the new webserver serves the result"
 
 
