@@ -30,11 +30,11 @@ options:
     description: Address of Airflow, without a slash at its end.
     type: str
     required: true
-  username:
+  url_username:
     description: Whom to ask as.
     type: str
     required: true
-  password:
+  url_password:
     description: The password.
     type: str
     required: true
@@ -60,8 +60,8 @@ EXAMPLES = r"""
 - name: Run the smoke test's DAG
   airflow_dag_run:
     url: http://127.0.0.1:8080
-    username: admin
-    password: "{{ password }}"
+    url_username: admin
+    url_password: "{{ password }}"
     dag: weather-checker
   register: proof
 """
@@ -184,8 +184,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
-            "username": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            "url_username": {"type": "str", "required": True},
+            "url_password": {"type": "str", "required": True, "no_log": True},
             "dag": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": "ansible"},
             "note": {"type": "str", "default": ""},
@@ -193,7 +193,7 @@ def main() -> None:
         }
     )
     given = module.params
-    dag = Dag(given["url"], given["username"], given["password"], given["dag"])
+    dag = Dag(given["url"], given["url_username"], given["url_password"], given["dag"])
     run = f"{given['prefix']}__{datetime.now().astimezone().isoformat()}"
     try:
         ended = dag.run(run, given["note"], given["timeout"])
