@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
@@ -51,7 +51,9 @@ options:
     type: str
     default: ""
   timeout:
-    description: Seconds for each wait, for the DAG to be known and for its run to end.
+    description:
+      - Seconds for each wait, for the DAG to be known, for its run to end, and for a door that is closed for
+        a moment (503, or nobody listens) to open.
     type: int
     default: 180
 """
@@ -93,18 +95,29 @@ class RunError(Exception):
 class Dag:
     """One DAG, through the stable REST API (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html)."""
 
-    def __init__(self, url: str, username: str, password: str, name: str) -> None:
-        """Ask nothing yet."""
+    def __init__(self, url: str, username: str, password: str, name: str, timeout: float = 180) -> None:
+        """Ask nothing yet; `timeout` (seconds) is for each wait."""
         self._address = f"{url}/api/v1/dags/{quote(name, safe='')}"
         self._login = {"url_username": username, "url_password": password, "force_basic_auth": True}
         self.name = name
+        self.timeout = timeout
 
     def ask(self, path: str = "", method: str = "GET", **fields: object) -> dict[str, Any]:
-        """Send one request and return the answer.
+        """Send one request, again while nobody takes it, and return the answer.
 
         Raises:
             OSError: it was refused (`HTTPError`) or there was no answer.
         """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return self._ask(path, method, fields)
+            except URLError as error:
+                if not nobody_took_it(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE)
+
+    def _ask(self, path: str, method: str, fields: dict[str, object]) -> dict[str, Any]:
         with open_url(
             f"{self._address}{path and '/'}{path}",
             method=method,
@@ -124,14 +137,15 @@ class Dag:
                 return None
             raise
 
-    def run(self, run: str, note: str, timeout: float) -> dict[str, Any]:
+    def run(self, run: str, note: str) -> dict[str, Any]:
         """Run it to its end, and leave it paused if it was.
 
         Raises:
-            RunError: it is not known, or the run did not succeed, within `timeout` seconds each.
+            RunError: it is not known in time, or the run did not succeed.
         """
+        timeout = self.timeout
         described = wait_for(self.known, timeout, f"Airflow does not know {self.name} after {timeout:.0f} s")
-        with self._released(paused=described["is_paused"], timeout=timeout):
+        with self._released(paused=described["is_paused"]):
             self.ask("dagRuns", "POST", dag_run_id=run, **({"note": note} if note else {}))
             ended: dict[str, Any] = wait_for(
                 lambda: self._ended(run), timeout, f"The run {run} did not end within {timeout:.0f} s"
@@ -141,7 +155,7 @@ class Dag:
         return ended
 
     @contextmanager
-    def _released(self, *, paused: bool, timeout: float) -> Iterator[None]:
+    def _released(self, *, paused: bool) -> Iterator[None]:
         if not paused:
             yield
             return
@@ -150,8 +164,8 @@ class Dag:
             yield
             wait_for(
                 lambda: self.ask(UNDER_WAY)["total_entries"] == 0,
-                timeout,
-                f"Runs of {self.name} are still under way after {timeout:.0f} s",
+                self.timeout,
+                f"Runs of {self.name} are still under way after {self.timeout:.0f} s",
             )
         finally:
             self.ask(method="PATCH", is_paused=True)
@@ -163,6 +177,13 @@ class Dag:
     def _tasks(self, run: str) -> str:
         tasks = self.ask(f"dagRuns/{quote(run, safe='')}/taskInstances")["task_instances"]
         return ", ".join(f"{task['task_id']} {task['state'] or 'not begun'}" for task in tasks)
+
+
+def nobody_took_it(error: URLError) -> bool:
+    """Say whether a request never reached Airflow: HAProxy answered in its place, or did not run."""
+    if isinstance(error, HTTPError):
+        return error.code == 503
+    return isinstance(error.reason, ConnectionRefusedError)
 
 
 def wait_for(condition: Any, seconds: float, otherwise: str) -> Any:
@@ -193,10 +214,10 @@ def main() -> None:
         }
     )
     given = module.params
-    dag = Dag(given["url"], given["url_username"], given["url_password"], given["dag"])
+    dag = Dag(given["url"], given["url_username"], given["url_password"], given["dag"], given["timeout"])
     run = f"{given['prefix']}__{datetime.now().astimezone().isoformat()}"
     try:
-        ended = dag.run(run, given["note"], given["timeout"])
+        ended = dag.run(run, given["note"])
     except RunError as error:
         module.fail_json(msg=str(error))
     except HTTPError as refusal:

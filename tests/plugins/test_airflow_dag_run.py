@@ -26,12 +26,20 @@ class Airflow:
     states: list[str] = field(default_factory=lambda: ["queued", "running", "success"])
     others: int = 0
     refuse_runs: bool = False
+    closed_for: int = 0
     log: list[str] = field(default_factory=list)
     runs: dict[str, Any] = field(default_factory=dict)
 
     def app(self) -> Flask:
         """Return its pages."""
         app = Flask(__name__)
+
+        @app.before_request
+        def door() -> Any:
+            if not self.closed_for:
+                return None
+            self.closed_for -= 1
+            return "Back in a moment", 503
 
         @app.get("/api/v1/dags/weather")
         def described() -> Any:
@@ -96,11 +104,11 @@ def airflow() -> Airflow:
 @pytest.fixture
 def dag(airflow: Airflow) -> Iterator[Dag]:
     with served(airflow.app()) as address:
-        yield Dag(address, "admin", "secret", "weather")
+        yield Dag(address, "admin", "secret", "weather", 10)
 
 
 def test_run_is_awaited(airflow: Airflow, dag: Dag) -> None:
-    ended = dag.run("smoke__1", "why", 10)
+    ended = dag.run("smoke__1", "why")
     assert ended["state"] == "success"
     assert airflow.runs == {"smoke__1": {"dag_run_id": "smoke__1", "note": "why"}}
     assert airflow.log == ["triggered", "queued", "running", "success"]
@@ -108,19 +116,19 @@ def test_run_is_awaited(airflow: Airflow, dag: Dag) -> None:
 
 def test_dag_that_is_not_read_yet_is_awaited(airflow: Airflow, dag: Dag) -> None:
     airflow.unknown_for = 3
-    assert dag.run("smoke__1", "", 10)["state"] == "success"
+    assert dag.run("smoke__1", "")["state"] == "success"
 
 
 def test_dag_that_never_comes_is_named(airflow: Airflow, dag: Dag) -> None:
-    airflow.unknown_for = 10**6
+    airflow.unknown_for, dag.timeout = 10**6, QUICK
     with pytest.raises(RunError, match="does not know weather after"):
-        dag.run("smoke__1", "", QUICK)
+        dag.run("smoke__1", "")
     assert airflow.log == []
 
 
 def test_paused_dag_is_paused_again_when_nothing_of_it_runs(airflow: Airflow, dag: Dag) -> None:
     airflow.paused, airflow.others = True, 3
-    dag.run("smoke__1", "", 10)
+    dag.run("smoke__1", "")
     assert airflow.log == ["released", "triggered", "queued", "running", "success", "paused"]
     assert airflow.others == 0
 
@@ -131,20 +139,36 @@ def test_failed_run_tells_its_tasks_and_leaves_the_dag_as_it_was(
 ) -> None:
     airflow.paused, airflow.states = paused, ["running", "failed"]
     with pytest.raises(RunError, match=r"smoke__1 of weather ended as failed: .*draw failed, page not begun"):
-        dag.run("smoke__1", "", 10)
+        dag.run("smoke__1", "")
     assert airflow.paused is paused
 
 
 @pytest.mark.parametrize("paused", [True, False])
 def test_run_that_hangs_is_given_up(airflow: Airflow, dag: Dag, paused: bool) -> None:
-    airflow.paused, airflow.states = paused, ["running"]
+    airflow.paused, airflow.states, dag.timeout = paused, ["running"], QUICK
     with pytest.raises(RunError, match="smoke__1 did not end within"):
-        dag.run("smoke__1", "", QUICK)
+        dag.run("smoke__1", "")
     assert airflow.paused is paused
 
 
 def test_refused_run_leaves_the_dag_paused(airflow: Airflow, dag: Dag) -> None:
     airflow.paused, airflow.refuse_runs = True, True
     with pytest.raises(OSError, match="400"):
-        dag.run("smoke__1", "", 10)
+        dag.run("smoke__1", "")
     assert airflow.paused
+
+
+def test_door_that_opens_again_is_awaited(airflow: Airflow, dag: Dag) -> None:
+    airflow.closed_for = 3
+    dag.run("smoke__1", "")
+    assert len(airflow.runs) == 1
+
+
+@pytest.mark.parametrize("listening", [True, False], ids=["it says so", "nobody listens"])
+def test_door_that_stays_shut_is_an_error(airflow: Airflow, dag: Dag, listening: bool) -> None:
+    airflow.closed_for, dag.timeout = 10**6, QUICK
+    if not listening:
+        with served(airflow.app()) as address:
+            dag = Dag(address, "admin", "secret", "weather", QUICK)
+    with pytest.raises(OSError, match="503" if listening else "refused"):
+        dag.run("smoke__1", "")
