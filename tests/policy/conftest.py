@@ -32,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+    "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }
 
 OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}

@@ -236,6 +236,22 @@ def test_build_knows_its_contexts(drawn: dict[str, Drawn], case: str) -> None:
     assert ("postgres" in targets) == (CASES[case]["source"] == "packages")
 
 
+@every_case
+def test_only_missing_images_are_built(drawn: dict[str, Drawn], case: str) -> None:
+    """One that is built again has another id, and `up` replaces its container: HAProxy's, Postgres'."""
+    bake = json.loads(drawn[case]["srv/airflow/build/docker-bake.json"])
+    built = bake["group"]["default"]["targets"]
+    assert sorted(built) == sorted(CASES[case].get("missing", bake["target"]))
+    # What is built stands on what is built with it, or on an image that is there.
+    bases = {
+        base.removeprefix("target:")
+        for name in built
+        for base in bake["target"][name]["contexts"].values()
+        if base.startswith("target:")
+    }
+    assert bases <= set(built)
+
+
 @pytest.mark.parametrize("door", HOSTNAMES)
 def test_plain_http_redirects_to_tls(drawn: dict[str, Drawn], door: str) -> None:
     """With a certificate nothing is served in the clear, neither by port nor by name."""

@@ -32,6 +32,7 @@ def test_upgrade_loses_nothing(
 ) -> None:
     """A task that is at work when it begins ends well, and nobody meets a closed door. About 180 s."""
     settings = control.settings
+    containers = platform.containers()
     upgrade = control.start("upgrade.yml", version("2.6.1"))
     upgrade.wait_for("the rehearsal", lambda: platform.is_in("rehearse"), 180)
     with platform.long_task() as task:
@@ -45,6 +46,8 @@ def test_upgrade_loses_nothing(
 
     assert platform.version == "2.6.1"
     assert platform.phases() == dict.fromkeys(PHASES, "done")
+    kept = {name for name, container in platform.containers().items() if containers.get(name) == container}
+    assert kept >= {"postgres", "redis", "haproxy"}, "what is not of Airflow goes on"
     assert history.differences(platform.snapshot()) == []
     assert poller.unanswered() == []
     assert poller.abrupt() == []
