@@ -111,10 +111,10 @@ class PlatformModel(Host):
             renamed[new] = renamed.pop(old)
         databases.clear()
         databases.update(renamed)
-        if found := re.match(r"CREATE DATABASE (\w+) TEMPLATE (\w+)", text):
-            databases[found[1]] = dict(databases[found[2]])
-        elif found := re.match(r"DROP DATABASE IF EXISTS (\w+)", text):
+        if found := re.search(r"DROP DATABASE IF EXISTS (\w+)", text):
             databases.pop(found[1], None)
+        if found := re.search(r"CREATE DATABASE (\w+) TEMPLATE (\w+)", text):
+            databases[found[1]] = dict(databases[found[2]])
         elif text == "SELECT datname FROM pg_database":
             return "\n".join(databases)
         elif "to_regclass" in text:
@@ -153,8 +153,7 @@ class PlatformModel(Host):
     def _exec(self, project: Path, services: list[str], command: list[str]) -> str:
         if services[0] not in self.world.running:
             raise ReleaseError(f"{services[0]} does not run")
-        if found := re.search(r"set server airflow/(\w+) state (\w+)", " ".join(command)):
-            self.world.doors[found[1]] = found[2]
+        self.world.doors.update(re.findall(r"set server airflow/(\w+) state (\w+)", command[-1]))
         if command[-1].endswith("/health"):
             return '{"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}'
         if command[-1].endswith("/api/v1/version"):

@@ -183,14 +183,14 @@ def test_killed_at_every_command(model: PlatformModel, before: bool, tmp_path: P
         number += 1
         if total is None:
             total = len(commands_of_a_good_switch(fresh(model, tmp_path / "good")))
-    assert total > 30
+    assert total > 25
 
 
 @pytest.mark.parametrize("second", range(0, 40, 3))
 def test_killed_again_on_the_way_back(model: PlatformModel, second: int) -> None:
     model.world.unhealthy_version = NEW
     confirm(model)
-    model.world.die_at = 30 + second
+    model.world.die_at = 25 + second
     try:
         run(model)
     except Killed:

@@ -91,14 +91,6 @@ class Database:
             f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run", database
         )
 
-    def disconnect(self, *databases: str) -> None:
-        """End all sessions of these databases, as must be before a copy, a rename or a drop."""
-        listed = ", ".join(f"'{name}'" for name in databases)
-        self.sql(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({listed})",
-            ADMINISTRATION,
-        )
-
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected; the live one never."""
         if database == LIVE:
@@ -114,15 +106,17 @@ class Database:
 
     def copy(self, source: str, target: str) -> None:
         """Copy a database file by file; sessions of the source are ended, an old target is dropped."""
-        self.drop(target)
-        self.disconnect(source)
-        self.sql(f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy", ADMINISTRATION)
+        self.sql(
+            f"DROP DATABASE IF EXISTS {target} WITH (FORCE);\n{_disconnect(source)}"
+            f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy;",
+            ADMINISTRATION,
+        )
 
     def rename(self, *pairs: tuple[str, str]) -> None:
         """Rename databases, each `(from, to)`, all in one transaction: after a crash all are done or none."""
-        self.disconnect(*(name for name, _ in pairs))
+        sessions = _disconnect(*(name for name, _ in pairs))
         statements = "".join(f"ALTER DATABASE {old} RENAME TO {new};\n" for old, new in pairs)
-        self.sql(f"BEGIN;\n{statements}COMMIT;", ADMINISTRATION)
+        self.sql(f"{sessions}BEGIN;\n{statements}COMMIT;", ADMINISTRATION)
 
     def dump(self, file: Path, database: str = LIVE) -> dict[str, int]:
         """Write a dump in Postgres' custom format; return the main tables' rows as of the very same snapshot.
@@ -198,6 +192,12 @@ class Database:
             if not lines or not re.fullmatch(r"[0-9A-F-]+", lines[0]):
                 raise ReleaseError("Postgres gave no snapshot", "\n".join(lines))
             yield lines[0], _parse_counts("\n".join(lines[1:]))
+
+
+def _disconnect(*databases: str) -> str:
+    """Return the statement that ends all sessions of these databases, as must be before a copy or rename."""
+    listed = ", ".join(f"'{name}'" for name in databases)
+    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({listed});\n"
 
 
 def _count_statement(tables: list[str]) -> str:

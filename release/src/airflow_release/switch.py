@@ -58,7 +58,10 @@ class Switch:
         self.journal.move(self.operation, "unconfirmed")
 
     def _drain(self) -> str:
-        self._remember(scheduling_stopped=time.time())
+        """Keep the files that run, stop scheduling, and let tasks end."""
+        old = records.current(self.host, self.database.revision(LIVE))
+        files.install(self.host.directory, old.files(self.host))
+        self._remember(saved=old.id, scheduling_stopped=time.time())
         return drain.drain(
             self.database,
             float(self.operation.options["drain_timeout"]),
@@ -69,18 +72,17 @@ class Switch:
         """Shut the Airflow door, and make the next database from the one that now stands still."""
         self._remember(door_shut=time.time())
         doors.use(self.host, None)
-        stack.stop(self.host, stack.WEBSERVER, seconds=5)
+        # It serves nobody any more, and its own way to end takes seconds in which there is no page.
+        doors.wait_until_idle(self.host, doors.LIVE, seconds=5)
+        stack.stop(self.host, stack.WEBSERVER, seconds=0)
         next_database.set_password(self.database, self.host.next)
         next_database.make(self.database, self.operation.database)
         next_database.migrate(self.host, self.operation.database)
         self.operation.held = next_database.hold(self.database)
         self.journal.save(self.operation)
-        return f"schema {self.database.revision(NEXT)}, {len(self.operation.held)} DAGs held until confirmed"
+        return f"{len(self.operation.held)} DAGs held until confirmed"
 
     def _start(self) -> str:
-        old = records.current(self.host, self.database.revision(LIVE))
-        files.install(self.host.directory, old.files(self.host))
-        self._remember(saved=old.id)
         # Nobody can be connected while a database gets its name.
         next_database.point(self.host, "nowhere")
         self.database.rename((LIVE, PREVIOUS), (NEXT, LIVE))
