@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
 from typing import Any
@@ -46,16 +46,6 @@ options:
     description: What the run's name begins with; the time follows.
     type: str
     default: ansible
-  wait:
-    description:
-      - Whether to wait for the run's end. Without it a DAG that was paused stays released, until somebody
-        pauses it.
-    type: bool
-    default: true
-  run:
-    description: A run that was begun before, without C(wait), to wait for in the place of a new one.
-    type: str
-    default: ""
   note:
     description: A note for those who look at the run.
     type: str
@@ -76,14 +66,6 @@ EXAMPLES = r"""
     url_password: "{{ password }}"
     dag: weather-checker
   register: proof
-
-- name: Begin a run, and see to its end later
-  airflow_dag_run:
-    url: http://127.0.0.1:8080
-    url_username: admin
-    url_password: "{{ password }}"
-    dag: weather-checker
-    wait: false
 """
 
 RETURN = r"""
@@ -93,11 +75,11 @@ run:
   type: str
 started:
   description: When it started, in ISO 8601.
-  returned: when it was waited for
+  returned: success
   type: str
 seconds:
   description: How long it took.
-  returned: when it was waited for
+  returned: success
   type: float
 """
 
@@ -161,45 +143,22 @@ class Dag:
         Raises:
             RunError: it is not known in time, or the run did not succeed.
         """
-        paused = self._known()["is_paused"]
-        with self._released() if paused else nullcontext():
-            self._trigger(run, note)
-            return self.end(run)
-
-    def begin(self, run: str, note: str) -> None:
-        """Begin a run, and leave the DAG released.
-
-        Raises:
-            RunError: it is not known in time.
-        """
-        if self._known()["is_paused"]:
-            self.ask(method="PATCH", is_paused=False)
-        self._trigger(run, note)
-
-    def end(self, run: str) -> dict[str, Any]:
-        """Wait for the end of a run.
-
-        Raises:
-            RunError: it did not succeed, or did not end in time.
-        """
-        ended: dict[str, Any] = wait_for(
-            lambda: self._ended(run), self.timeout, f"The run {run} did not end within {self.timeout:.0f} s"
-        )
+        timeout = self.timeout
+        described = wait_for(self.known, timeout, f"Airflow does not know {self.name} after {timeout:.0f} s")
+        with self._released(paused=described["is_paused"]):
+            self.ask("dagRuns", "POST", dag_run_id=run, **({"note": note} if note else {}))
+            ended: dict[str, Any] = wait_for(
+                lambda: self._ended(run), timeout, f"The run {run} did not end within {timeout:.0f} s"
+            )
         if ended["state"] != "success":
             raise RunError(f"The run {run} of {self.name} ended as {ended['state']}: {self._tasks(run)}")
         return ended
 
-    def _known(self) -> dict[str, Any]:
-        described: dict[str, Any] = wait_for(
-            self.known, self.timeout, f"Airflow does not know {self.name} after {self.timeout:.0f} s"
-        )
-        return described
-
-    def _trigger(self, run: str, note: str) -> None:
-        self.ask("dagRuns", "POST", dag_run_id=run, **({"note": note} if note else {}))
-
     @contextmanager
-    def _released(self) -> Iterator[None]:
+    def _released(self, *, paused: bool) -> Iterator[None]:
+        if not paused:
+            yield
+            return
         self.ask(method="PATCH", is_paused=False)
         try:
             yield
@@ -250,20 +209,15 @@ def main() -> None:
             "url_password": {"type": "str", "required": True, "no_log": True},
             "dag": {"type": "str", "required": True},
             "prefix": {"type": "str", "default": "ansible"},
-            "wait": {"type": "bool", "default": True},
-            "run": {"type": "str", "default": ""},
             "note": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 180},
         }
     )
     given = module.params
     dag = Dag(given["url"], given["url_username"], given["url_password"], given["dag"], given["timeout"])
-    run = given["run"] or f"{given['prefix']}__{datetime.now().astimezone().isoformat()}"
+    run = f"{given['prefix']}__{datetime.now().astimezone().isoformat()}"
     try:
-        if not given["wait"]:
-            dag.begin(run, given["note"])
-            module.exit_json(changed=True, run=run)
-        ended = dag.end(run) if given["run"] else dag.run(run, given["note"])
+        ended = dag.run(run, given["note"])
     except RunError as error:
         module.fail_json(msg=str(error))
     except HTTPError as refusal:
@@ -273,7 +227,7 @@ def main() -> None:
         module.fail_json(msg=f"{given['url']} does not answer: {error}")
     started, finished = (datetime.fromisoformat(ended[at]) for at in ("start_date", "end_date"))
     module.exit_json(
-        changed=not given["run"],
+        changed=True,
         run=run,
         started=started.isoformat(),
         seconds=round((finished - started).total_seconds(), 1),

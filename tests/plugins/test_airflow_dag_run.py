@@ -172,19 +172,3 @@ def test_door_that_stays_shut_is_an_error(airflow: Airflow, dag: Dag, listening:
             dag = Dag(address, "admin", "secret", "weather", QUICK)
     with pytest.raises(OSError, match="503" if listening else "refused"):
         dag.run("smoke__1", "")
-
-
-@pytest.mark.parametrize("paused", [True, False])
-def test_run_may_be_begun_now_and_awaited_later(airflow: Airflow, dag: Dag, paused: bool) -> None:
-    airflow.paused = paused
-    dag.begin("smoke__1", "")
-    assert airflow.log == [*(["released"] if paused else []), "triggered"]
-    assert dag.end("smoke__1")["state"] == "success"
-    assert airflow.log[-3:] == ["queued", "running", "success"]
-
-
-def test_run_that_was_begun_and_failed_tells_its_tasks(airflow: Airflow, dag: Dag) -> None:
-    airflow.states = ["failed"]
-    dag.begin("smoke__1", "")
-    with pytest.raises(RunError, match="draw failed"):
-        dag.end("smoke__1")

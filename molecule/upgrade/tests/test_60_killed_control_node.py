@@ -15,7 +15,7 @@ from snapshot import Snapshot
 
 TARGET = version("2.11.2")
 FOLLOWING = "Watch it until tasks can run"
-SMOKE = "begin | Begin a run of the weather DAG"
+SMOKE = "dag | Run the weather DAG"
 
 
 @pytest.fixture(scope="module")

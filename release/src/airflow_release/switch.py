@@ -204,13 +204,11 @@ class Switch:
             self.database.rename((NEXT, FAILED))
 
     def _remove_standby(self) -> None:
+        if stack.STANDBY in self._running():
+            doors.wait_until_idle(self.host, doors.STANDBY, seconds=5)
+            stack.stop(self.host, stack.STANDBY, seconds=0)
         self.host.compose(
-            "--profile=switch",
-            "rm",
-            "--stop",
-            "--force",
-            stack.STANDBY,
-            doing="removing the standby webserver",
+            "--profile=switch", "rm", "--force", stack.STANDBY, doing="removing the standby webserver"
         )
 
     def _old_files(self) -> Path:
