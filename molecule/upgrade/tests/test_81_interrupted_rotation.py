@@ -62,7 +62,7 @@ def test_control_node_killed_in_the_switch(
     """The host has the new values and waits for a word; the next run gives it, and makes no newer values."""
     old = values(platform)
     rotation = control.start("rotate.yml", "--extra-vars=rotate=fernet_key")
-    rotation.wait_for("the new values", lambda: platform.is_in("verify"), 400)
+    rotation.wait_for("the new values", lambda: platform.operation()["state"] == "unconfirmed", 400)
     rotation.kill()
     switched = values(platform)
     assert switched["AIRFLOW__CORE__FERNET_KEY"] != old["AIRFLOW__CORE__FERNET_KEY"]
