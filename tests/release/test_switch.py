@@ -95,7 +95,7 @@ def test_good_switch(model: PlatformModel) -> None:
     first_stop = next(i for i, line in enumerate(commands) if "stop" in line)
     assert "airflow-scheduler" in commands[first_stop]
     phases = {phase.name: phase.state for phase in read(model).phases}
-    expected = ["drain", "migrate", "start", "serve", "verify", "backup", "smoke", "finish"]
+    expected = ["drain", "migrate", "start", "backup", "serve", "verify", "smoke", "finish"]
     assert phases == dict.fromkeys(expected, "done")
 
 

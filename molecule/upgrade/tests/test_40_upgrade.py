@@ -15,7 +15,7 @@ OUTAGE_SECONDS = 30
 CONFIRMED = "--extra-vars=confirm_host=atd-data03"
 PHASES = [
     *["build", "report", "rehearse"],
-    *["drain", "migrate", "start", "serve", "verify", "backup", "smoke", "finish"],
+    *["drain", "migrate", "start", "backup", "serve", "verify", "smoke", "finish"],
 ]
 
 

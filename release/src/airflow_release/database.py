@@ -74,9 +74,11 @@ class Database:
 
     def revision(self, database: str = LIVE) -> str:
         """Return the schema's revision as Alembic records it, "" for a database without Airflow's tables."""
-        if self.sql("SELECT to_regclass('public.alembic_version')", database) == "":
-            return ""
-        return self.sql("SELECT version_num FROM alembic_version", database)
+        return self.sql(
+            "SELECT to_regclass('public.alembic_version') IS NOT NULL AS there \\gset\n"
+            "\\if :there\nSELECT version_num FROM alembic_version;\n\\endif",
+            database,
+        )
 
     def counts(self, database: str = LIVE) -> dict[str, int]:
         """Return the rows of each main table that is there."""
@@ -93,21 +95,20 @@ class Database:
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected; the live one never."""
-        if database == LIVE:
-            raise ReleaseError("the live database is never dropped")
-        self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", ADMINISTRATION)
+        self.sql(self._drop(database), ADMINISTRATION)
 
     def create(self, database: str) -> None:
         """Make an empty database; one of that name is replaced."""
-        self.drop(database)
         self.sql(
-            f"CREATE DATABASE {database} OWNER airflow TEMPLATE template0 ENCODING 'UTF8'", ADMINISTRATION
+            f"{self._drop(database)}"
+            f"CREATE DATABASE {database} OWNER airflow TEMPLATE template0 ENCODING 'UTF8';",
+            ADMINISTRATION,
         )
 
     def copy(self, source: str, target: str) -> None:
         """Copy a database file by file; sessions of the source are ended, an old target is dropped."""
         self.sql(
-            f"DROP DATABASE IF EXISTS {target} WITH (FORCE);\n{_disconnect(source)}"
+            f"{self._drop(target)}{_disconnect(source)}"
             f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy;",
             ADMINISTRATION,
         )
@@ -165,6 +166,11 @@ class Database:
                 timeout=6 * 3600,
                 doing=f"restoring {file.name}",
             )
+
+    def _drop(self, database: str) -> str:
+        if database == LIVE:
+            raise ReleaseError("the live database is never dropped")
+        return f"DROP DATABASE IF EXISTS {database} WITH (FORCE);\n"
 
     def _main_tables(self, database: str) -> list[str]:
         present = self.sql(

@@ -24,6 +24,11 @@ def stop(host: Host, *services: str, seconds: int = 30) -> None:
     )
 
 
+def launch(host: Host) -> None:
+    """Start everything, replace what changed, and wait for nothing."""
+    host.compose("up", "--detach", "--no-build", doing="starting the stack")
+
+
 def start(
     host: Host, *services: str, seconds: int, project: Path | None = None, dependencies: bool = True
 ) -> None:

@@ -106,7 +106,7 @@ class Switch:
         return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
 
     def _serve(self) -> str:
-        """Start the rest, and let the Airflow door lead to the webserver that stays."""
+        """Have everything healthy, and let the Airflow door lead to the webserver that stays."""
         stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
         doors.use(self.host, doors.LIVE)
         self._remove_standby()
@@ -114,6 +114,7 @@ class Switch:
 
     def _backup(self) -> str:
         """Keep the old database, exactly as it was when it was left, as a bundle."""
+        stack.launch(self.host)  # the rest boots meanwhile; `serve` waits for it
         bundle = backup.take(
             self.host, database=PREVIOUS, reason=f"before {self.operation.id}", files=self._old_files()
         )
@@ -130,10 +131,10 @@ class Switch:
         Scheduling waits for the longer of the two, not for both.
         """
         try:
-            self._take(self._serve)
-            self._take(self._verify)
             if "bundle" not in self.operation.done:
                 self._take(self._backup)
+            self._take(self._serve)
+            self._take(self._verify)
             self._take(self._smoke)
         except Exception:  # as on the way here
             self.journal.move(self.operation, "reverting")
