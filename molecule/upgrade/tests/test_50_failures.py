@@ -82,7 +82,6 @@ def test_webserver_never_gets_healthy(
     )
 
 
-@pytest.mark.long
 def test_disk_is_full_at_backup(platform: Platform, prepared: None, came_back: Callable[[str], None]) -> None:
     """Without its backup no release is left. About 120 s."""
     bundles = platform.check(f"ls {BACKUPS}")

@@ -8,7 +8,7 @@ from platform_host import Platform
 from poller import Poller
 from snapshot import Snapshot
 
-pytestmark = [pytest.mark.starts_on("2.11.2"), pytest.mark.long]
+pytestmark = pytest.mark.starts_on("2.11.2")
 
 
 def test_change_that_the_smoke_test_refuses_is_taken_back(
@@ -34,6 +34,7 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
     platform.pulse_goes_on()
 
 
+@pytest.mark.long
 def test_new_package_is_brought(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
 ) -> None:
