@@ -13,6 +13,7 @@ import pytest
 from testinfra.host import Host
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "tests"
+CALLERS = ("dag-sync.timer", "smee-relay.service")
 sys.path.append(str(SHARED))
 
 from delivery import PATIENCE, Delivery, Repository  # noqa: E402 - what it imports is there only now
@@ -68,3 +69,11 @@ def delivery(
     commit = repository.go_back_to()
     delivery.sync("once")
     delivery.wait_until_live(commit, PATIENCE)
+
+
+@pytest.fixture
+def alone(delivery: Delivery) -> Iterator[None]:
+    """Those who call the webhook by right are silent: what it counts is the test's."""
+    delivery.host.check_output(f"systemctl stop {' '.join(CALLERS)} dag-sync.service")
+    yield
+    delivery.host.check_output(f"systemctl start {' '.join(CALLERS)}")

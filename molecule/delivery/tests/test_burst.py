@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from airflow_api import wait_for
 from delivery import PATIENCE, Delivery, dag_source, new_name
 from webhook.keys import signature
@@ -47,6 +48,7 @@ def finished(delivery: Delivery, job: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("alone")
 def test_hundred_calls_in_a_second_lead_to_two_syncs(delivery: Delivery) -> None:
     """Spread evenly over the time and over fifty connections, each signed with a nonce of its own."""
     key, dag = delivery.vault("key"), new_name("burst")

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from urllib.parse import quote, urlsplit
 
+import pytest
 from delivery import Delivery
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -70,6 +71,7 @@ def send(host: str, port: int, message: bytes) -> int:
     return int(answer[9:12]) if answer.startswith(b"HTTP/1.") else 0
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_input_leads_to_a_5xx(delivery: Delivery) -> None:
     """Malformed methods, paths, headers, bodies and framings, the same ones in every run."""
     address = urlsplit(delivery.webhook)
