@@ -97,6 +97,23 @@ def test_verdict_needs_an_unconfirmed_release(model: PlatformModel) -> None:
         call(model, "confirm")
 
 
+@pytest.mark.parametrize("state", ["reverting", "reverted"])
+def test_refusal_finds_the_host_on_its_way_back(
+    model: PlatformModel, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    """It had found a reason of its own, which stays."""
+    begin(model)
+    journal = Journal(model)
+    operation = journal.read()
+    assert operation is not None
+    operation.state, operation.failure = state, {"phase": "backup", "message": "no space left", "log": ""}
+    journal.save(operation)
+    assert call(model, "refuse", "--message", "smoke is red") == 0
+    assert "backup failed: no space left" in capsys.readouterr().out
+    assert journal.read() == operation
+    assert not (model.releases / "verdict.json").exists()
+
+
 def test_health_names_what_is_wrong(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(model, "health") == 0
     del model.world.running["airflow-scheduler"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,24 @@ def test_no_release_is_left_without_its_backup(model: PlatformModel, monkeypatch
     confirm(model)
     operation = run(model)
     assert (operation.state, operation.failure["phase"]) == ("reverted", "backup")
+    check(model, operation)
+
+
+def test_time_to_confirm_begins_when_there_is_something_to_judge(
+    model: PlatformModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup of a large database takes longer than anybody may take to say that the release is good."""
+    now = [time.time()]
+
+    def take(host: PlatformModel, **arguments: object) -> Path:
+        now[0] += 10 * DEFAULTS["confirm_timeout"]  # type: ignore[operator]
+        return host.backups / "bundle.tar"
+
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(time, "sleep", lambda seconds: confirm(model))
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
     check(model, operation)
 
 

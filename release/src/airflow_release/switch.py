@@ -53,8 +53,6 @@ class Switch:
         except Exception:  # whatever it was: the old release comes back, and the journal has the reason
             self.journal.move(self.operation, "reverting")
             return
-        seconds = float(self.operation.options["confirm_timeout"])
-        self._remember(confirm_by=time.time() + seconds)
         self.journal.move(self.operation, "unconfirmed")
 
     def _drain(self) -> str:
@@ -144,10 +142,12 @@ class Switch:
     def _smoke(self) -> str:
         """Wait for the control node's word; without one the old release comes back."""
         verdict = self.host.releases / "verdict.json"
+        seconds = float(self.operation.options["confirm_timeout"])
+        # From here on: nobody can judge what is not all there. And once, however often the host restarts.
+        self._remember(confirm_by=self.operation.done.get("confirm_by", time.time() + seconds))
         while not verdict.exists():
             if time.time() > self.operation.done["confirm_by"]:
-                seconds = self.operation.options["confirm_timeout"]
-                raise ReleaseError(f"Nobody confirmed the new release within {seconds} s.")
+                raise ReleaseError(f"Nobody confirmed the new release within {seconds:.0f} s.")
             time.sleep(0.2)  # a file that another process writes
         word = json.loads(verdict.read_text())
         if not word["confirmed"]:
