@@ -151,7 +151,10 @@ class Dag:
                 lambda: self._ended(run), timeout, f"The run {run} did not end within {timeout:.0f} s"
             )
         if ended["state"] != "success":
-            raise RunError(f"The run {run} of {self.name} ended as {ended['state']}: {self._tasks(run)}")
+            raise RunError(
+                f"The run {run} of {self.name} ended as {ended['state']}: {self._tasks(run)}. "
+                f"The tasks' logs are in Airflow's logs/dag_id={self.name}/run_id={run}."
+            )
         return ended
 
     @contextmanager

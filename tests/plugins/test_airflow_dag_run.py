@@ -138,7 +138,10 @@ def test_failed_run_tells_its_tasks_and_leaves_the_dag_as_it_was(
     airflow: Airflow, dag: Dag, paused: bool
 ) -> None:
     airflow.paused, airflow.states = paused, ["running", "failed"]
-    with pytest.raises(RunError, match=r"smoke__1 of weather ended as failed: .*draw failed, page not begun"):
+    with pytest.raises(
+        RunError,
+        match=r"smoke__1 of weather ended as failed: .*draw failed, page not begun\. .*/run_id=smoke__1",
+    ):
         dag.run("smoke__1", "")
     assert airflow.paused is paused
 
