@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import httpx
 import pytest
 from flask import Flask
-from waitress import create_server
+from waitress import create_server, wasyncore
 
 from sandbox import smee
 from tests.served import served
@@ -132,10 +132,24 @@ def test_waitress_frees_the_thread_of_a_listener_that_left() -> None:
     server = create_server(
         slow, map=sockets, host="127.0.0.1", port=0, threads=2, channel_request_lookahead=1
     )
+    done = Event()
 
-    Thread(target=server.run, daemon=True).start()
+    def serve() -> None:
+        # Closed by the thread that polls the sockets, since poll fails on one that is closed meanwhile.
+        while not done.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
+        wasyncore.close_all(sockets)
+        server.task_dispatcher.shutdown()
+
+    serving = Thread(target=serve)
+    serving.start()
     url = f"http://127.0.0.1:{server.effective_port}/one"
-    for _ in range(4):
-        with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=10) as response:
-            assert next(response.iter_lines()) == "id: 0"
-    server.close()
+    try:
+        for _ in range(4):
+            with httpx.stream("GET", url, headers={"Accept": "text/event-stream"}, timeout=10) as response:
+                assert next(response.iter_lines()) == "id: 0"
+    finally:
+        done.set()
+        server.pull_trigger()  # wakes the loop
+        slow.extensions["channels"].close()
+        serving.join()
