@@ -37,8 +37,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-rc:
-  description: The exit code.
+exit_code:
+  description: The exit code. Not called C(rc), since Ansible takes every result with such a key that is not 0 for a failure.
   returned: always
   type: int
 said:
@@ -70,7 +70,12 @@ def main() -> None:
         [module.get_bin_path("airflow-release", required=True), *module.params["arguments"]]
     )
     said = output.strip()
-    result = {"rc": code, "said": said, "steps": errors.splitlines(), "changed": module.params["changes"]}
+    result = {
+        "exit_code": code,
+        "said": said,
+        "steps": errors.splitlines(),
+        "changed": module.params["changes"],
+    }
     if said.startswith(("{", "[")):
         result["answer"] = json.loads(said)
     if code > 1 or (code == 1 and not module.params["may_fail"]):
