@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
@@ -144,17 +144,18 @@ class Dag:
             RunError: it is not known in time, or the run did not succeed.
         """
         timeout = self.timeout
-        described = wait_for(self.known, timeout, f"Airflow does not know {self.name} after {timeout:.0f} s")
+        described = wait_for(
+            self.known, timeout, lambda: f"Airflow does not know {self.name} after {timeout:.0f} s."
+        )
         with self._released(paused=described["is_paused"]):
             self.ask("dagRuns", "POST", dag_run_id=run, **({"note": note} if note else {}))
             ended: dict[str, Any] = wait_for(
-                lambda: self._ended(run), timeout, f"The run {run} did not end within {timeout:.0f} s"
+                lambda: self._ended(run),
+                timeout,
+                lambda: self._told(run, f"did not end within {timeout:.0f} s"),
             )
         if ended["state"] != "success":
-            raise RunError(
-                f"The run {run} of {self.name} ended as {ended['state']}: {self._tasks(run)}. "
-                f"The tasks' logs are in Airflow's logs/dag_id={self.name}/run_id={run}."
-            )
+            raise RunError(self._told(run, f"ended as {ended['state']}"))
         return ended
 
     @contextmanager
@@ -168,7 +169,7 @@ class Dag:
             wait_for(
                 lambda: self.ask(UNDER_WAY)["total_entries"] == 0,
                 self.timeout,
-                f"Runs of {self.name} are still under way after {self.timeout:.0f} s",
+                lambda: f"Runs of {self.name} are still under way after {self.timeout:.0f} s.",
             )
         finally:
             self.ask(method="PATCH", is_paused=True)
@@ -177,9 +178,14 @@ class Dag:
         answer = self.ask(f"dagRuns/{quote(run, safe='')}")
         return answer if answer["state"] in ("success", "failed") else None
 
-    def _tasks(self, run: str) -> str:
+    def _told(self, run: str, how: str) -> str:
+        """Say how a run went, with what became of its tasks."""
         tasks = self.ask(f"dagRuns/{quote(run, safe='')}/taskInstances")["task_instances"]
-        return ", ".join(f"{task['task_id']} {task['state'] or 'not begun'}" for task in tasks)
+        states = ", ".join(f"{task['task_id']} {task['state'] or 'not begun'}" for task in tasks)
+        return (
+            f"The run {run} of {self.name} {how}: {states}. "
+            f"The tasks' logs are in Airflow's logs/dag_id={self.name}/run_id={run}."
+        )
 
 
 def nobody_took_it(error: URLError) -> bool:
@@ -189,16 +195,16 @@ def nobody_took_it(error: URLError) -> bool:
     return isinstance(error.reason, ConnectionRefusedError)
 
 
-def wait_for(condition: Any, seconds: float, otherwise: str) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float, otherwise: Callable[[], str]) -> Any:
     """Return a condition's first answer that is true.
 
     Raises:
-        RunError: there was none within `seconds`; it says `otherwise`.
+        RunError: there was none within `seconds`; it says what `otherwise` returns.
     """
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            raise RunError(f"{otherwise}.")
+            raise RunError(otherwise())
         time.sleep(PAUSE)
     return answer
 
