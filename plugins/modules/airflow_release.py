@@ -38,7 +38,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exit_code:
-  description: The exit code. Not called C(rc), since Ansible takes every result with such a key that is not 0 for a failure.
+  description: The exit code. Not C(rc), since Ansible takes any result with an C(rc) but 0 for a failure.
   returned: always
   type: int
 said:

@@ -1,4 +1,4 @@
-"""The module that runs `airflow-release`, by the real Ansible: which ends are failures, and what is said of them."""
+"""The module that runs `airflow-release`, by the real Ansible: which ends are failures, and what it tells."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
@@ -157,6 +158,11 @@ class ControlNode:
     def run(self, playbook: str, *arguments: str, seconds: float = 600) -> Finished:
         """Run a playbook to its end."""
         return self.start(playbook, *arguments).wait(seconds)
+
+    def page(self, before: str, after: str) -> str:
+        """Return what the page of that report says, without its marks, each space a single one."""
+        page = self.report(before, after, "html").read_text()
+        return " ".join(html.unescape(re.sub("<[^>]*>", " ", page)).split())
 
     def report(self, before: str, after: str, kind: str = "json") -> Path:
         """Return where the report of an upgrade is that was fetched to this machine."""

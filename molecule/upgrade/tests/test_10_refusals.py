@@ -58,7 +58,7 @@ def test_refusals_begin_nothing(attempts: Attempts, control: ControlNode) -> Non
 
 
 def test_unhealthy_platform_is_left_alone(platform: Platform, control: ControlNode) -> None:
-    """The message names the service. About 30 s."""
+    """The message and the report name the service. About 30 s."""
     platform.check("docker compose stop airflow-triggerer")
     before = platform.containers()
     try:
@@ -66,7 +66,11 @@ def test_unhealthy_platform_is_left_alone(platform: Platform, control: ControlNo
     finally:
         after = platform.containers()
         platform.check("docker compose start airflow-triggerer")
-    refused.failed("airflow-triggerer does not run")
+    refused.failed(
+        "not healthy, and nothing is changed until it is: .*airflow-triggerer does not run",
+        "Airflow 2.5.3 serves as before",
+    )
+    assert "airflow-triggerer does not run" in control.page("2.5.3", "2.6.1")
     assert after == before
     assert platform.operation()["state"] == "abandoned"
     platform.wait_until_healthy()

@@ -31,11 +31,14 @@ with DAG("upgrade-legacy", start_date=datetime.datetime(2024, 1, 1), schedule=No
 @pytest.fixture
 def nothing_has_changed(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
-) -> Callable[[str], None]:
-    """Return a function that checks, after a failure in a phase, that all is as before the test."""
+) -> Callable[[str, str], None]:
+    """Return a function that checks, after a failure in a phase, that all is as before the test.
+
+    The fetched report has to name the phase and say why.
+    """
     containers = platform.containers()
 
-    def check(phase: str) -> None:
+    def check(phase: str, why: str) -> None:
         operation = platform.operation()
         assert (operation["state"], operation["failure"]["phase"]) == ("abandoned", phase)
         assert platform.containers() == containers
@@ -44,6 +47,9 @@ def nothing_has_changed(
         assert control.pin == "2.5.3"
         assert poller.unanswered() == []
         assert poller.outages("airflow") == []
+        page = control.page("2.5.3", "2.6.1")
+        assert f"Failed in the phase {phase}" in page
+        assert why in page
 
     return check
 
@@ -58,31 +64,34 @@ def legacy_dag(platform: Platform) -> Iterator[None]:
     wait_for("Airflow to forget it", lambda: not platform.knows("upgrade-legacy"), 60)
 
 
-def test_build_fails(control: ControlNode, nothing_has_changed: Callable[[str], None]) -> None:
+def test_build_fails(control: ControlNode, nothing_has_changed: Callable[[str, str], None]) -> None:
     """A package of the team's that does not fit this Airflow. About 50 s."""
     requirements = "images/airflow/requirements.txt"
     pinned = "onepasswordconnectsdk==1.3.0"
     with control.edited(requirements, pinned, f"{pinned}\nsqlalchemy==2.0.30"):
         control.run("upgrade.yml", version("2.6.1")).failed("conflicting dependencies")
-    nothing_has_changed("build")
+    nothing_has_changed("build", "conflicting dependencies")
 
 
 def test_dag_stops_the_upgrade(
-    control: ControlNode, legacy_dag: None, nothing_has_changed: Callable[[str], None]
+    control: ControlNode, legacy_dag: None, nothing_has_changed: Callable[[str, str], None]
 ) -> None:
     """It is named, with its reason and the option that lets it break. About 50 s."""
     refused = control.run("upgrade.yml", version("2.6.1"))
     refused.failed("upgrade-legacy", "airflow.jobs.base_job", "upgrade_acknowledge")
-    nothing_has_changed("report")
+    nothing_has_changed("report", "airflow.jobs.base_job")
 
 
 @pytest.mark.long
 def test_acknowledged_dag_is_in_the_way_no_more(
-    platform: Platform, control: ControlNode, legacy_dag: None, nothing_has_changed: Callable[[str], None]
+    platform: Platform,
+    control: ControlNode,
+    legacy_dag: None,
+    nothing_has_changed: Callable[[str, str], None],
 ) -> None:
     """The rehearsal is reached, and fails in turn on a migration that the database refuses. About 80 s."""
     acknowledged = json.dumps({"upgrade_acknowledge": ["upgrade-legacy"]})
     with platform.refused_migration():
         refused = control.run("upgrade.yml", version("2.6.1"), f"--extra-vars={acknowledged}")
         refused.failed("no table may be changed today")
-        nothing_has_changed("rehearse")
+        nothing_has_changed("rehearse", "no table may be changed today")

@@ -25,12 +25,17 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
         '  AIRFLOW_VAR_WEATHER_CAMERA_URL: "http://{{ sandbox.address }}:9002/image/533.jpg"\n'
     )
     with control.edited(SETTINGS, control.settings, wrong):
-        control.run("upgrade.yml", seconds=900).failed("of weather-checker ended as failed")
+        control.run("upgrade.yml", seconds=900).failed(
+            "of weather-checker ended as failed", "2.11.2 runs again"
+        )
     operation = platform.operation()
     assert (operation["state"], operation["failure"]["phase"]) == ("reverted", "smoke")
     assert platform.check("sha256sum docker-compose.yaml") == compose_file
     assert before.differences(platform.snapshot()) == []
     assert poller.unanswered() == []
+    page = control.page("2.11.2", "2.11.2")
+    assert "It failed in the phase smoke" in page
+    assert "download failed" in page
     platform.pulse_goes_on()
 
 
