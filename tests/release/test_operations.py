@@ -83,7 +83,7 @@ def test_unknown_release_is_refused(model: PlatformModel, release: str) -> None:
 def test_abandon_keeps_the_reason(model: PlatformModel) -> None:
     begin(model)
     call(model, "phase", "build", "begin")
-    call(model, "abandon", "--message", "no network", "--log", "log")
+    call(model, "abandon", "--message", "no network", "--log", "\x1b[34mlog\x1b[0m")
     operation = Journal(model).read()
     assert operation is not None
     assert operation.state == "abandoned"

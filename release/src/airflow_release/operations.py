@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_release import files, lock, records, rollback, stack, switch
 from airflow_release.database import Database
-from airflow_release.host import OUTPUT_KEPT, Host, ReleaseError
+from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import Journal, Operation, replace_file
 
 Subparsers = Any
@@ -154,7 +154,8 @@ def abandon(host: Host, arguments: argparse.Namespace) -> int:
     switch.clean_up(host)
     if arguments.message and not operation.failure:
         step = operation.phases[-1].name if operation.phases else "preparation"
-        operation.failure = {"phase": step, "message": arguments.message, "log": arguments.log[-OUTPUT_KEPT:]}
+        reason = ReleaseError(arguments.message, arguments.log)
+        operation.failure = {"phase": step, "message": str(reason), "log": reason.log}
     Journal(host).move(operation, "abandoned")
     return 0
 
