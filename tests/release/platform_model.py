@@ -62,6 +62,10 @@ class PlatformModel(Host):
         """The world of this host."""
         return _WORLDS[self.directory]
 
+    def volume(self, name: str) -> Path:
+        """Return a place on the same disk as all else."""
+        return self.directory
+
     def world_of(self, world: World) -> None:
         """Give this host its world."""
         _WORLDS[self.directory] = world

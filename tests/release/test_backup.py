@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tarfile
+import subprocess
 from collections import namedtuple
 from pathlib import Path
 
@@ -202,8 +202,7 @@ def test_full_disk_while_writing_is_an_error_in_words(host: Host, monkeypatch: p
 
 def test_dump_can_be_taken_out_by_hand(host: Host, tmp_path: Path) -> None:
     path = backup.take(host, settings=SETTINGS, reason="by hand")
-    with tarfile.open(path) as archive:
-        archive.extract("database.dump", tmp_path, filter="data")
+    subprocess.run(["tar", "-xf", path, "-C", tmp_path, "database.dump"], check=True, timeout=60)
     assert (tmp_path / "database.dump").read_bytes()[:5] == b"PGDMP"
 
 

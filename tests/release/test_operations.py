@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from airflow_release import cli, lock, records
+from airflow_release import backup, cli, lock, records
 from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import Journal
 
 from tests.release.platform_model import CONTAINERS, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, draw
+
+Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
@@ -121,10 +125,22 @@ def test_health_names_what_is_wrong(model: PlatformModel, capsys: pytest.Capture
     assert "airflow-scheduler does not run" in capsys.readouterr().out
 
 
-def test_space_is_compared(model: PlatformModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_release.database.Database.size", lambda self: 1000)
-    assert call(model, "space", "--images", "0") == 0
-    assert call(model, "space", "--images", str(10**18)) == 1
+@pytest.mark.parametrize("images", [0, 3 * 2**30])
+def test_space_is_compared(
+    model: PlatformModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: int
+) -> None:
+    """All is on one disk here: the database twice, a backup of each, the images, and a reserve."""
+    size = 2**30
+    needed = 4 * size + images + backup.RESERVE_BYTES
+    model.backups.mkdir()
+    monkeypatch.setattr("airflow_release.database.Database.size", lambda self: size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed))
+    assert call(model, "space", "--images", str(images)) == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed - 2**20))
+    assert call(model, "space", "--images", str(images)) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"too little disk: {model.directory} has {needed // 2**20 - 1} MiB free")
+    assert ("new images" in said) is bool(images)
 
 
 def test_status_is_json(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,14 +121,22 @@ def extract_database(path: Path, into: Path) -> Path:
     return bundle.extract(path, bundle.DUMP, into)
 
 
-def require_space(host: Host, database: int, *, copies_of_dump: int, dump: int) -> None:
-    """Refuse, before anything is written, what would fill a disk: a second database and copies of its dump.
+def require_space(
+    host: Host, database: int, *, copies_of_dump: int, dump: int, copies_of_database: int = 1, images: int = 0
+) -> None:
+    """Refuse, before anything is written, what would fill a disk: copies of the database and of its dump.
+
+    `images` is the size of images to be built; Docker keeps them where it keeps volumes. All are in bytes.
 
     Raises:
         ReleaseError: a disk has too little free space; the message says how much is missing.
     """
     needed: dict[int, tuple[Path, int]] = {}
-    for place, size in ((host.backups, copies_of_dump * dump), (host.volume("postgres_data"), database)):
+    beside_the_database = copies_of_database * database + images
+    for place, size in (
+        (host.backups, copies_of_dump * dump),
+        (host.volume("postgres_data"), beside_the_database),
+    ):
         device = place.stat().st_dev
         needed[device] = (place, needed.get(device, (place, RESERVE_BYTES))[1] + size)
     for place, size in needed.values():
@@ -136,7 +144,8 @@ def require_space(host: Host, database: int, *, copies_of_dump: int, dump: int) 
         if free < size:
             raise ReleaseError(
                 f"too little disk: {place} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} MiB are "
-                f"needed for a dump and a second copy of the database ({database / 2**20:.0f} MiB)"
+                f"needed for a dump and another copy of the database ({database / 2**20:.0f} MiB)"
+                + (f", and for new images ({images / 2**20:.0f} MiB)" if images else "")
             )
 
 
@@ -169,7 +178,7 @@ def _take(source: _Source, progress: Progress) -> tuple[Path, Manifest]:
     with working_directory(host) as directory:
         size = database.size(source.database)
         # The last dump says how small the next one becomes; without one it may be as large as the data.
-        require_space(host, size, copies_of_dump=2, dump=_expected_dump(host, size))
+        require_space(host, size, copies_of_dump=2, dump=expected_dump(host, size))
         progress(f"dump {size / 2**20:.0f} MiB")
         described = _describe(source, size)
         dump, partial = directory / bundle.DUMP, directory / "bundle"
@@ -226,7 +235,8 @@ def _configuration(directory: Path) -> dict[str, Path | bytes]:
     return {f"config/{file.relative_to(directory)}": file for file in files}
 
 
-def _expected_dump(host: Host, size: int) -> int:
+def expected_dump(host: Host, size: int) -> int:
+    """Return how large the dump of a database of `size` becomes: in proportion to the last; in bytes."""
     for name in names(host)[:1]:
         with contextlib.suppress(ReleaseError):
             last = bundle.describe(host.backups / name)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release import files, lock, records, rollback, stack, switch
+from airflow_release import backup, files, lock, records, rollback, stack, switch
 from airflow_release.database import Database
 from airflow_release.host import Host, ReleaseError
 from airflow_release.journal import Journal, Operation, replace_file
@@ -174,11 +174,22 @@ def health(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def space(host: Host, arguments: argparse.Namespace) -> int:
-    """Compare free disk with what a switch needs: the database twice, and the new images."""
-    need = 2 * Database(host).size() + arguments.images
-    free = shutil.disk_usage(host.directory).free
-    print(f"{free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed (the database twice, and the new images)")
-    return 0 if free >= need else 1
+    """Compare free disk with what a switch needs: the database twice, backups of both, and the new images."""
+    size = Database(host).size()
+    try:
+        backup.require_space(
+            host,
+            size,
+            copies_of_database=2,
+            images=arguments.images,
+            copies_of_dump=2,
+            dump=backup.expected_dump(host, size),
+        )
+    except ReleaseError as error:
+        print(error)
+        return 1
+    print("enough disk")
+    return 0
 
 
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
