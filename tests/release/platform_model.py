@@ -98,6 +98,9 @@ class PlatformModel(Host):
     def _answer(self, command: list[str], text: str) -> str:
         if "psql" in command:
             return self._sql(text, next(a for a in command if a.startswith("--dbname=")).partition("=")[2])
+        if command[:2] == ["docker", "run"]:
+            image = next(word for word in command if word.startswith("airflow:"))
+            return image.replace("airflow:", "schema-of-")
         verb = next(word for word in command[4:] if not word.startswith("-"))
         services = [word for word in command[command.index(verb) + 1 :] if not word.startswith("-")]
         return str(getattr(self, f"_{verb}")(Path(command[3]), services, command))
@@ -149,7 +152,7 @@ class PlatformModel(Host):
         pointed = (self.releases / "database/pg_service.conf").read_text().partition("dbname=")[2].strip()
         if self.world.databases[pointed] is self.world.databases.get("airflow"):
             raise AssertionError("the live database was migrated")
-        self.world.databases[pointed]["revision"] = f"schema of {version}"
+        self.world.databases[pointed]["revision"] = f"schema-of-{version}"
         return ""
 
     def _exec(self, project: Path, services: list[str], command: list[str]) -> str:

@@ -21,7 +21,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def model(tmp_path: Path) -> PlatformModel:
     host = PlatformModel(tmp_path / "srv", tmp_path / "backups")
-    host.world_of(World(databases={"airflow": {"revision": f"schema of {OLD}"}}))
+    host.world_of(World(databases={"airflow": {"revision": f"schema-of-{OLD}"}}))
     host.world.running = dict.fromkeys(CONTAINERS, OLD)
     draw(host.directory, OLD)
     return host
@@ -123,6 +123,14 @@ def test_health_names_what_is_wrong(model: PlatformModel, capsys: pytest.Capture
     del model.world.running["airflow-scheduler"]
     assert call(model, "health") == 1
     assert "airflow-scheduler does not run" in capsys.readouterr().out
+
+
+def test_pending_migration_is_named(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
+    model.world.databases["airflow"]["revision"] = "0123456789ab"
+    assert call(model, "health") == 1
+    said = capsys.readouterr().out
+    assert "pending: the database has the schema 0123456789ab" in said
+    assert f"Airflow {OLD} needs schema-of-{OLD}\n" in said
 
 
 @pytest.mark.parametrize("images", [0, 3 * 2**30])

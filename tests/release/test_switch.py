@@ -34,7 +34,7 @@ def draw(directory: Path, version: str) -> None:
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     host = PlatformModel(tmp_path / "srv", tmp_path / "backups")
-    host.world_of(World(databases={"airflow": {"revision": f"schema of {OLD}"}}))
+    host.world_of(World(databases={"airflow": {"revision": f"schema-of-{OLD}"}}))
     host.world.running = dict.fromkeys(CONTAINERS, OLD) | {STANDBY: NEW}
     draw(host.directory, OLD)
     draw(host.next, NEW)
@@ -73,7 +73,7 @@ def check(host: PlatformModel, operation: Operation) -> None:
     """All of the old or all of the new, and nothing in between."""
     version = {"succeeded": NEW, "reverted": OLD}[operation.state]
     world = host.world
-    assert world.databases["airflow"]["revision"] == f"schema of {version}"
+    assert world.databases["airflow"]["revision"] == f"schema-of-{version}"
     assert set(world.databases) <= {"airflow", "airflow_failed"}
     assert world.running == dict.fromkeys(CONTAINERS, version)
     assert host.environment()["AIRFLOW_VERSION"] == version
@@ -158,7 +158,7 @@ def test_new_webserver_never_healthy(model: PlatformModel, rehearsed: bool) -> N
     operation = run(model)
     assert (operation.state, operation.failure["phase"]) == ("reverted", "serve" if rehearsed else "start")
     check(model, operation)
-    assert model.world.databases["airflow_failed"] == {"revision": f"schema of {NEW}"}
+    assert model.world.databases["airflow_failed"] == {"revision": f"schema-of-{NEW}"}
 
 
 @pytest.mark.parametrize(

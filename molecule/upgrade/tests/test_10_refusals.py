@@ -76,6 +76,20 @@ def test_unhealthy_platform_is_left_alone(platform: Platform, control: ControlNo
     platform.wait_until_healthy()
 
 
+def test_pending_migration_is_refused(platform: Platform, control: ControlNode) -> None:
+    """As after a restore of an older database by hand. About 20 s."""
+    right = platform.sql("SELECT version_num FROM alembic_version").strip()
+    before = platform.containers()
+    # A schema of Airflow 2.3.
+    platform.sql("UPDATE alembic_version SET version_num = 'b1b348e02d07'")
+    try:
+        refused = control.run("upgrade.yml", version("2.6.1"), seconds=300)
+    finally:
+        platform.sql(f"UPDATE alembic_version SET version_num = '{right}'")
+    refused.failed(f"a migration is pending: .* b1b348e02d07, and Airflow 2.5.3 needs {right}")
+    assert platform.containers() == before
+
+
 def test_too_little_disk_is_refused(platform: Platform, control: ControlNode) -> None:
     """The message names the place, and what is missing there. About 20 s."""
     before = platform.containers()

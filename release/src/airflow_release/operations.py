@@ -168,7 +168,7 @@ def phase(host: Host, arguments: argparse.Namespace) -> int:
 
 def health(host: Host, arguments: argparse.Namespace) -> int:
     """Print what is wrong, a line each."""
-    found = stack.problems(host)
+    found = stack.problems(host) or stack.pending_migrations(host)
     print("\n".join(found) or "healthy")
     return 1 if found else 0
 

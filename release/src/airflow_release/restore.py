@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_release import backup, bundle, retention, sqlfile
+from airflow_release import backup, bundle, retention, sqlfile, stack
 from airflow_release.database import Database
 from airflow_release.host import Host, ReleaseError
 from airflow_release.lock import exclusive
@@ -103,7 +103,7 @@ def examine(host: Host, path: Path, target: Target) -> Examined:
             f"{target.airflow_version}: a schema cannot go back. Set airflow_version to "
             f"{found.airflow_version} or newer"
         )
-    elif target.image and not _knows(host, target.image, found.schema_revision):
+    elif target.image and found.schema_revision not in stack.schemas(host, target.image):
         found.refused.append(
             f"its schema revision {found.schema_revision} is unknown to {target.image}: it was made by a "
             "newer Airflow, or is not Airflow's. Set airflow_version to the version that made it, or newer"
@@ -164,12 +164,3 @@ def replaced(host: Host, counts: dict[str, int]) -> list[str]:
 
 def _order(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _knows(host: Host, image: str, revision: str) -> bool:
-    known = host.run(
-        ["docker", "run", "--rm", "--network=none", "--entrypoint=schema-revisions", image],
-        timeout=120,
-        doing=f"asking {image} for the schemas that it knows",
-    )
-    return revision in known.split()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from airflow_release.database import Database
 from airflow_release.host import Host, ReleaseError
 
 SCHEDULING = ("airflow-scheduler", "airflow-triggerer", "airflow-worker")
@@ -75,6 +76,25 @@ def problems(host: Host) -> list[str]:
         except (ReleaseError, ValueError) as error:
             found.append(f"Airflow does not answer: {error}")
     return found
+
+
+def schemas(host: Host, image: str, *options: str) -> set[str]:
+    """Return the schemas that an image's Airflow knows; with the option `--heads` the one that it needs."""
+    command = ["docker", "run", "--rm", "--network=none", "--entrypoint=schema-revisions", image, *options]
+    return set(host.run(command, timeout=120, doing=f"asking {image} for its schemas").split())
+
+
+def pending_migrations(host: Host) -> list[str]:
+    """Return in words that the database's schema is not that of the running Airflow; [] when it is."""
+    environment = host.environment()
+    needed = schemas(host, environment["AIRFLOW_IMAGE"], "--heads")
+    found = Database(host).revision()
+    if {found} == needed:
+        return []
+    return [
+        f"a migration is pending: the database has the schema {found or 'none'}, and Airflow "
+        f"{environment['AIRFLOW_VERSION']} needs {', '.join(sorted(needed))}"
+    ]
 
 
 def verify(host: Host, version: str, seconds: float) -> None:
