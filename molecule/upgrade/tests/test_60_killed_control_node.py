@@ -61,14 +61,14 @@ def test_way_to_2_6_1_is_still_open(platform: Platform) -> None:
 
 
 @pytest.mark.starts_on("2.6.1")
-@pytest.mark.parametrize("phase", ["build", "rehearse"])
+@pytest.mark.parametrize("phase", ["build", pytest.param("rehearse", marks=pytest.mark.long)])
 def test_killed_while_preparing(
     platform: Platform,
     earlier: Snapshot,
     strike: Callable[[str, Callable[[Running], object]], None],
     phase: str,
 ) -> None:
-    """What runs is not touched. About 40 s, and 90 s with the images."""
+    """What runs is not touched. About 25 and 60 s."""
     containers = platform.containers()
     strike(phase, lambda upgrade: platform.is_in(phase))
     assert platform.containers().items() >= containers.items()
