@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from testinfra.host import Host
@@ -15,7 +16,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "tests"
 CALLERS = ("dag-sync.timer", "smee-relay.service")
 sys.path.append(str(SHARED))
 
-from delivery import PATIENCE, Delivery, Repository, pushing_address  # noqa: E402 - what it imports is there only now
+from delivery import PATIENCE, Delivery, Repository  # noqa: E402 - what it imports is there only now
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +58,9 @@ def delivery(
     connect = {
         name: env_files["onepassword.env"][name] for name in ("OP_CONNECT", "OP_API_TOKEN", "OP_VAULT_ID")
     }
-    repository = Repository(tmp_path_factory.mktemp("clone") / "repository", pushing_address(env_files))
+    # A colleague pushes over HTTP; the host reads over SSH.
+    url = f"http://{urlsplit(connect['OP_CONNECT']).hostname}:9005/{github_repository}.git"
+    repository = Repository(tmp_path_factory.mktemp("clone") / "repository", url)
     delivery = Delivery(host, http, doors["webhook"], airflow, repository, connect, github_repository)
     delivery.sync("once")
     delivery.wait_until_live(repository.head)

@@ -50,13 +50,6 @@ def without_proxies() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
-def pushing_address(env_files: Mapping[str, Mapping[str, str]]) -> str:
-    """Return where colleagues push, over HTTP; the host reads the same repository over SSH."""
-    outside = urlsplit(env_files["onepassword.env"]["OP_CONNECT"]).hostname
-    repository = env_files["webhook.env"]["DAG_REPOSITORY"].rpartition(":")[2]
-    return f"http://{outside}:9005/{repository}"
-
-
 def dag_source(dag: str, description: str = "") -> str:
     """Return a DAG with one task that does nothing."""
     return (

@@ -18,7 +18,7 @@ sys.path += [str(SHARED), str(MOLECULE / "delivery" / "tests")]
 import history  # noqa: E402 - what these import is there only now
 from airflow_api import AirflowApi  # noqa: E402
 from control_node import ControlNode  # noqa: E402
-from delivery import Repository, pushing_address  # noqa: E402
+from delivery import Repository  # noqa: E402
 from platform_host import Platform  # noqa: E402
 from poller import Poller  # noqa: E402
 from snapshot import Snapshot  # noqa: E402
@@ -64,7 +64,9 @@ def platform(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Platform:
     """The host with a history: runs, XComs, connections, variables, DAGs paused and not."""
-    repository = Repository(tmp_path_factory.mktemp("clone") / "repository", pushing_address(env_files))
+    repository = Repository(
+        tmp_path_factory.mktemp("clone") / "repository", env_files["webhook.env"]["DAG_REPOSITORY"]
+    )
     platform = Platform(host, airflow, repository)
     # A second session on the same host finds what the first one made.
     if not platform.sql("SELECT 1 FROM connection WHERE conn_id = 'warehouse'").strip():

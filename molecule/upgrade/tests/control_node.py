@@ -28,7 +28,7 @@ BESIDE_THE_PROJECT = (
 )
 HOST = "atd-data03"
 SETTINGS = "inventories/local/group_vars/airflow/upgrade.yml"
-"""What the scenarios' production adds to the inventory of the copy, the pin of the version among it."""
+"""What the scenario's production adds to the inventory of the copy, the pin of the version among it."""
 OUTPUT_SHOWN = 12_000
 
 
@@ -112,7 +112,7 @@ class ControlNode:
         shutil.copytree(ROOT, self.project, symlinks=True, ignore=shutil.ignore_patterns(*BESIDE_THE_PROJECT))
         # What the sandbox wrote down about itself; the inventory looks for it there.
         (self.project / ".sandbox").symlink_to(ROOT / ".sandbox")
-        shutil.copy(ROOT / "molecule/shared/vars/production.yml", self.project / SETTINGS)
+        shutil.copy(ROOT / "molecule/upgrade/vars/production.yml", self.project / SETTINGS)
 
     @property
     def settings(self) -> str:
