@@ -26,7 +26,7 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
     )
     with control.edited(SETTINGS, control.settings, wrong):
         refused = control.run("upgrade.yml", "--extra-vars=smoke_timeout=20", seconds=600)
-    refused.failed("of weather-checker did not end within 20 s: download ", "2.11.2 runs again")
+    refused.failed("of weather-checker did not end within 20 s: .*download ", "2.11.2 runs again")
     operation = platform.operation()
     assert (operation["state"], operation["failure"]["phase"]) == ("reverted", "smoke")
     assert platform.check("sha256sum docker-compose.yaml") == compose_file
@@ -34,7 +34,7 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
     assert poller.unanswered() == []
     page = control.page("2.11.2", "2.11.2")
     assert "It failed in the phase smoke" in page
-    assert "of weather-checker did not end within 20 s: download " in page
+    assert "of weather-checker did not end within 20 s: " in page
     platform.pulse_goes_on()
 
 
