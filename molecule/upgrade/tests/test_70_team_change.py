@@ -14,9 +14,9 @@ pytestmark = pytest.mark.starts_on("2.11.2")
 def test_change_that_the_smoke_test_refuses_is_taken_back(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
 ) -> None:
-    """A wrong address of the weather service, which only a run of the DAG can find. About 90 s.
+    """A wrong address of the weather service, which only a run of the DAG can find. About 300 s.
 
-    The DAG tries three times before it fails, and is not given the time for that.
+    The DAG tries three times before it fails.
     """
     compose_file = platform.check("sha256sum docker-compose.yaml")
     wrong = control.settings + (
@@ -25,8 +25,9 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
         '  AIRFLOW_VAR_WEATHER_CAMERA_URL: "http://{{ sandbox.address }}:9002/image/533.jpg"\n'
     )
     with control.edited(SETTINGS, control.settings, wrong):
-        refused = control.run("upgrade.yml", "--extra-vars=smoke_timeout=20", seconds=600)
-    refused.failed("of weather-checker did not end within 20 s: .*download ", "2.11.2 runs again")
+        control.run("upgrade.yml", seconds=900).failed(
+            "of weather-checker ended as failed", "2.11.2 runs again"
+        )
     operation = platform.operation()
     assert (operation["state"], operation["failure"]["phase"]) == ("reverted", "smoke")
     assert platform.check("sha256sum docker-compose.yaml") == compose_file
@@ -34,7 +35,7 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
     assert poller.unanswered() == []
     page = control.page("2.11.2", "2.11.2")
     assert "It failed in the phase smoke" in page
-    assert "of weather-checker did not end within 20 s: " in page
+    assert "download failed" in page
     platform.pulse_goes_on()
 
 
