@@ -131,21 +131,22 @@ def require_space(
     Raises:
         ReleaseError: a disk has too little free space; the message says how much is missing.
     """
-    needed: dict[int, tuple[Path, int]] = {}
-    beside_the_database = copies_of_database * database + images
-    for place, size in (
-        (host.backups, copies_of_dump * dump),
-        (host.volume("postgres_data"), beside_the_database),
+    docker = host.volume("postgres_data")
+    needed: dict[int, tuple[Path, list[tuple[int, str]]]] = {}
+    for place, size, what in (
+        (docker, copies_of_database * database, "copies of the database"),
+        (docker, images, "new images"),
+        (host.backups, copies_of_dump * dump, "dumps"),
     ):
-        device = place.stat().st_dev
-        needed[device] = (place, needed.get(device, (place, RESERVE_BYTES))[1] + size)
-    for place, size in needed.values():
-        free = shutil.disk_usage(place).free
-        if free < size:
+        _, sizes = needed.setdefault(place.stat().st_dev, (place, [(RESERVE_BYTES, "reserve")]))
+        sizes.append((size, what))
+    for place, sizes in needed.values():
+        free, total = shutil.disk_usage(place).free, sum(size for size, _ in sizes)
+        if free < total:
+            parts = ", ".join(f"{what} {size / 2**20:.0f}" for size, what in sizes if size)
             raise ReleaseError(
-                f"too little disk: {place} has {free / 2**20:.0f} MiB free, and {size / 2**20:.0f} MiB are "
-                f"needed for a dump and another copy of the database ({database / 2**20:.0f} MiB)"
-                + (f", and for new images ({images / 2**20:.0f} MiB)" if images else "")
+                f"too little disk: {place} has {free / 2**20:.0f} MiB free, and {total / 2**20:.0f} MiB are "
+                f"needed ({parts})"
             )
 
 
