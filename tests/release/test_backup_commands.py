@@ -58,6 +58,18 @@ def test_takes_lists_and_checks(command: Command, host: Host, capsys: Captured) 
     assert capsys.readouterr().out == "nothing to remove\n"
 
 
+def test_copy_that_fails_is_told_beside_the_good_backup(
+    command: Command, host: Host, tmp_path: Path, capsys: Captured
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(settings.read_text().replace('"remote": ""', '"remote": "nowhere:airflow"'))
+    assert command("backup", "take") == 1
+    captured = capsys.readouterr()
+    assert "restored and compared" in captured.out
+    assert "The backup is good, but not all copies elsewhere are: copying airflow-" in captured.err
+    assert command("backup", "check", "latest") == 0
+
+
 def test_damaged_one_is_shown_and_fails(command: Command, host: Host, capsys: Captured) -> None:
     host.backups.mkdir()
     (host.backups / "airflow-20200101T000000Z-2.5.3.tar").write_bytes(b"x" * 5000)

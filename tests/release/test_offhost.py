@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, bundle, restore
+from airflow_release import backup, bundle, restore, retention
 from airflow_release.host import Host, ReleaseError
 from airflow_release.offhost import Remote
 from airflow_release.settings import Settings
+
+CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
 
 
 @pytest.fixture
@@ -22,62 +26,133 @@ def settings(tmp_path: Path) -> Settings:
             pytest.fail("no rclone here: run bin/setup --database")
         pytest.skip("no rclone here: run bin/setup --database")
     config = tmp_path / "rclone.conf"
-    config.write_text(f"[offsite]\ntype = alias\nremote = {tmp_path}/elsewhere\n")
+    config.write_text(CONFIG.format(tmp_path))
     return Settings(remote="offsite:airflow", remote_config=config, keep_days=7, keep_count=2)
 
 
-def test_backup_is_copied_and_compared(host: Host, settings: Settings, tmp_path: Path) -> None:
-    taken = backup.take(host, settings=settings, reason="timer")
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the remote has its files."""
+    return tmp_path / "elsewhere/airflow"
+
+
+@pytest.fixture
+def nightly(host: Host, settings: Settings) -> Callable[[], Path]:
+    """Take a backup and copy it, as the timer does."""
+
+    def take() -> Path:
+        taken = backup.take(host, settings=settings, reason="timer")
+        backup.copy_off_host(host, settings)
+        return taken
+
+    return take
+
+
+def earlier(host: Host, taken: Path) -> Path:
+    """Keep a backup under the name of the day before."""
+    made = retention.created(taken.name)
+    assert made
+    name = taken.name.replace(f"{made:%Y%m%d}", f"{made - timedelta(days=1):%Y%m%d}")
+    return taken.rename(host.backups / name)
+
+
+def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], place: Path) -> None:
+    taken = nightly()
     assert backup.read_state(host)["last_failure"] is None
-    copy = tmp_path / "elsewhere/airflow" / taken.name
-    assert copy.read_bytes() == taken.read_bytes()
+    assert [file.name for file in place.iterdir()] == [taken.name]
+    assert (place / taken.name).read_bytes() == taken.read_bytes()
     assert json.loads((host.status / "backup.json").read_text())["last_good"]["off_host"] is True
-    assert Remote(host, settings).names() == [taken.name]
+
+
+def test_switch_waits_for_no_remote(host: Host, settings: Settings, nightly: Callable[[], Path]) -> None:
+    """Its backup is taken while scheduling stands still; the next night's run brings it there."""
+    settings.remote_config.write_text("")
+    of_switch = earlier(host, backup.take(host, settings=settings, reason="before an upgrade"))
+    state = backup.read_state(host)
+    assert state["last_failure"] is None
+    assert state["last_good"]["off_host"] is False
+    settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
+    taken = nightly()
+    assert set(Remote(host, settings).sizes()) == {of_switch.name, taken.name}
 
 
 def test_copy_that_differs_is_an_error(
-    host: Host, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    host: Host, nightly: Callable[[], Path], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rclone = Remote._rclone
 
     def lossy(self: Remote, *arguments: str, doing: str) -> str:
         output = rclone(self, *arguments, doing=doing)
         if arguments[0] == "copyto":
-            [copy] = (settings.remote_config.parent / "elsewhere/airflow").iterdir()
+            [copy] = place.iterdir()
             with copy.open("r+b") as file:
                 file.write(b"x")
         return output
 
     monkeypatch.setattr(Remote, "_rclone", lossy)
-    taken = backup.take(host, settings=settings, reason="timer")
-    assert taken.exists()
+    with pytest.raises(ReleaseError, match="comparing airflow-"):
+        nightly()
+    [taken] = host.backups.glob("airflow-*.tar")
+    assert bundle.verify(taken)
     state = backup.read_state(host)
     assert "comparing airflow-" in state["last_failure"]["reason"]
     assert state["last_good"]["off_host"] is False
     assert state["last_failure"]["at"] >= state["last_good"]["at"]
 
 
-def test_remote_that_is_away_leaves_a_good_backup(host: Host, settings: Settings) -> None:
+def test_remote_that_is_away_leaves_a_good_backup(
+    host: Host, settings: Settings, nightly: Callable[[], Path]
+) -> None:
+    """The failure is told until a copy has succeeded, however many good backups there are here meanwhile."""
     settings.remote_config.write_text("")
-    taken = backup.take(host, settings=settings, reason="timer")
-    reason = backup.read_state(host)["last_failure"]["reason"]
-    assert "copying" in reason
-    assert "offsite" in reason
+    with pytest.raises(ReleaseError, match="copying"):
+        nightly()
+    [taken] = host.backups.glob("airflow-*.tar")
+    failure = backup.read_state(host)["last_failure"]
+    assert "copying" in failure["reason"]
+    assert "offsite" in failure["reason"]
     assert backup.check(host, taken).counts == bundle.verify(taken).counts
+    earlier(host, taken)
+    backup.take(host, settings=settings, reason="before an upgrade")
+    assert backup.read_state(host)["last_failure"] == failure
+    settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
+    backup.copy_off_host(host, settings)
+    assert backup.read_state(host)["last_failure"] is None
+    assert len(Remote(host, settings).sizes()) == 2
 
 
-def test_old_copies_go_as_here(host: Host, settings: Settings, tmp_path: Path) -> None:
-    place = tmp_path / "elsewhere/airflow"
+def test_interrupted_copy_is_made_again(host: Host, nightly: Callable[[], Path], place: Path) -> None:
+    old = earlier(host, nightly())
+    content = old.read_bytes()
+    for file in place.iterdir():
+        file.unlink()
+    (place / old.name).write_bytes(content[:5000])
+    nightly()
+    assert (place / old.name).read_bytes() == content
+
+
+def test_damaged_file_does_not_replace_its_copy(host: Host, nightly: Callable[[], Path], place: Path) -> None:
+    old = earlier(host, nightly())
+    content = old.read_bytes()
+    (place / old.name).write_bytes(content)
+    old.write_bytes(content[:5000])
+    nightly()
+    assert (place / old.name).read_bytes() == content
+
+
+def test_old_copies_go_as_here(nightly: Callable[[], Path], place: Path) -> None:
     place.mkdir(parents=True)
     names = [f"airflow-202001{day:02}T000000Z-2.5.3.tar" for day in range(1, 4)]
     for name in [*names, "notes.txt"]:
         (place / name).write_text("x")
-    taken = backup.take(host, settings=settings, reason="timer")
+    taken = nightly()
     assert sorted(file.name for file in place.iterdir()) == sorted([taken.name, names[2], "notes.txt"])
 
 
-def test_an_empty_host_gets_its_backup_from_there(host: Host, settings: Settings) -> None:
-    taken = backup.take(host, settings=settings, reason="timer")
+def test_an_empty_host_gets_its_backup_from_there(
+    host: Host, settings: Settings, nightly: Callable[[], Path]
+) -> None:
+    taken = nightly()
     content = taken.read_bytes()
     for wanted in ("latest", taken.name):
         shutil.rmtree(host.backups)
@@ -86,10 +161,12 @@ def test_an_empty_host_gets_its_backup_from_there(host: Host, settings: Settings
     assert [file.name for file in host.backups.iterdir()] == [taken.name]
 
 
-def test_a_copy_damaged_elsewhere_does_not_come_in(host: Host, settings: Settings, tmp_path: Path) -> None:
-    taken = backup.take(host, settings=settings, reason="timer")
+def test_a_copy_damaged_elsewhere_does_not_come_in(
+    host: Host, settings: Settings, nightly: Callable[[], Path], place: Path
+) -> None:
+    taken = nightly()
     taken.unlink()
-    copy = tmp_path / "elsewhere/airflow" / taken.name
+    copy = place / taken.name
     copy.write_bytes(copy.read_bytes()[:-1])
     with pytest.raises(ReleaseError, match="not a whole backup"):
         restore.find(host, settings, "latest")

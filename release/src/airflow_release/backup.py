@@ -45,8 +45,7 @@ def take(
     """Dump a database, bundle it with the configuration, restore it from there as a proof; return the bundle.
 
     `files` is where the configuration is that belongs to the database, when it is not the platform's own. The
-    caller holds the platform's lock. A copy to the remote that fails is no error of this function, since the
-    backup here is good all the same; `last_failure` then has it.
+    caller holds the platform's lock. The copy elsewhere is `copy_off_host`'s, which may take hours.
 
     Raises:
         ReleaseError: there is no backup; the status page's file says so, too.
@@ -66,17 +65,50 @@ def take(
         "counts": manifest.counts,
         "off_host": False,
     }
-    _record(host, last_good=good, last_failure=None)
+    _record(host, last_good=good, last_failure=_failed_copy(host) if settings.remote else None)
     for name in prune(host, settings, known_good=path.name):
         progress(f"removed {name}")
-    if settings.remote:
-        progress(f"copy to {settings.remote}")
-        try:
-            _copy_off_host(Remote(host, settings), settings, path)
-            _record(host, last_good={**good, "off_host": True})
-        except ReleaseError as error:
-            _record(host, last_failure={"at": time.time(), "reason": _reason(error)})
     return path
+
+
+def copy_off_host(host: Host, settings: Settings, progress: Progress = lambda line: None) -> None:
+    """Bring the remote the bundles that it lacks, the newest first; remove there what need not be kept.
+
+    Among them are those of a switch, which waits for no remote. Needs no lock: a bundle never changes.
+
+    Raises:
+        ReleaseError: not everything is there now; the status page's file says so, too.
+    """
+    remote = Remote(host, settings)
+    if not remote:
+        return
+    here = {name: (host.backups / name).stat().st_size for name in names(host)}
+    try:
+        for name in list(here)[:1]:
+            # Before the place is looked at: this makes it.
+            progress(f"copy {name} to {settings.remote}")
+            remote.copy(host.backups / name)
+        there = remote.sizes()
+        expired = retention.expired(
+            {*here, *there},
+            days=settings.keep_days,
+            count=settings.keep_count,
+            now=datetime.now(UTC),
+            is_good=lambda name: name in here and _is_good(host.backups / name),
+        )
+        for name in [name for name in here if name not in expired and there.get(name) != here[name]]:
+            # Of another size is a copy that was interrupted, or that of a file which was damaged since.
+            if _is_good(host.backups / name):
+                progress(f"copy {name} to {settings.remote}, too")
+                remote.copy(host.backups / name)
+        for name in [name for name in expired if name in there]:
+            progress(f"remove {name} from {settings.remote}")
+            remote.remove(name)
+    except ReleaseError as error:
+        _record(host, last_failure={"at": time.time(), "reason": _reason(error), "copying": True})
+        raise
+    last = read_state(host)["last_good"]
+    _record(host, last_good={**last, "off_host": last["name"] in here}, last_failure=None)
 
 
 def names(host: Host) -> list[str]:
@@ -285,18 +317,10 @@ def _reason(error: ReleaseError) -> str:
     return f"{error}: {said.strip()[:300]}" if said else str(error)
 
 
-def _copy_off_host(remote: Remote, settings: Settings, path: Path) -> None:
-    remote.copy(path)
-    expired = retention.expired(
-        remote.names(),
-        days=settings.keep_days,
-        count=settings.keep_count,
-        now=datetime.now(UTC),
-        # What was just copied was compared.
-        is_good=lambda name: name == path.name,
-    )
-    for name in expired:
-        remote.remove(name)
+def _failed_copy(host: Host) -> dict[str, Any] | None:
+    """Return the last failure, if it was that of a copy: a good backup here does not mend it."""
+    failure: dict[str, Any] | None = read_state(host).get("last_failure")
+    return failure if failure and failure.get("copying") else None
 
 
 def _record(host: Host, **changes: object) -> None:

@@ -82,16 +82,19 @@ def _take(host: Host, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     with exclusive(host.lock, arguments.wait, doing="a backup"):
         path = backup.take(host, reason=arguments.reason, settings=settings, progress=_progress)
-        failure = backup.read_state(host)["last_failure"]
     seconds, size = round(time.monotonic() - started, 1), path.stat().st_size
     manifest = bundle.describe(path)
     text = f"{path}: {_size(size)} in {seconds:.0f} s, restored and compared: {_counts(manifest.counts)}"
     _print(
         arguments, {"path": str(path), "size": size, "seconds": seconds, "manifest": asdict(manifest)}, text
     )
-    if failure:
-        print(f"The backup is good, but its copy elsewhere is missing: {failure['reason']}", file=sys.stderr)
-    return 1 if failure else 0
+    try:
+        backup.copy_off_host(host, settings, _progress)
+    except ReleaseError as error:
+        raise ReleaseError(
+            f"The backup is good, but not all copies elsewhere are: {error}", error.log
+        ) from error
+    return 0
 
 
 def _list(host: Host, arguments: argparse.Namespace) -> int:
@@ -100,7 +103,7 @@ def _list(host: Host, arguments: argparse.Namespace) -> int:
         remote = Remote(host, settings)
         if not remote:
             raise ReleaseError("there is no backup_remote")
-        names = retention.newest_first(remote.names())
+        names = retention.newest_first(remote.sizes())
         _print(arguments, names, "\n".join(names))
         return 0
     rows: list[dict[str, Any]] = []

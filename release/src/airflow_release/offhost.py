@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,17 @@ class Remote:
             doing=f"comparing {file.name} with its copy in {self.settings.remote}",
         )
 
-    def names(self) -> list[str]:
-        """Return the names of the files there."""
-        return self._rclone(
-            "lsf", "--files-only", self.settings.remote, doing=f"listing {self.settings.remote}"
-        ).splitlines()
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file there, by name."""
+        listed = self._rclone(
+            "lsjson",
+            "--files-only",
+            "--no-modtime",
+            "--no-mimetype",
+            self.settings.remote,
+            doing=f"listing {self.settings.remote}",
+        )
+        return {file["Name"]: file["Size"] for file in json.loads(listed)}
 
     def fetch(self, name: str, into: Path) -> None:
         """Bring a bundle from there."""

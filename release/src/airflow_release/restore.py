@@ -61,7 +61,7 @@ def find(host: Host, settings: Settings, wanted: str) -> Path:
     if wanted in here:
         return host.backups / wanted
     remote = Remote(host, settings)
-    there = retention.newest_first(remote.names()) if remote else []
+    there = retention.newest_first(remote.sizes()) if remote else []
     name = there[0] if wanted == "latest" and there else wanted
     if name not in there:
         places = (
