@@ -89,6 +89,13 @@ def test_backup_is_listed_and_whole(platform: Platform, committed: Committed) ->
     platform.check("airflow-release backup check latest --deep")
 
 
+def test_backup_has_a_copy_elsewhere(platform: Platform, committed: Committed) -> None:
+    """With those that the switches before have made and that are still kept."""
+    assert f"{BACKUPS}/{platform.check('airflow-release backup list --remote').split()[0]}" == newest(
+        platform
+    )
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -121,10 +128,11 @@ def test_damaged_bundle_is_refused(
 def test_restore_brings_the_platform_back_on_an_empty_host(
     platform: Platform, control: ControlNode, committed: Committed
 ) -> None:
-    """History, connections and variables, and all that was committed before the backup began. About 240 s."""
+    """From the copy elsewhere: the history, and all that was committed before the backup. About 240 s."""
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()
     assert not platform.host.file(f"{DIRECTORY}/docker-compose.yaml").exists
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()  # what is gone is no error
+    platform.host.check_output(f"rm --recursive {BACKUPS}")  # which destroy.yml leaves
     control.run("restore.yml", "--extra-vars=backup=latest", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
     assert platform.version == "2.11.2"
