@@ -22,8 +22,27 @@ sys.path.append(str(ROOT / "plugins" / "modules"))
 
 from ansible.module_utils.onepassword_connect import PATIENCE, ConnectVault  # noqa: E402 - needs the path above
 
+# Ansible finds a filter beside a playbook; unlike a module it needs no process of its own.
+WRITER = """\
+from pathlib import Path
+
+
+class FilterModule:
+    def filters(self):
+        return {"written_to": lambda text, path: Path(path).write_text(text) > 0}
+"""
+
 # The same retries, without the waiting.
 IMPATIENCE = PATIENCE.copy_with(backoff_factor=0.001, max_backoff_wait=0.01)
+
+
+def write(value: str, path: str, folder: Path) -> dict[str, Any]:
+    """Return a task for a playbook in `folder` that writes a value to a path, both expressions, as JSON."""
+    plugins = folder / "filter_plugins"
+    plugins.mkdir(exist_ok=True)
+    (plugins / "written_to.py").write_text(WRITER)
+    assertion = {"that": f"{value} | to_json | written_to({path})", "quiet": True}
+    return {"name": "Write it down for the test", "ansible.builtin.assert": assertion, "no_log": True}
 
 
 @pytest.fixture

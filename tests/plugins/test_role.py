@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.plugins.conftest import ROOT
+from tests.plugins.conftest import ROOT, write
 from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer
 
 DEFAULTS = yaml.safe_load((ROOT / "roles/secrets/defaults/main.yml").read_text())
@@ -58,21 +58,7 @@ def play(tmp_path: Path, server: FaultyServer) -> Play:
             "gather_facts": False,
             "vars": {key: value for key, value in inputs.items() if value is not None},
             "roles": ["secrets"],
-            "tasks": [
-                {
-                    "name": "Show the test what the role set",
-                    "ansible.builtin.copy": {
-                        "content": "{{ secrets | to_json }}",
-                        "dest": str(facts / "{{ inventory_hostname }}"),
-                        "mode": "0600",
-                    },
-                    "delegate_to": "localhost",
-                    "vars": {"ansible_python_interpreter": sys.executable},
-                    "check_mode": False,
-                    "changed_when": False,
-                    "no_log": True,
-                }
-            ],
+            "tasks": [write("secrets", f"'{facts}/' ~ inventory_hostname", tmp_path)],
         }
         playbook = tmp_path / "play.yml"
         playbook.write_text(yaml.safe_dump([document], sort_keys=False))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.plugins.conftest import ROOT
+from tests.plugins.conftest import ROOT, write
 from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer
 
 FILES = {
@@ -86,16 +86,7 @@ def run(tmp_path: Path, host: Path, server: FaultyServer) -> Run:
         tasks: list[dict[str, Any]] = [
             {"name": "Look", "ansible.builtin.include_role": {"name": "preflight", "tasks_from": "live"}},
             {"name": "Fetch", "ansible.builtin.include_role": {"name": "secrets"}},
-            {
-                "name": "Show the test what they found",
-                "ansible.builtin.copy": {
-                    "content": f"{{{{ {found} | to_json }}}}",
-                    "dest": str(tmp_path / "found.json"),
-                    "mode": "0600",
-                },
-                "check_mode": False,
-                "no_log": True,
-            },
+            write(found, f"'{tmp_path}/found.json'", tmp_path),
         ]
         document = {
             "hosts": "all",
