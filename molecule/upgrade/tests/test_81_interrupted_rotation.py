@@ -15,9 +15,11 @@ AHEAD = (
 GENERATED = "New in the vault"
 
 
+@pytest.mark.long
 def test_check_says_what_would_be_rotated_and_changes_nothing(
     platform: Platform, control: ControlNode
 ) -> None:
+    """As tests/plugins/test_rotation.py has it of the role alone. About 25 s."""
     old, containers = values(platform), platform.containers()
     done = control.run("rotate.yml", "--check").succeeded()
     assert "would get new ones" in " ".join(done.output.split())
