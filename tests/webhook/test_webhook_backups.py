@@ -81,6 +81,14 @@ def test_failure_needs_a_look_beside_the_last_good_one(page: Page) -> None:
     assert "too little disk: &lt;b&gt;1 MiB" in text
 
 
+def test_failed_copy_is_not_taken_for_a_failed_backup(page: Page) -> None:
+    failure = {"at": time.time() - 60, "reason": "copying b.tar to offsite:airflow failed", "copying": True}
+    found, text = page({"last_good": {**GOOD, "at": time.time() - 60}, "last_failure": failure})
+    line = "the last copy of a backup elsewhere failed: copying b.tar to offsite:airflow failed"
+    assert found["attention"] == [line]
+    assert line in text
+
+
 @pytest.mark.parametrize(("days", "warned"), [(0, False), (3, True)])
 def test_new_host_has_time_for_its_first_one(page: Page, days: float, warned: bool) -> None:
     found, text = page({"installed_at": time.time() - days * DAY})

@@ -105,7 +105,9 @@ def copy_off_host(host: Host, settings: Settings, progress: Progress = lambda li
             progress(f"remove {name} from {settings.remote}")
             remote.remove(name)
     except ReleaseError as error:
-        _record(host, last_failure={"at": time.time(), "reason": _reason(error), "copying": True})
+        # The last line of rclone's, which knows of no rows that nobody may see.
+        reason = ": ".join([str(error), *error.log.strip().splitlines()[-1:]])
+        _record(host, last_failure={"at": time.time(), "reason": reason, "copying": True})
         raise
     last = read_state(host)["last_good"]
     _record(host, last_good={**last, "off_host": last["name"] in here}, last_failure=None)

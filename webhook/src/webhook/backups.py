@@ -35,6 +35,7 @@ def attention(backup: dict[str, Any], now: float) -> list[str]:
     since = last["at"] if last else backup["since"]
     if since is not None and now - since > OLD_SECONDS:
         lines.append("the last good backup is more than two days old" if last else "no backup was ever taken")
-    if backup["last_failure"]:
-        lines.append(f"the last backup failed: {backup['last_failure']['reason']}")
+    if failure := backup["last_failure"]:
+        what = "copy of a backup elsewhere" if failure.get("copying") else "backup"
+        lines.append(f"the last {what} failed: {failure['reason']}")
     return lines
