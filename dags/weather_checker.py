@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pendulum
 import requests
 from airflow.decorators import dag, task
-from airflow.exceptions import AirflowException
+from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.models import Variable
 from airflow.providers.docker.operators.docker import DockerOperator
 from docker.types import Mount
@@ -57,7 +57,8 @@ scheduler, a worker, 1Password Connect, Docker for DAGs and the weather volume a
 | task | needs | when it fails |
 |---|---|---|
 | `download` | {urlsplit(FORECAST_URL).hostname}, {urlsplit(CAMERA_URL).hostname}, the weather volume | \
-one of the two sites is down or changed its answer (the log says which): wait, the next run tries again |
+one of the two sites is down or changed its answer (the log says which): wait, the next run tries again; \
+"Not an address": correct the variable that has it |
 | `annotate` | the Docker socket proxy, the annotate image, the weather volume | \
 "Permission denied" or "403": the socket proxy; "No such image": run `site.yml`; exit status 65: the camera \
 sent something that is no picture |
@@ -86,8 +87,15 @@ def read_forecast(document: Any) -> str:
 
 
 def fetch(url: str) -> requests.Response:
-    """Return the answer to a GET. Raises requests.RequestException, an HTTP error status included."""
-    response = requests.get(url, headers={"User-Agent": USER_AGENT}, timeout=HTTP_TIMEOUT_SECONDS)
+    """Return the answer to a GET.
+
+    Raises requests.RequestException, an HTTP error status included, and AirflowFailException, after which
+    Airflow does not try again, when `url` is no address of a web page.
+    """
+    try:
+        response = requests.get(url, headers={"User-Agent": USER_AGENT}, timeout=HTTP_TIMEOUT_SECONDS)
+    except ValueError as error:  # requests' errors about the address itself
+        raise AirflowFailException(f"Not an address of a web page: {url!r} ({error})") from error
     response.raise_for_status()
     return response
 

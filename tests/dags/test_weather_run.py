@@ -154,6 +154,15 @@ def test_source_that_is_down_fails_the_run_and_keeps_the_page(run, sources, engi
     assert "download" in json.loads(alert)["text"]
 
 
+@pytest.mark.parametrize("address", ["gridpoints/nowhere", "ftp://example.org/forecast", "http://", ""])
+def test_address_that_is_none_is_not_tried_again(address):
+    from airflow.exceptions import AirflowFailException
+    from weather_checker import fetch
+
+    with pytest.raises(AirflowFailException, match=f"Not an address of a web page: '{address}'"):
+        fetch(address)
+
+
 def test_failed_container_fails_the_run_and_is_removed(run, sources, engine, weather):
     engine.program = lambda container: (65, "annotate: not a picture")
     states = run()
