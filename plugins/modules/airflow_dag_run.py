@@ -152,7 +152,7 @@ class Dag:
             ended: dict[str, Any] = wait_for(
                 lambda: self._ended(run),
                 timeout,
-                lambda: self._told(run, f"did not end within {timeout:.0f} s"),
+                lambda: self._told(run, f"did not end within {timeout:.0f} s") + self._in_its_way(run),
             )
         if ended["state"] != "success":
             raise RunError(self._told(run, f"ended as {ended['state']}"))
@@ -186,6 +186,11 @@ class Dag:
             f"The run {run} of {self.name} {how}: {states}. "
             f"The tasks' logs are in Airflow's logs/dag_id={self.name}/run_id={run}."
         )
+
+    def _in_its_way(self, run: str) -> str:
+        """Name the other runs: a DAG may allow one at a time, and its own schedule makes some, too."""
+        others = [one["dag_run_id"] for one in self.ask(UNDER_WAY)["dag_runs"] if one["dag_run_id"] != run]
+        return f" Under way, too: {', '.join(others)}." if others else ""
 
 
 def nobody_took_it(error: URLError) -> bool:
