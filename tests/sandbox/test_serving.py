@@ -21,11 +21,15 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 20
 
 
-def free_port_base() -> int:
-    """Return a number after which at least seven ports are free."""
-    for base in range(20_000, 30_000, 10):
+def free_port_base(worker: str) -> int:
+    """Return a number after which eight ports are free, out of those of one worker of xdist.
+
+    Two workers that looked at the same ports at the same moment would both find them free.
+    """
+    first = 20_000 + 100 * (int(worker.removeprefix("gw")) % 100 if worker != "master" else 0)
+    for base in range(first, first + 100, 10):
         try:
-            for offset in range(1, 8):
+            for offset in range(1, 9):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:
@@ -46,8 +50,8 @@ def environment(state: Path, **settings: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    base = free_port_base()
+def service(tmp_path: Path, worker_id: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    base = free_port_base(worker_id)
     (tmp_path / "seed/dags").mkdir(parents=True)
     (tmp_path / "seed/dags/one.py").touch()
     settings = environment(
