@@ -82,7 +82,7 @@ class Running:
         return Finished(code, self.output)
 
     def wait_for(
-        self, what: str, condition: Callable[[], object], seconds: float, pause: float = 0.3
+        self, what: str, condition: Callable[[], object], seconds: float, pause: float = 1.0
     ) -> None:
         """Wait for something that it brings about; it may not end before."""
         deadline = time.monotonic() + seconds

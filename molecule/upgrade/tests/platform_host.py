@@ -125,7 +125,7 @@ class Platform:
 
     def wait_for_phase(self, phase: str, seconds: float = 180) -> None:
         """Wait until a phase is under way."""
-        wait_for(f"the phase {phase}", lambda: self.is_in(phase), seconds, pause=0.2)
+        wait_for(f"the phase {phase}", lambda: self.is_in(phase), seconds, pause=0.5)
 
     def wait_for_end(self, seconds: int = 400) -> str:
         """Wait until the operation is over; return how it ended."""
