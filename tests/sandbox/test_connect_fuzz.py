@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sandbox.conftest import authorized_client
@@ -103,7 +103,7 @@ def existing(server: FlaskClient) -> str:
     return str(server.post(items, json=made).get_json()["id"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "BREW"]),
     template=path,
@@ -135,7 +135,7 @@ def test_no_request_breaks_the_server(
         assert isinstance(error["message"], str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(document=item, operations=st.lists(operation, max_size=4))
 def test_what_is_accepted_can_be_read_back(server: FlaskClient, document: Any, operations: Any) -> None:
     """Whatever a write lets in is stored whole: reading it and writing that again changes nothing."""

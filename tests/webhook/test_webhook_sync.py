@@ -573,7 +573,7 @@ def test_killed_at_any_moment_leaves_old_or_new(
     chance = random.Random(20260101)
     known = {remote.head}
     seen = set()
-    for number in range(30):
+    for number in range(20):
         files: dict[str, str | bytes | None] = {f"dags/d{n}.py": f"n = {number}\n" for n in range(20)}
         known.add(remote.commit(files))
         process = start("webhook.cli", "once")
