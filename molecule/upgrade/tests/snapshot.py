@@ -82,10 +82,10 @@ def _under_way(row: Row) -> bool:
 
 def take(sql: Callable[[str], str], python: Callable[[str], str]) -> Snapshot:
     """Read all of it: `sql` answers a query with its rows, `python` runs a program where Airflow is."""
-    tables = {
-        table: {row.pop("__key"): row for row in map(json.loads, sql(_query(table)).splitlines())}
-        for table in TABLES
-    }
+    tables: dict[str, Rows] = {table: {} for table in TABLES}
+    for line in sql(" UNION ALL ".join(map(_query, TABLES))).splitlines():
+        row = json.loads(line)
+        tables[row["table"]][row["key"]] = row["values"]
     # Airflow may say things of its own before.
     return Snapshot({**tables, **json.loads(python(DECRYPT).splitlines()[-1])})
 
@@ -93,4 +93,7 @@ def take(sql: Callable[[str], str], python: Callable[[str], str]) -> Snapshot:
 def _query(table: str) -> str:
     key, columns = TABLES[table]
     where = "WHERE is_active" if table == "dag" else ""
-    return f"SELECT row_to_json(r) FROM (SELECT {key} AS __key, {columns} FROM {table} {where}) r"
+    values = f"(SELECT row_to_json(r) FROM (SELECT {columns}) r)"
+    return (
+        f"SELECT json_build_object('table', '{table}', 'key', {key}, 'values', {values}) FROM {table} {where}"
+    )
