@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,20 +33,6 @@ def test_service_has_a_health_check_with_limits(containers: Containers, service:
     assert 0 < check["Timeout"] < check["Interval"]
     assert check["Retries"] > 0
     assert check["StartPeriod"] > 0
-
-
-def test_worker_stops_also_when_redis_is_silent(
-    containers: Containers, host: Host, until_healthy: Callable[[str], None]
-) -> None:
-    """A host that shuts down may lose Redis first, and must not wait minutes for its worker."""
-    redis, worker = (containers[service]["Id"] for service in ("redis", "airflow-worker"))
-    host.check_output(f"docker pause {redis}")
-    try:
-        host.check_output(f"timeout 45 docker stop {worker}")
-    finally:
-        host.check_output(f"docker unpause {redis}")
-        host.check_output(f"docker start {worker}")
-    until_healthy(worker)
 
 
 @every_service

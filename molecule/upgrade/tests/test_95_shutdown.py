@@ -1,0 +1,18 @@
+"""A host that goes down must not wait minutes for the platform, in whatever order the containers end."""
+
+from __future__ import annotations
+
+import pytest
+from platform_host import Platform
+
+
+@pytest.mark.long
+def test_worker_stops_also_when_redis_is_silent(platform: Platform) -> None:
+    """Redis may be the first to go, and a worker has something to tell it when it stops. About 60 s."""
+    platform.check("docker compose pause redis")
+    try:
+        platform.check("docker compose stop airflow-worker")
+    finally:
+        platform.check("docker compose unpause redis")
+        platform.check("docker compose start airflow-worker")
+    platform.wait_until_healthy()
