@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 import testinfra
-from airflow_api import AirflowApi, wait_for
+from airflow_api import AirflowApi
 from expected import DAG, DIRECTORY, DOORS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
@@ -117,17 +117,6 @@ def containers(host: Host) -> dict[str, Json]:
         if "starting" not in states or time.monotonic() > deadline:
             return found
         time.sleep(2)
-
-
-@pytest.fixture
-def until_healthy(host: Host) -> Callable[[str], None]:
-    """Return a function that waits for a container to be healthy again."""
-
-    def wait(container: str) -> None:
-        show = f"docker inspect --format '{{{{.State.Health.Status}}}}' {container}"
-        wait_for("it to be healthy again", lambda: host.check_output(show) == "healthy", 120)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow_api import AirflowApi
+from airflow_api import AirflowApi, wait_for
 from expected import AIRFLOW_SERVICES, DAG, DIRECTORY
 from testinfra.host import Host
 
@@ -57,11 +56,7 @@ def test_every_dag_is_paused_outside_production(airflow: AirflowApi, settings: d
 
 
 def test_start_pauses_every_dag_whatever_the_database_said(
-    airflow: AirflowApi,
-    host: Host,
-    containers: dict[str, Any],
-    until_healthy: Callable[[str], None],
-    settings: dict[str, str],
+    airflow: AirflowApi, host: Host, containers: dict[str, Any], settings: dict[str, str]
 ) -> None:
     """A database copied from production must not start production's work elsewhere."""
     scheduler = containers["airflow-scheduler"]["Id"]
@@ -73,7 +68,12 @@ def test_start_pauses_every_dag_whatever_the_database_said(
         assert not airflow.is_paused(DAG)
     finally:
         host.check_output(f"timeout 60 docker start {scheduler}")
-    until_healthy(scheduler)
+
+    def healthy() -> bool:
+        state = host.check_output(f"docker inspect --format '{{{{.State.Health.Status}}}}' {scheduler}")
+        return bool(state == "healthy")
+
+    wait_for("the scheduler to be healthy again", healthy, 120)
     paused = airflow.is_paused(DAG)
     airflow.pause(DAG, was_paused)
     assert paused == (settings["ENVIRONMENT"] != "production")
