@@ -76,8 +76,12 @@ def other_key(tmp_path: Path) -> tuple[str, str]:
     return path.read_text(), path.with_suffix(".pub").read_text()
 
 
-def check_failure(delivery: Delivery, commit: str, before: str, words: str) -> None:
-    """Sync in vain: on the command line, on the page and on the host nothing else is to be seen."""
+def check_push_stays_out(delivery: Delivery, words: str) -> None:
+    """Push, and sync in vain: on the command line, on the page and on the host nothing else is to be seen.
+
+    The way to the Git host must be closed already: the webhook may be about to try again after a failure.
+    """
+    before, commit = delivery.live(), push(delivery)
     once = delivery.sync("once")
     assert once.rc == 1, once.stdout + once.stderr
     assert words in once.stdout
@@ -98,22 +102,19 @@ def test_host_with_another_key_is_refused(
     delivery: Delivery, replace: Callable[[str, str | None], None], other_key: tuple[str, str]
 ) -> None:
     """Somebody may have put himself in between; the push waits until a person has looked."""
-    before, commit = delivery.live(), push(delivery)
     replace(KNOWN_HOSTS, f"{delivery.outside} {other_key[1]}")
-    check_failure(delivery, commit, before, "shows another key than the pinned one")
+    check_push_stays_out(delivery, "shows another key than the pinned one")
 
 
 def test_other_deploy_key_is_refused(
     delivery: Delivery, replace: Callable[[str, str | None], None], other_key: tuple[str, str]
 ) -> None:
     """As after the repository's keys were changed without a word to this side."""
-    before, commit = delivery.live(), push(delivery)
     replace(DEPLOY_KEY, other_key[0])
-    check_failure(delivery, commit, before, "does not accept the deploy key")
+    check_push_stays_out(delivery, "does not accept the deploy key")
 
 
 def test_missing_deploy_key_is_named(delivery: Delivery, replace: Callable[[str, str | None], None]) -> None:
     """The message says where it belongs."""
-    before, commit = delivery.live(), push(delivery)
     replace(DEPLOY_KEY, None)
-    check_failure(delivery, commit, before, "asks for a deploy key, and there is none")
+    check_push_stays_out(delivery, "asks for a deploy key, and there is none")
