@@ -10,7 +10,7 @@ from airflow.decorators import dag, task
 
 @dag(
     dag_id="upgrade-pulse",
-    schedule=datetime.timedelta(seconds=5),
+    schedule=datetime.timedelta(seconds=10),
     start_date=pendulum.datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
