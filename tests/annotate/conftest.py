@@ -20,7 +20,7 @@ def run() -> Run:
 
     def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, str(PROGRAM_DIR / "annotate.py"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, timeout=180)
 
     return run
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).resolve().parents[2] / "webhook/src/webhook/gate_check.py"
-SECONDS = 3
+SECONDS = 10
 
 DAG = """
 from datetime import datetime
@@ -33,7 +33,7 @@ with DAG("{}", start_date=datetime(2024, 1, 1)):
 BROKEN = {
     "syntax": "def broken(:  # airflow dag\n",
     "import": "import surely_not_there  # airflow dag\n",
-    "slow": "import time  # airflow dag\ntime.sleep(60)\n",
+    "slow": "import time  # airflow dag\ntime.sleep(600)\n",
     "memory": "# airflow dag\nkept = bytearray(2 * 2**30)\n",
     "crash": "# airflow dag\nimport os\nos.kill(os.getpid(), 11)\n",
 }
@@ -80,7 +80,7 @@ class Server:
             stdout=(folder / "log").open("w"),
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self.address.exists():
             assert self.process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline
@@ -89,7 +89,7 @@ class Server:
     def ask(self, request: Any) -> dict[str, Any]:
         line = request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n"
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(120)
+            client.settimeout(400)
             client.connect(str(self.address))
             client.sendall(line)
             return dict(json.loads(client.makefile("rb").readline()))
@@ -139,7 +139,7 @@ def test_broken_file_is_refused_and_the_server_goes_on(server: Server, tree: Tre
     tree.write("dags/broken.py", BROKEN[kind])
     started = time.monotonic()
     report = server.check(tree)
-    assert time.monotonic() - started < 30, "the slow one, which takes 60 s, was not cut off"
+    assert time.monotonic() - started < 300, "the slow one, which takes 600 s, was not cut off"
     assert problems(report) == [(kind, "dags/broken.py")]
     (tree.path / "dags/broken.py").unlink()
     assert server.check(tree)["problems"] == []
@@ -239,7 +239,7 @@ def test_what_a_file_prints_and_starts_disturbs_nobody(server: Server, tree: Tre
         "subprocess.Popen(['sleep', '314'])\n",
     )
     assert server.check(tree)["problems"] == []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while subprocess.run(["pgrep", "-f", "^sleep 314$"], stdout=subprocess.DEVNULL).returncode == 0:
         assert time.monotonic() < deadline, "what the file started is still running"
         time.sleep(0.05)

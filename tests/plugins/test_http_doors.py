@@ -64,7 +64,7 @@ def ask(*doors: dict[str, Any]) -> tuple[dict[str, Any], str]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     document, _ = json.JSONDecoder().raw_decode(run.stdout, run.stdout.index("{\n"))

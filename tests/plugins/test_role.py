@@ -72,7 +72,7 @@ def play(tmp_path: Path, server: FaultyServer) -> Play:
             str(playbook),
         ]
         finished = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180
         )
         return Result(finished, facts)
 

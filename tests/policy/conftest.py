@@ -87,7 +87,7 @@ def ansible(*command: str, environment: dict[str, str] | None = None) -> subproc
         env={**os.environ, "PATH": f"{ANSIBLE}:{os.environ['PATH']}", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
 

@@ -89,7 +89,7 @@ def server() -> Iterator[Path]:
 
     def run(*command: str) -> None:
         subprocess.run(
-            command, user=user, group=user, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=120
+            command, user=user, group=user, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=180
         )
 
     run(f"{programs}/initdb", f"--pgdata={data}", "--username=airflow", "--auth=trust", "--encoding=UTF8")
