@@ -125,6 +125,7 @@ def test_engine_is_killed(
     came_back("interrupted")
 
 
+@pytest.mark.long
 def test_host_is_rebooted(platform: Platform, prepared: None, before: Snapshot) -> None:
     """In the moment at which most is undone; it comes back by itself after the boot. About 120 s."""
     platform.switch()
