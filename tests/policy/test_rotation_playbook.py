@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_release.host import read_environment
+from airflow_release.core.host import read_environment
 
 from tests.policy.conftest import CASES, ROOT, Drawn, Task, ansible, flat, load, module
 

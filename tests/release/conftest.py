@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from airflow_release.database import LIVE, SCRATCH, Database
-from airflow_release.host import Host
+from airflow_release.core.database import LIVE, SCRATCH, Database
+from airflow_release.core.host import Host
 
 SOURCE = Path(__file__).resolve().parents[2] / "release/src"
 FERNET_KEY = "W5vVd8hVvQ2QxYbS0o0m3lq1JkW1oX9o5cX6S0pJb1k="

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from airflow_release.host import Host, ReleaseError, read_environment
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host, read_environment
 
 CONTAINERS = (
     "airflow-webserver",

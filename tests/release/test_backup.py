@@ -10,11 +10,13 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, bundle, records
-from airflow_release.database import LIVE, PREVIOUS, SCRATCH, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.records import Release
-from airflow_release.settings import Settings
+from airflow_release.backup import backups, bundle
+from airflow_release.core import records
+from airflow_release.core.database import LIVE, PREVIOUS, SCRATCH, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.records import Release
+from airflow_release.core.settings import Settings
 
 from tests.release.conftest import FERNET_KEY, IMAGE, REVISION
 from tests.release.test_database import writers
@@ -37,18 +39,18 @@ def test_backup_under_load_loses_nothing_committed_before_it(host: Host, databas
     with writers(database):
         database.sql("INSERT INTO variable (key, val) VALUES ('mark', 'x')")
         before = database.counts()
-        path = backup.take(host, settings=SETTINGS, reason="by hand")
+        path = backups.take(host, settings=SETTINGS, reason="by hand")
         after = database.counts()
     assert all(before[name] <= counts_of(path)[name] <= after[name] for name in before)
     assert after["dag_run"] > before["dag_run"]
-    dump = backup.extract_database(path, host.backups)
+    dump = backups.extract_database(path, host.backups)
     database.restore(dump, SCRATCH)
     assert database.counts(SCRATCH) == counts_of(path)
     assert database.sql("SELECT count(*) FROM variable WHERE key = 'mark'", SCRATCH) == "1"
 
 
 def test_manifest_says_what_is_in_it(host: Host, database: Database) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="before an upgrade")
+    path = backups.take(host, settings=SETTINGS, reason="before an upgrade")
     manifest = bundle.verify(path)
     assert path == host.backups / manifest.name
     assert (manifest.reason, manifest.host) == ("before an upgrade", os.uname().nodename)
@@ -71,7 +73,7 @@ def test_manifest_says_what_is_in_it(host: Host, database: Database) -> None:
 
 
 def test_no_secret_is_in_it(host: Host) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
     content = path.read_bytes()
     assert b"AIRFLOW_VERSION=2.6.1" in content
     for secret in (FERNET_KEY, "the-certificate's-key"):
@@ -79,7 +81,7 @@ def test_no_secret_is_in_it(host: Host) -> None:
 
 
 def test_only_root_reads_it_and_nothing_else_is_left(host: Host, database: Database) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
     assert path.stat().st_mode & 0o777 == 0o600
     assert host.backups.stat().st_mode & 0o777 == 0o700
     assert left_over(host) == []
@@ -91,13 +93,13 @@ def test_what_a_killed_run_left_is_removed(host: Host, database: Database) -> No
     (host.backups / ".abc.partial/database.dump").write_text("half")
     database.create(SCRATCH)
     database.sql("CREATE TABLE dag (id int)", SCRATCH)
-    backup.take(host, settings=SETTINGS, reason="by hand")
+    backups.take(host, settings=SETTINGS, reason="by hand")
     assert left_over(host) == []
     assert SCRATCH not in database.names()
 
 
 def test_status_file_tells_of_the_last_good_one(host: Host) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
     file = host.status / "backup.json"
     state = json.loads(file.read_text())
     assert file.stat().st_mode & 0o777 == 0o644
@@ -109,15 +111,15 @@ def test_status_file_tells_of_the_last_good_one(host: Host) -> None:
 
 
 def test_failure_is_recorded_beside_the_last_good_one(host: Host, database: Database) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
     database.rename((LIVE, "elsewhere"))
     with pytest.raises(ReleaseError, match="failed"):
-        backup.take(host, settings=SETTINGS, reason="timer")
+        backups.take(host, settings=SETTINGS, reason="timer")
     state = json.loads((host.status / "backup.json").read_text())
     assert state["last_good"]["name"] == path.name
     assert state["last_failure"]["at"] > state["last_good"]["at"]
     assert 'database "airflow" does not exist' in state["last_failure"]["reason"]
-    assert (backup.names(host), left_over(host)) == ([path.name], [])
+    assert (backups.names(host), left_over(host)) == ([path.name], [])
 
 
 def test_backup_that_restores_to_something_else_is_none(
@@ -134,20 +136,20 @@ def test_backup_that_restores_to_something_else_is_none(
 
     monkeypatch.setattr(Database, "dump", lossy)
     with pytest.raises(ReleaseError, match=r"dag_run: 500 in the backup, 490 restored"):
-        backup.take(host, settings=SETTINGS, reason="by hand")
-    assert (backup.names(host), left_over(host)) == ([], [])
+        backups.take(host, settings=SETTINGS, reason="by hand")
+    assert (backups.names(host), left_over(host)) == ([], [])
     assert SCRATCH not in database.names()
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_damaged_one_is_found(host: Host, database: Database, deep: bool) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
-    assert backup.check(host, path).counts == counts_of(path)
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
+    assert backups.check(host, path).counts == counts_of(path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ReleaseError, match="not a whole backup"):
-        backup.check(host, path) if deep else backup.extract_database(path, host.backups)
+        backups.check(host, path) if deep else backups.extract_database(path, host.backups)
     assert SCRATCH not in database.names()
 
 
@@ -156,37 +158,37 @@ def test_too_little_disk_is_refused_before_anything_is_written(
 ) -> None:
     size = database.size()
     # The backups and Postgres' volume are on one disk here: two dumps and a database, and a reserve.
-    needed = 3 * size + backup.RESERVE_BYTES
+    needed = 3 * size + backups.RESERVE_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed - 2**20))
     with pytest.raises(ReleaseError, match=rf"too little disk: .* and {needed / 2**20:.0f} MiB are needed"):
-        backup.take(host, settings=SETTINGS, reason="by hand")
+        backups.take(host, settings=SETTINGS, reason="by hand")
     assert left_over(host) == []
     assert (
         "too little disk" in json.loads((host.status / "backup.json").read_text())["last_failure"]["reason"]
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed + 2**20))
-    backup.take(host, settings=SETTINGS, reason="by hand")
+    backups.take(host, settings=SETTINGS, reason="by hand")
 
 
 def test_old_ones_go_when_a_new_one_is_good(host: Host) -> None:
-    first = backup.take(host, settings=SETTINGS, reason="by hand")
+    first = backups.take(host, settings=SETTINGS, reason="by hand")
     names = [f"airflow-202001{day:02}T000000Z-2.5.3.tar" for day in range(1, 6)]
     for name in names:
         shutil.copy(first, host.backups / name)
     settings = Settings(keep_days=7, keep_count=3)
-    assert backup.prune(host, settings, dry_run=True) == names[2::-1]
-    assert len(backup.names(host)) == 6
-    assert backup.prune(host, settings) == names[2::-1]
-    assert backup.names(host) == [first.name, *names[:2:-1]]
+    assert backups.prune(host, settings, dry_run=True) == names[2::-1]
+    assert len(backups.names(host)) == 6
+    assert backups.prune(host, settings) == names[2::-1]
+    assert backups.names(host) == [first.name, *names[:2:-1]]
 
 
 def test_the_last_good_one_outlives_newer_damaged_ones(host: Host) -> None:
-    first = backup.take(host, settings=SETTINGS, reason="by hand")
+    first = backups.take(host, settings=SETTINGS, reason="by hand")
     good = host.backups / "airflow-20200101T000000Z-2.5.3.tar"
     first.rename(good)
     for name in ("airflow-20200102T000000Z-2.5.3.tar", "airflow-20200103T000000Z-2.5.3.tar"):
         (host.backups / name).write_bytes(good.read_bytes()[:-100])
-    assert backup.prune(host, Settings(keep_days=1, keep_count=1)) == ["airflow-20200102T000000Z-2.5.3.tar"]
+    assert backups.prune(host, Settings(keep_days=1, keep_count=1)) == ["airflow-20200102T000000Z-2.5.3.tar"]
     assert good.exists()
 
 
@@ -196,12 +198,12 @@ def test_full_disk_while_writing_is_an_error_in_words(host: Host, monkeypatch: p
 
     monkeypatch.setattr(bundle, "write", full)
     with pytest.raises(ReleaseError, match="writing the backup failed: No space left on device"):
-        backup.take(host, settings=SETTINGS, reason="by hand")
+        backups.take(host, settings=SETTINGS, reason="by hand")
     assert left_over(host) == []
 
 
 def test_dump_can_be_taken_out_by_hand(host: Host, tmp_path: Path) -> None:
-    path = backup.take(host, settings=SETTINGS, reason="by hand")
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
     subprocess.run(["tar", "-xf", path, "-C", tmp_path, "database.dump"], check=True, timeout=60)
     assert (tmp_path / "database.dump").read_bytes()[:5] == b"PGDMP"
 
@@ -215,17 +217,17 @@ def test_database_that_was_left_is_kept_with_its_own_configuration(
     (host.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\n")
     database.copy(LIVE, PREVIOUS)
     database.sql("DELETE FROM dag_run; UPDATE alembic_version SET version_num = 'newer'")
-    manifest = bundle.verify(backup.take(host, settings=SETTINGS, reason="x", database=PREVIOUS, files=old))
+    manifest = bundle.verify(backups.take(host, settings=SETTINGS, reason="x", database=PREVIOUS, files=old))
     assert (manifest.airflow_version, manifest.schema_revision) == ("2.6.1", REVISION)
     assert manifest.counts == database.counts(PREVIOUS)
     assert manifest.members["config/.env"]["size"] == (old / ".env").stat().st_size
 
 
 def test_backup_that_a_rollback_needs_is_kept(host: Host) -> None:
-    first = backup.take(host, settings=SETTINGS, reason="by hand")
+    first = backups.take(host, settings=SETTINGS, reason="by hand")
     old = [f"airflow-2020010{day}T000000Z-2.5.3.tar" for day in (1, 2)]
     for name in old:
         shutil.copy(first, host.backups / name)
     for since, name in enumerate(old):
         records.save(host, Release(f"{since}", "2.5.3", since, bundle=str(host.backups / name)))
-    assert backup.prune(host, Settings(keep_days=1, keep_count=1)) == [old[0]]
+    assert backups.prune(host, Settings(keep_days=1, keep_count=1)) == [old[0]]

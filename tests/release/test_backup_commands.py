@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, bundle
+from airflow_release.backup import backups, bundle
 from airflow_release.cli import main
-from airflow_release.database import Database
-from airflow_release.host import Host
-from airflow_release.lock import exclusive
-from airflow_release.settings import Settings
+from airflow_release.core.database import Database
+from airflow_release.core.host import Host
+from airflow_release.core.lock import exclusive
+from airflow_release.core.settings import Settings
 
 from tests.release.conftest import FERNET_KEY
 from tests.release.test_backup import Usage
@@ -81,13 +81,13 @@ def test_damaged_one_is_shown_and_fails(command: Command, host: Host, capsys: Ca
 
 @pytest.mark.parametrize("arguments", [["take"], ["check", "latest", "--deep"], ["prune"]])
 def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments: list[str]) -> None:
-    backup.take(host, settings=Settings(), reason="by hand")
-    before = backup.read_state(host)
+    backups.take(host, settings=Settings(), reason="by hand")
+    before = backups.read_state(host)
     with exclusive(host.lock, doing="an upgrade"):
         assert command("backup", *arguments) == 1
     assert "an upgrade is under way since" in capsys.readouterr().err
     # A refusal is no failed backup.
-    assert backup.read_state(host) == before
+    assert backups.read_state(host) == before
 
 
 def test_failure_is_shown_with_its_log(command: Command, database: Database, capsys: Captured) -> None:
@@ -100,7 +100,7 @@ def test_failure_is_shown_with_its_log(command: Command, database: Database, cap
 
 
 def test_examines_before_a_restore(command: Command, host: Host, capsys: Captured) -> None:
-    path = backup.take(host, settings=Settings(), reason="by hand")
+    path = backups.take(host, settings=Settings(), reason="by hand")
     fingerprint = bundle.fingerprints(FERNET_KEY)[0]
     wanted = ["examine", "latest", "--installed", "--json"]
     assert command(*wanted, "--airflow-version=2.6.1", "--fernet-fingerprint", fingerprint) == 0
@@ -114,7 +114,7 @@ def test_examines_before_a_restore(command: Command, host: Host, capsys: Capture
 def test_too_little_disk_for_a_restore_is_refused(
     command: Command, host: Host, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup.take(host, settings=Settings(), reason="by hand")
+    backups.take(host, settings=Settings(), reason="by hand")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**20))
     assert command("examine", "latest", "--installed") == 1
     assert "REFUSED: too little disk" in capsys.readouterr().out

@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from airflow_release import bundle
-from airflow_release.bundle import DUMP, SEAL_SIZE, Manifest
-from airflow_release.host import ReleaseError
+from airflow_release.backup import bundle
+from airflow_release.backup.bundle import DUMP, SEAL_SIZE, Manifest
+from airflow_release.core.errors import ReleaseError
 from hypothesis import given
 from hypothesis import strategies as st
 

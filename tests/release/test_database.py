@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from airflow_release.database import FAILED, LIVE, NEXT, PREVIOUS, SCRATCH, Database
-from airflow_release.host import ReleaseError
+from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, SCRATCH, Database
+from airflow_release.core.errors import ReleaseError
 
 from tests.release.conftest import REVISION, file_size_limit
 

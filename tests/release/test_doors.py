@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from airflow_release import doors
-from airflow_release.host import Host, ReleaseError
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.switch import haproxy
 
 HEADER = "# pxname,svname,qcur,qmax,scur,smax"
 
@@ -35,7 +36,7 @@ def statistics(**sessions: int) -> str:
     ("server", "told"),
     [
         (
-            doors.STANDBY,
+            haproxy.STANDBY,
             "set server airflow/standby state ready; set server airflow/airflow state maint",
         ),
         (None, "set server airflow/airflow state maint; set server airflow/standby state maint"),
@@ -44,7 +45,7 @@ def statistics(**sessions: int) -> str:
 def test_door_is_moved_in_one_go(server: str | None, told: str) -> None:
     host = Proxy()
     commands = host.answers("\n\n")
-    doors.use(host, server)
+    haproxy.use(host, server)
     assert commands == [told]
 
 
@@ -52,17 +53,17 @@ def test_refusal_is_an_error() -> None:
     host = Proxy()
     host.answers("No such server.\n")
     with pytest.raises(ReleaseError, match=r"HAProxy refused .*: No such server\."):
-        doors.use(host, doors.LIVE)
+        haproxy.use(host, haproxy.LIVE)
 
 
 def test_requests_under_way_are_awaited() -> None:
     host = Proxy()
     commands = host.answers(statistics(airflow=2, standby=0), statistics(airflow=1), statistics(airflow=0))
-    doors.wait_until_idle(host, doors.LIVE, 10)
+    haproxy.wait_until_idle(host, haproxy.LIVE, 10)
     assert commands == ["show stat"] * 3
 
 
 def test_waiting_has_an_end() -> None:
     host = Proxy()
     host.answers(*[statistics(airflow=1)] * 50)
-    doors.wait_until_idle(host, doors.LIVE, 0.3)
+    haproxy.wait_until_idle(host, haproxy.LIVE, 0.3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_release.files import MANAGED, install
+from airflow_release.switch.release_files import MANAGED, install
 from hypothesis import given
 from hypothesis import strategies as st
 

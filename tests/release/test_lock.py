@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from airflow_release.host import ReleaseError
-from airflow_release.lock import exclusive
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.lock import exclusive
 
 from tests.release.conftest import SOURCE
 
 HOLDER = """
 import pathlib, sys, time
-from airflow_release.lock import exclusive
+from airflow_release.core.lock import exclusive
 with exclusive(pathlib.Path(sys.argv[1]), doing="an upgrade"):
     print("held", flush=True)
     time.sleep(60)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, next_database
-from airflow_release.database import LIVE, NEXT, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.settings import Settings
+from airflow_release.backup import backups
+from airflow_release.core.database import LIVE, NEXT, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings
+from airflow_release.switch import next_database
 
 AT_WORK = """
 CREATE TABLE job (id serial PRIMARY KEY, state varchar(20));
@@ -33,7 +35,7 @@ def sources(host: Host, tmp_path: Path) -> dict[str, str]:
     settings = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
     dump = tmp_path / "airflow.sql"
     dump.write_text(host.run(Database(host).command("pg_dump", "--username=airflow", LIVE)))
-    bundle = backup.take(host, settings=settings, reason="a test")
+    bundle = backups.take(host, settings=settings, reason="a test")
     return {"copy": "copy", "bundle": f"bundle:{bundle}", "sql": f"sql:{dump}"}
 
 

@@ -10,10 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, bundle, restore, retention
-from airflow_release.host import Host, ReleaseError
-from airflow_release.offhost import Remote
-from airflow_release.settings import Settings
+from airflow_release.backup import backups, bundle, restore, retention
+from airflow_release.backup.offhost import Remote
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings
 
 CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
 
@@ -41,8 +42,8 @@ def nightly(host: Host, settings: Settings) -> Callable[[], Path]:
     """Take a backup and copy it, as the timer does."""
 
     def take() -> Path:
-        taken = backup.take(host, settings=settings, reason="timer")
-        backup.copy_off_host(host, settings)
+        taken = backups.take(host, settings=settings, reason="timer")
+        backups.copy_off_host(host, settings)
         return taken
 
     return take
@@ -58,7 +59,7 @@ def earlier(host: Host, taken: Path) -> Path:
 
 def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], place: Path) -> None:
     taken = nightly()
-    assert backup.read_state(host)["last_failure"] is None
+    assert backups.read_state(host)["last_failure"] is None
     assert [file.name for file in place.iterdir()] == [taken.name]
     assert (place / taken.name).read_bytes() == taken.read_bytes()
     assert json.loads((host.status / "backup.json").read_text())["last_good"]["off_host"] is True
@@ -67,8 +68,8 @@ def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], 
 def test_switch_waits_for_no_remote(host: Host, settings: Settings, nightly: Callable[[], Path]) -> None:
     """Its backup is taken while scheduling stands still; the next night's run brings it there."""
     settings.remote_config.write_text("")
-    of_switch = earlier(host, backup.take(host, settings=settings, reason="before an upgrade"))
-    state = backup.read_state(host)
+    of_switch = earlier(host, backups.take(host, settings=settings, reason="before an upgrade"))
+    state = backups.read_state(host)
     assert state["last_failure"] is None
     assert state["last_good"]["off_host"] is False
     settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
@@ -94,7 +95,7 @@ def test_copy_that_differs_is_an_error(
         nightly()
     [taken] = host.backups.glob("airflow-*.tar")
     assert bundle.verify(taken)
-    state = backup.read_state(host)
+    state = backups.read_state(host)
     assert "comparing airflow-" in state["last_failure"]["reason"]
     assert state["last_good"]["off_host"] is False
     assert state["last_failure"]["at"] >= state["last_good"]["at"]
@@ -108,16 +109,16 @@ def test_remote_that_is_away_leaves_a_good_backup(
     with pytest.raises(ReleaseError, match="copying"):
         nightly()
     [taken] = host.backups.glob("airflow-*.tar")
-    failure = backup.read_state(host)["last_failure"]
+    failure = backups.read_state(host)["last_failure"]
     assert "copying" in failure["reason"]
     assert "didn't find section in config file" in failure["reason"], "what rclone says, too"
-    assert backup.check(host, taken).counts == bundle.verify(taken).counts
+    assert backups.check(host, taken).counts == bundle.verify(taken).counts
     earlier(host, taken)
-    backup.take(host, settings=settings, reason="before an upgrade")
-    assert backup.read_state(host)["last_failure"] == failure
+    backups.take(host, settings=settings, reason="before an upgrade")
+    assert backups.read_state(host)["last_failure"] == failure
     settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
-    backup.copy_off_host(host, settings)
-    assert backup.read_state(host)["last_failure"] is None
+    backups.copy_off_host(host, settings)
+    assert backups.read_state(host)["last_failure"] is None
     assert len(Remote(host, settings).sizes()) == 2
 
 

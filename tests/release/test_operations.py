@@ -8,9 +8,12 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, cli, lock, records
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import Journal
+from airflow_release import cli
+from airflow_release.backup import backups
+from airflow_release.core import lock, records
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.switch.journal import Journal
 
 from tests.release.platform_model import CONTAINERS, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, draw
@@ -139,9 +142,9 @@ def test_space_is_compared(
 ) -> None:
     """All is on one disk here: the database twice, a backup of each, the images, and a reserve."""
     size = 2**30
-    needed = 4 * size + images + backup.RESERVE_BYTES
+    needed = 4 * size + images + backups.RESERVE_BYTES
     model.backups.mkdir()
-    monkeypatch.setattr("airflow_release.database.Database.size", lambda self: size)
+    monkeypatch.setattr("airflow_release.core.database.Database.size", lambda self: size)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed))
     assert call(model, "space", "--images", str(images)) == 0
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed - 2**20))

@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, bundle, restore
-from airflow_release.database import LIVE, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.restore import Target
-from airflow_release.settings import Settings
+from airflow_release.backup import backups, bundle, restore
+from airflow_release.backup.restore import Target
+from airflow_release.core.database import LIVE, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings
 
 from tests.release.conftest import FERNET_KEY, IMAGE, REVISION
 
@@ -21,7 +22,7 @@ FITTING = Target(airflow_version="2.6.1", image=IMAGE, fernet_fingerprints=bundl
 @pytest.fixture
 def taken(host: Host) -> Path:
     """A backup."""
-    return backup.take(host, settings=SETTINGS, reason="by hand")
+    return backups.take(host, settings=SETTINGS, reason="by hand")
 
 
 def test_fitting_backup_has_nothing_against_it(host: Host, taken: Path) -> None:
@@ -43,7 +44,7 @@ def test_backup_of_a_newer_version_is_refused(host: Host, taken: Path, version: 
 
 def test_schema_that_the_image_does_not_know_is_refused(host: Host, database: Database) -> None:
     database.sql("UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    taken = backup.take(host, settings=SETTINGS, reason="by hand")
+    taken = backups.take(host, settings=SETTINGS, reason="by hand")
     [reason] = restore.examine(host, taken, FITTING).refused
     assert f"schema revision ffffffffffff is unknown to {IMAGE}" in reason
 

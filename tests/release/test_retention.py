@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow_release.retention import created, expired, newest_first
+from airflow_release.backup.retention import created, expired, newest_first
 from hypothesis import given
 from hypothesis import strategies as st
 

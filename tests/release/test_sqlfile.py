@@ -6,9 +6,9 @@ import gzip
 from pathlib import Path
 
 import pytest
-from airflow_release import sqlfile
-from airflow_release.database import LIVE, SCRATCH, Database
-from airflow_release.host import ReleaseError
+from airflow_release.backup import sqlfile
+from airflow_release.core.database import LIVE, SCRATCH, Database
+from airflow_release.core.errors import ReleaseError
 
 from tests.release.conftest import REVISION
 

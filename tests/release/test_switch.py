@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from airflow_release import backup, records
-from airflow_release.database import Database
-from airflow_release.host import ReleaseError
-from airflow_release.journal import Journal, Operation
-from airflow_release.operations import DEFAULTS
-from airflow_release.switch import Switch
+from airflow_release.backup import backups
+from airflow_release.core import records
+from airflow_release.core.database import Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.switch.commands import DEFAULTS
+from airflow_release.switch.engine import Switch
+from airflow_release.switch.journal import Journal, Operation
 
 from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformModel, World
 
@@ -42,7 +43,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     def take(host: PlatformModel, **arguments: object) -> Path:
         return host.backups / "bundle.tar"
 
-    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(backups, "take", take)
     records.current(host, Database(host).revision())
     operation = Operation(
         "id", "upgrade", OLD, NEW, state="switching", options={**DEFAULTS, "start_timeout": 1}
@@ -114,7 +115,7 @@ def test_no_release_is_left_without_its_backup(model: PlatformModel, monkeypatch
     def take(host: PlatformModel, **arguments: object) -> Path:
         raise ReleaseError("no space left on device")
 
-    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(backups, "take", take)
     confirm(model)
     operation = run(model)
     assert (operation.state, operation.failure["phase"]) == ("reverted", "backup")
@@ -132,7 +133,7 @@ def test_time_to_confirm_begins_when_there_is_something_to_judge(
         return host.backups / "bundle.tar"
 
     monkeypatch.setattr(time, "time", lambda: now[0])
-    monkeypatch.setattr(backup, "take", take)
+    monkeypatch.setattr(backups, "take", take)
     monkeypatch.setattr(time, "sleep", lambda seconds: confirm(model))
     operation = run(model)
     assert operation.state == "succeeded", operation.failure

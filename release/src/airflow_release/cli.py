@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_release import backup_commands, operations, report
-from airflow_release.host import Host, ReleaseError
+from airflow_release.backup import commands as backup
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.report import commands as report
+from airflow_release.switch import commands as switch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (backup_commands, operations, report):
+    for module in (backup, switch, report):
         module.register(commands)
     return top
 

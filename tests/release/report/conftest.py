@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow_release import cli
-from airflow_release.release_folder import ReleaseFolder
+from airflow_release.report.release_folder import ReleaseFolder
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache"

@@ -122,7 +122,7 @@ def test_container_that_takes_too_long_is_removed(
     make_host: MakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The client's end is not the container's."""
-    monkeypatch.setattr("airflow_release.release_folder.FACTS_SECONDS", 1)
+    monkeypatch.setattr("airflow_release.report.release_folder.FACTS_SECONDS", 1)
     monkeypatch.setenv("DOCKER_DOUBLE_DELAY", "60")
     host = make_host()
     assert host.run() == 1

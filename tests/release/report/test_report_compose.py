@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from airflow_release import compose_file
+from airflow_release.report import compose_file
 from flask import Flask, Response, redirect
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow_release import dag_check
+from airflow_release.report import dag_check
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_release.packages import compare, version_key
+from airflow_release.report.packages import compare, version_key
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.version import Version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from airflow_release import settings_in_use
+from airflow_release.report import settings_in_use
 
 from tests.release.report.conftest import Json
 

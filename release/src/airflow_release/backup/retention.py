@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from airflow_release.bundle import NAME
+from airflow_release.backup.bundle import NAME
 
 
 def created(name: str) -> datetime | None:

@@ -7,8 +7,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import replace_file
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
+from airflow_release.core.host import Host
 
 
 @dataclass

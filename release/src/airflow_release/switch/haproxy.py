@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import time
 
-from airflow_release.host import Host, ReleaseError
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
 
 LIVE = "airflow"
 STANDBY = "standby"

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_release.host import Host
-from airflow_release.settings import Settings
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings
 
 TIMEOUT_SECONDS = 6 * 3600
 

@@ -29,9 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_release import compose_file, dag_check, packages, settings_in_use
-from airflow_release.host import Host
-from airflow_release.release_folder import ReleaseFolder, ReportError
+from airflow_release.core.host import Host
+from airflow_release.report import compose_file, dag_check, packages, settings_in_use
+from airflow_release.report.release_folder import ReleaseFolder, ReportError
 
 FORMAT = 1
 

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from airflow_release import backup, doors, drain, files, next_database, records, stack
-from airflow_release.database import FAILED, LIVE, NEXT, PREVIOUS, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import Journal, Operation
+from airflow_release.backup import backups
+from airflow_release.core import records
+from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.switch import drain, haproxy, next_database, release_files, stack
+from airflow_release.switch.journal import Journal, Operation
 
 
 class Switch:
@@ -58,7 +61,7 @@ class Switch:
     def _drain(self) -> str:
         """Keep the files that run, stop scheduling, and let tasks end."""
         old = records.current(self.host, self.database.revision(LIVE))
-        files.install(self.host.directory, old.files(self.host))
+        release_files.install(self.host.directory, old.files(self.host))
         self._remember(saved=old.id, scheduling_stopped=time.time())
         return drain.drain(
             self.database,
@@ -69,9 +72,9 @@ class Switch:
     def _migrate(self) -> str:
         """Shut the Airflow door, and make the next database from the one that now stands still."""
         self._remember(door_shut=time.time())
-        doors.use(self.host, None)
+        haproxy.use(self.host, None)
         # It serves nobody any more, and its own way to end takes seconds in which there is no page.
-        doors.wait_until_idle(self.host, doors.LIVE, seconds=5)
+        haproxy.wait_until_idle(self.host, haproxy.LIVE, seconds=5)
         stack.stop(self.host, stack.WEBSERVER, seconds=0)
         next_database.set_password(self.database, self.host.next)
         next_database.make(self.database, self.operation.database)
@@ -85,12 +88,12 @@ class Switch:
         next_database.point(self.host, "nowhere")
         self.database.rename((LIVE, PREVIOUS), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
-        changed = files.install(self.host.next, self.host.directory)
+        changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed):
-            doors.reload(self.host)
+            haproxy.reload(self.host)
         # With a standby webserver people have their pages: what tasks need comes first, the rest in `serve`.
         standby = stack.STANDBY in self._running()
-        doors.use(self.host, doors.STANDBY if standby else None)
+        haproxy.use(self.host, haproxy.STANDBY if standby else None)
         if standby:
             self._remember(door_open=time.time())
         stack.start(
@@ -99,21 +102,21 @@ class Switch:
             seconds=int(self.operation.options["start_timeout"]),
         )
         if not standby:
-            doors.use(self.host, doors.LIVE)
+            haproxy.use(self.host, haproxy.LIVE)
             self._remember(door_open=time.time())
         return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
 
     def _serve(self) -> str:
         """Have everything healthy, and let the Airflow door lead to the webserver that stays."""
         stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
-        doors.use(self.host, doors.LIVE)
+        haproxy.use(self.host, haproxy.LIVE)
         self._remove_standby()
         return "all doors lead to the new release"
 
     def _backup(self) -> str:
         """Keep the old database, exactly as it was when it was left, as a bundle."""
         stack.launch(self.host)  # the rest boots meanwhile; `serve` waits for it
-        bundle = backup.take(
+        bundle = backups.take(
             self.host, database=PREVIOUS, reason=f"before {self.operation.id}", files=self._old_files()
         )
         self._remember(bundle=str(bundle))
@@ -174,18 +177,20 @@ class Switch:
             # A switch that was still draining has stopped the scheduler only, and workers may be at work.
             if "door_shut" in self.operation.done:
                 if "haproxy" in self._running():
-                    doors.use(self.host, None)
+                    haproxy.use(self.host, None)
                 stack.stop(self.host, *stack.CLIENTS, seconds=10)
             changed: set[str] = set()
             if saved := self.operation.done.get("saved"):
-                changed = files.install(records.load(self.host, saved).files(self.host), self.host.directory)
+                changed = release_files.install(
+                    records.load(self.host, saved).files(self.host), self.host.directory
+                )
             stack.start(self.host, "postgres", seconds=120)
             self._take_back_database()
             next_database.set_password(self.database, self.host.directory)
             stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
             if any(name.startswith("haproxy/") for name in changed):
-                doors.reload(self.host)
-            doors.use(self.host, doors.LIVE)
+                haproxy.reload(self.host)
+            haproxy.use(self.host, haproxy.LIVE)
             self._remove_standby()
             stack.verify(
                 self.host, self.operation.from_version, float(self.operation.options["start_timeout"])
@@ -206,7 +211,7 @@ class Switch:
 
     def _remove_standby(self) -> None:
         if stack.STANDBY in self._running():
-            doors.wait_until_idle(self.host, doors.STANDBY, seconds=5)
+            haproxy.wait_until_idle(self.host, haproxy.STANDBY, seconds=5)
             stack.stop(self.host, stack.STANDBY, seconds=0)
         self.host.compose(
             "--profile=switch", "rm", "--force", stack.STANDBY, doing="removing the standby webserver"
@@ -246,7 +251,7 @@ def prepare(host: Host, operation: Operation) -> None:
     """
     database, journal = Database(host), Journal(host)
     with journal.phase(operation, "rehearse") as phase:
-        bundle = backup.take(host, reason=f"rehearsal of {operation.id}")
+        bundle = backups.take(host, reason=f"rehearsal of {operation.id}")
         next_database.make(database, f"bundle:{bundle}")
         began = time.time()
         next_database.migrate(host, "bundle")

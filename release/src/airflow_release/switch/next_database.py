@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_release import backup, sqlfile
-from airflow_release.database import LIVE, NEXT, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import replace_file
+from airflow_release.backup import backups, sqlfile
+from airflow_release.core.database import LIVE, NEXT, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
+from airflow_release.core.host import Host
 
 SMOKE_DAG = "weather-checker"
 REQUEUE = "UPDATE task_instance SET state = 'scheduled', external_executor_id = NULL WHERE state = 'queued'"
@@ -32,8 +33,8 @@ def make(database: Database, source: str) -> None:
     if kind == "copy":
         database.copy(LIVE, NEXT)
     elif kind in ("bundle", "sql"):
-        with backup.working_directory(database.host) as work:
-            take_out = backup.extract_database if kind == "bundle" else sqlfile.unpack
+        with backups.working_directory(database.host) as work:
+            take_out = backups.extract_database if kind == "bundle" else sqlfile.unpack
             database.restore(take_out(Path(path), work), NEXT)
         # What ran when the backup was made has no process any more. Airflow sees so at once, and retries or
         # fails it as its DAG says, where it would else wait for heartbeats.

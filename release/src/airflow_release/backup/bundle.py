@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from airflow_release.host import ReleaseError
+from airflow_release.core.errors import ReleaseError
 
 FORMAT = 1
 DUMP = "database.dump"

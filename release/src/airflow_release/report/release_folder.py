@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_release import image_facts
+from airflow_release.report import image_facts
 
 GATE = "gate"
 FACTS_SECONDS = 180

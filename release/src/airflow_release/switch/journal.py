@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from airflow_release.host import Host, ReleaseError
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
+from airflow_release.core.host import Host
 
 ACTIVE = ("prepared", "switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that is not over. Nothing that runs has changed in `prepared`."""
@@ -124,21 +124,3 @@ class Journal:
         phase.state, phase.seconds = "done", round(time.time() - phase.started, 1)
         self.save(operation)
         self.note(operation, f"{name} done", f"{phase.seconds} s" + (f", {phase.note}" if phase.note else ""))
-
-
-def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file as a whole and have it on the disk before returning."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "w") as file:
-        os.fchmod(descriptor, mode)  # whatever the process' umask
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

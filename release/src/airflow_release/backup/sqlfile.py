@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
-from airflow_release.database import MAIN_TABLES
-from airflow_release.host import ReleaseError
+from airflow_release.core.database import MAIN_TABLES
+from airflow_release.core.errors import ReleaseError
 
 BEGINNING = b"-- PostgreSQL database dump"
 END = b"-- PostgreSQL database dump complete"

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airflow_release.database import Database
-from airflow_release.host import Host, ReleaseError
+from airflow_release.core import images
+from airflow_release.core.database import Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
 
 SCHEDULING = ("airflow-scheduler", "airflow-triggerer", "airflow-worker")
 WEBSERVER = "airflow-webserver"
@@ -57,11 +59,6 @@ def start(
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
-def has_image(host: Host, image: str) -> bool:
-    """Say whether an image is on this host."""
-    return bool(host.run(["docker", "image", "ls", "--quiet", image], doing="looking for an image").strip())
-
-
 def problems(host: Host) -> list[str]:
     """Return what keeps the platform from being healthy, each in words; [] when it is well."""
     running = host.running()
@@ -78,16 +75,10 @@ def problems(host: Host) -> list[str]:
     return found
 
 
-def schemas(host: Host, image: str, *options: str) -> set[str]:
-    """Return the schemas that an image's Airflow knows; with the option `--heads` the one that it needs."""
-    command = ["docker", "run", "--rm", "--network=none", "--entrypoint=schema-revisions", image, *options]
-    return set(host.run(command, timeout=120, doing=f"asking {image} for its schemas").split())
-
-
 def pending_migrations(host: Host) -> list[str]:
     """Return in words that the database's schema is not that of the running Airflow; [] when it is."""
     environment = host.environment()
-    needed = schemas(host, environment["AIRFLOW_IMAGE"], "--heads")
+    needed = images.schemas(host, environment["AIRFLOW_IMAGE"], "--heads")
     found = Database(host).revision()
     if {found} == needed:
         return []

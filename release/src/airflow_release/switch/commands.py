@@ -1,4 +1,4 @@
-"""The commands that prepare, start, watch and confirm an operation (see `switch.py` for what it does)."""
+"""The commands that prepare, start, watch and confirm an operation (see `engine.py` for what it does)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release import backup, files, lock, records, rollback, stack, switch
-from airflow_release.database import Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import Journal, Operation, replace_file
+from airflow_release.backup import backups
+from airflow_release.core import images, lock, records
+from airflow_release.core.database import Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
+from airflow_release.core.host import Host
+from airflow_release.switch import engine, release_files, rollback, stack
+from airflow_release.switch.journal import Journal, Operation
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` returns; argparse does not export its type."""
@@ -100,7 +104,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         if earlier and earlier.active and not (earlier.state == "prepared" and arguments.take_over):
             raise ReleaseError(f"{_title(earlier)} is under way ({earlier.state}): airflow-release status")
         if earlier and earlier.state == "prepared":
-            switch.clean_up(host)
+            engine.clean_up(host)
         unknown = set(arguments.options) - set(DEFAULTS)
         if unknown:
             raise ReleaseError(f"unknown options: {', '.join(sorted(unknown))}")
@@ -108,7 +112,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         shutil.rmtree(host.next, ignore_errors=True)
         host.next.mkdir(parents=True, mode=0o700)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
-        files.install(source, host.next)
+        release_files.install(source, host.next)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         operation = Operation(
             id=f"{stamp}-{arguments.kind}-{arguments.to_version}",
@@ -130,7 +134,7 @@ def _files_of(host: Host, identifier: str) -> Path:
         ReleaseError: it cannot run any more, for want of an image or because the secrets have changed since.
     """
     release = records.load(host, identifier)
-    missing = [image for image in release.images.values() if not stack.has_image(host, image)]
+    missing = [image for image in release.images.values() if not images.has_image(host, image)]
     if missing:
         raise ReleaseError(
             f"Release {identifier} cannot run: the host has no image {', '.join(missing)} any more."
@@ -151,7 +155,7 @@ def _files_of(host: Host, identifier: str) -> Path:
 def abandon(host: Host, arguments: argparse.Namespace) -> int:
     """End a prepared operation. One that is switching goes to its end by itself."""
     operation = _operation(host, "prepared")
-    switch.clean_up(host)
+    engine.clean_up(host)
     if arguments.message and not operation.failure:
         step = operation.phases[-1].name if operation.phases else "preparation"
         reason = ReleaseError(arguments.message, arguments.log)
@@ -177,13 +181,13 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
     """Compare free disk with what a switch needs: the database twice, backups of both, and the new images."""
     size = Database(host).size()
     try:
-        backup.require_space(
+        backups.require_space(
             host,
             size,
             copies_of_database=2,
             images=arguments.images,
             copies_of_dump=2,
-            dump=backup.expected_dump(host, size),
+            dump=backups.expected_dump(host, size),
         )
     except ReleaseError as error:
         print(error)
@@ -195,7 +199,7 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
     """Run phase `rehearse`."""
     with lock.exclusive(host.releases / "lock", wait_seconds=3600, doing="the rehearsal of a switch"):
-        switch.prepare(host, _operation(host, "prepared"))
+        engine.prepare(host, _operation(host, "prepared"))
     return 0
 
 
@@ -215,7 +219,7 @@ def run(host: Host, arguments: argparse.Namespace) -> int:
     with lock.exclusive(host.releases / "lock", wait_seconds=3600):
         operation = Journal(host).read()
         if operation and operation.active and operation.state != "prepared":
-            switch.Switch(host, operation).run()
+            engine.Switch(host, operation).run()
     return 0
 
 

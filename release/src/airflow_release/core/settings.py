@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_release.host import ReleaseError
+from airflow_release.core.errors import ReleaseError
 
 SETTINGS_FILE = Path("/etc/airflow-release/settings.json")
 

@@ -16,13 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_release import bundle, records, retention
-from airflow_release.bundle import Manifest
-from airflow_release.database import LIVE, SCRATCH, Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.journal import replace_file
-from airflow_release.offhost import Remote
-from airflow_release.settings import Settings, load
+from airflow_release.backup import bundle, retention
+from airflow_release.backup.bundle import Manifest
+from airflow_release.backup.offhost import Remote
+from airflow_release.core import records
+from airflow_release.core.database import LIVE, SCRATCH, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import move, replace_file
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings, load
 
 CONFIGURATION = ("docker-compose.yaml", ".env", "haproxy/haproxy.cfg", "weather", "docker-socket-proxy")
 """What a bundle holds beside the data. No file with a secret: those are made anew from 1Password."""
@@ -339,13 +341,3 @@ def read_state(host: Host) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state
-
-
-def move(partial: Path, path: Path) -> None:
-    """Give a finished file its name, and have the name on the disk before returning."""
-    partial.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from airflow_release import stack
-from airflow_release.database import LIVE, Database
-from airflow_release.host import ReleaseError
+from airflow_release.core.database import LIVE, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.switch import stack
 
 UNDER_WAY = """
 SELECT ti.dag_id || '.' || ti.task_id || ' (' || ti.run_id || '), ' || ti.state

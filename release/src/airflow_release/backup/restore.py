@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_release import backup, bundle, retention, sqlfile, stack
-from airflow_release.database import Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.lock import exclusive
-from airflow_release.offhost import Remote
-from airflow_release.settings import Settings
+from airflow_release.backup import backups, bundle, retention, sqlfile
+from airflow_release.backup.offhost import Remote
+from airflow_release.core import images
+from airflow_release.core.database import Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import move
+from airflow_release.core.host import Host
+from airflow_release.core.lock import exclusive
+from airflow_release.core.settings import Settings
 
 LOCK_SECONDS = 600
 """How long to wait for a backup that is under way."""
@@ -55,7 +58,7 @@ def find(host: Host, settings: Settings, wanted: str) -> Path:
         if not Path(wanted).is_file():
             raise ReleaseError(f"there is no file {wanted} on this host")
         return Path(wanted)
-    here = backup.names(host)
+    here = backups.names(host)
     if wanted == "latest" and here:
         return host.backups / here[0]
     if wanted in here:
@@ -82,11 +85,11 @@ def fetch(host: Host, remote: Remote, name: str) -> Path:
     """
     with (
         exclusive(host.lock, LOCK_SECONDS, doing="the fetching of a backup"),
-        backup.working_directory(host) as directory,
+        backups.working_directory(host) as directory,
     ):
         remote.fetch(name, directory / name)
         bundle.verify(directory / name)
-        backup.move(directory / name, host.backups / name)
+        move(directory / name, host.backups / name)
     return host.backups / name
 
 
@@ -103,7 +106,7 @@ def examine(host: Host, path: Path, target: Target) -> Examined:
             f"{target.airflow_version}: a schema cannot go back. Set airflow_version to "
             f"{found.airflow_version} or newer"
         )
-    elif target.image and found.schema_revision not in stack.schemas(host, target.image):
+    elif target.image and found.schema_revision not in images.schemas(host, target.image):
         found.refused.append(
             f"its schema revision {found.schema_revision} is unknown to {target.image}: it was made by a "
             "newer Airflow, or is not Airflow's. Set airflow_version to the version that made it, or newer"

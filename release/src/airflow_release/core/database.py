@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_release.host import Host, ReleaseError
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
 
 LIVE = "airflow"
 NEXT = "airflow_next"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_release import bundle, records
-from airflow_release.database import Database
-from airflow_release.host import Host, ReleaseError
-from airflow_release.records import Release
+from airflow_release.backup import bundle
+from airflow_release.core import records
+from airflow_release.core.database import Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.records import Release
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_release.host import ReleaseError
+from airflow_release.core.errors import ReleaseError
 
 
 @contextlib.contextmanager

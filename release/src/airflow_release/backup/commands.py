@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release import backup, bundle, restore, retention
-from airflow_release.host import Host, ReleaseError
-from airflow_release.lock import exclusive
-from airflow_release.offhost import Remote
-from airflow_release.settings import SETTINGS_FILE, load
+from airflow_release.backup import backups, bundle, restore, retention
+from airflow_release.backup.offhost import Remote
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.lock import exclusive
+from airflow_release.core.settings import SETTINGS_FILE, load
 
 
 def register(subparsers: Any) -> None:
@@ -81,7 +82,7 @@ def _take(host: Host, arguments: argparse.Namespace) -> int:
     settings = load(arguments.settings)
     started = time.monotonic()
     with exclusive(host.lock, arguments.wait, doing="a backup"):
-        path = backup.take(host, reason=arguments.reason, settings=settings, progress=_progress)
+        path = backups.take(host, reason=arguments.reason, settings=settings, progress=_progress)
     seconds, size = round(time.monotonic() - started, 1), path.stat().st_size
     manifest = bundle.describe(path)
     text = f"{path}: {_size(size)} in {seconds:.0f} s, restored and compared: {_counts(manifest.counts)}"
@@ -89,7 +90,7 @@ def _take(host: Host, arguments: argparse.Namespace) -> int:
         arguments, {"path": str(path), "size": size, "seconds": seconds, "manifest": asdict(manifest)}, text
     )
     try:
-        backup.copy_off_host(host, settings, _progress)
+        backups.copy_off_host(host, settings, _progress)
     except ReleaseError as error:
         raise ReleaseError(
             f"The backup is good, but not all copies elsewhere are: {error}", error.log
@@ -108,7 +109,7 @@ def _list(host: Host, arguments: argparse.Namespace) -> int:
         return 0
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
-    for name in backup.names(host):
+    for name in backups.names(host):
         path = host.backups / name
         try:
             manifest = bundle.describe(path)
@@ -129,7 +130,7 @@ def _check(host: Host, arguments: argparse.Namespace) -> int:
     path = restore.find(host, settings, arguments.backup)
     if arguments.deep:
         with exclusive(host.lock, arguments.wait, doing="a check of a backup"):
-            manifest = backup.check(host, path, _progress)
+            manifest = backups.check(host, path, _progress)
     else:
         manifest = bundle.verify(path)
     how = "whole, and restores to the same" if arguments.deep else "whole"
@@ -140,7 +141,7 @@ def _check(host: Host, arguments: argparse.Namespace) -> int:
 def _prune(host: Host, arguments: argparse.Namespace) -> int:
     settings = load(arguments.settings)
     with exclusive(host.lock, doing="the removal of old backups"):
-        removed = backup.prune(host, settings, dry_run=arguments.dry_run)
+        removed = backups.prune(host, settings, dry_run=arguments.dry_run)
     _print(arguments, removed, "\n".join(removed) or "nothing to remove")
     return 0
 
@@ -168,7 +169,7 @@ def _note_disk(host: Host, path: Path, examined: restore.Examined) -> None:
     # The backup of what is there comes first and the new database beside it; each needs its disk.
     unpacked = examined.database_size if path.suffix == ".gz" else examined.size
     try:
-        backup.require_space(host, examined.database_size, copies_of_dump=1, dump=unpacked)
+        backups.require_space(host, examined.database_size, copies_of_dump=1, dump=unpacked)
     except ReleaseError as error:
         examined.refused.append(str(error))
 

@@ -1,0 +1,1 @@
+"""Takes, proves, keeps and examines backups."""

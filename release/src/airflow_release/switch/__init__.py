@@ -1,0 +1,1 @@
+"""Takes the platform from one release to the next, and back: upgrade, rollback, restore and rotate."""
