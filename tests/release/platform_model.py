@@ -6,7 +6,7 @@ The commands are the real ones that the engine gives; this is what Docker, Postg
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -26,6 +26,8 @@ CONTAINERS = (
     "webhook",
 )
 STANDBY = "airflow-webserver-standby"
+CLIENTS = ("airflow-webserver", "airflow-scheduler", "airflow-triggerer", "airflow-worker", STANDBY)
+"""What has sessions with its database for as long as it runs, and connects again when one is ended."""
 
 
 class Killed(BaseException):
@@ -38,18 +40,28 @@ class World:
 
     databases: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name to schema revision and the version that wrote to it last."""
+    closed: set[str] = field(default_factory=set)
+    """Databases that take no connections."""
+    sessions: dict[str, str] = field(default_factory=dict)
+    """Service to the database that it is connected to."""
     running: dict[str, str] = field(default_factory=dict)
     """Service to the version of its image."""
     doors: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
+    units: set[str] = field(default_factory=set)
+    """Units of systemd that were started."""
     die_at: int | None = None
     """The number of the command at which the engine is killed, counted from 0."""
     die_before: bool = True
     """Whether the command had no effect, or all of it."""
     fail: str = ""
     """A command with this text fails."""
-    unhealthy_version: str = ""
-    """The webserver of this version never gets healthy."""
+    ill: dict[str, set[str]] = field(default_factory=dict)
+    """Version to its services that never get healthy."""
+    tasks: list[str] = field(default_factory=list)
+    """What the database says of tasks under way, an answer for each time that it is asked; then nothing."""
+    during: Callable[[str], None] = lambda line: None
+    """Told of each command before it takes effect: what else happens on the host at that moment."""
 
 
 _WORLDS: dict[Path, World] = {}
@@ -79,7 +91,7 @@ class PlatformModel(Host):
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
-        timeout: float = 600,
+        timeout: float | None = 600,
         doing: str = "",
     ) -> str:
         """Do what the command does; die or fail where the world says so."""
@@ -91,12 +103,17 @@ class PlatformModel(Host):
             raise Killed
         if world.fail and world.fail in line:
             raise ReleaseError(f"{doing or line} failed with code 1", "as asked")
-        answer = self._answer(list(command), input or "")
-        if number == world.die_at:
-            raise Killed
-        return answer
+        world.during(line)
+        try:
+            return self._answer(list(command), input or "")
+        finally:
+            if number == world.die_at:
+                raise Killed
 
     def _answer(self, command: list[str], text: str) -> str:
+        if command[0] == "systemctl":
+            self.world.units.add(command[-1])
+            return ""
         if "psql" in command:
             return self._sql(text, next(a for a in command if a.startswith("--dbname=")).partition("=")[2])
         if command[:2] == ["docker", "run"]:
@@ -107,27 +124,70 @@ class PlatformModel(Host):
         return str(getattr(self, f"_{verb}")(Path(command[3]), services, command))
 
     def _sql(self, text: str, database: str) -> str:
-        databases = self.world.databases
-        if "postgres" not in self.world.running:
+        world, databases = self.world, self.world.databases
+        if "postgres" not in world.running:
             raise ReleaseError("Postgres does not run")
-        if database != "postgres" and database not in databases:
-            raise ReleaseError(f"no database {database}")
-        renamed = dict(databases)
-        for old, new in re.findall(r"ALTER DATABASE (\w+) RENAME TO (\w+)", text):
-            if new in renamed or old not in renamed:
-                raise ReleaseError(f"cannot rename {old} to {new}")
-            renamed[new] = renamed.pop(old)
-        databases.clear()
-        databases.update(renamed)
+        if database != "postgres" and (database not in databases or database in world.closed):
+            raise ReleaseError(f"database {database} does not exist or takes no connections")
+        self._connect()
+        for ended in re.findall(r"pg_terminate_backend.* IN \(([^)]*)\)", text):
+            names = set(re.findall(r"\w+", ended))
+            world.sessions = {one: to for one, to in world.sessions.items() if to not in names}
+        for name, allowed in re.findall(r"ALTER DATABASE (\w+) ALLOW_CONNECTIONS (\w+)", text):
+            if "RENAME" not in text:
+                (world.closed.discard if allowed == "true" else world.closed.add)(name)
+        self._connect()
+        self._rename(text)
         if found := re.search(r"DROP DATABASE IF EXISTS (\w+)", text):
             databases.pop(found[1], None)
+            world.closed.discard(found[1])
         if found := re.search(r"CREATE DATABASE (\w+) TEMPLATE (\w+)", text):
+            self._nobody_is_connected(found[2])
             databases[found[1]] = dict(databases[found[2]])
         elif text == "SELECT datname FROM pg_database":
             return "\n".join(databases)
+        elif text.startswith("SELECT pg_database_size"):
+            return "1000000"
+        elif "task_instance ti" in text:
+            return world.tasks.pop(0) if world.tasks else ""
+        elif "RETURNING dag_id" in text:
+            return "team-dag\nweather-checker"
         elif "alembic_version" in text:
             return databases[database]["revision"]
         return ""
+
+    def _rename(self, text: str) -> None:
+        """All of a transaction's renames, or none."""
+        world, renamed = self.world, dict(self.world.databases)
+        pairs = re.findall(r"ALTER DATABASE (\w+) RENAME TO (\w+)", text)
+        for old, new in pairs:
+            if new in renamed or old not in renamed:
+                raise ReleaseError(f"cannot rename {old} to {new}")
+            self._nobody_is_connected(old)
+            renamed[new] = renamed.pop(old)
+        if not pairs:
+            return
+        world.databases.clear()
+        world.databases.update(renamed)
+        world.closed -= {old for old, _ in pairs}
+        for name, allowed in re.findall(r"ALTER DATABASE (\w+) ALLOW_CONNECTIONS (\w+)", text):
+            (world.closed.discard if allowed == "true" else world.closed.add)(name)
+
+    def _nobody_is_connected(self, database: str) -> None:
+        """Postgres neither renames a database nor takes it for a template while somebody uses it."""
+        if users := sorted(one for one, to in self.world.sessions.items() if to == database):
+            raise ReleaseError(f"database {database} is being accessed by other users: {', '.join(users)}")
+
+    def _connect(self) -> None:
+        """Have every client that runs connected to its database, if that takes it."""
+        world = self.world
+        service_file = self.releases / "database/pg_service.conf"
+        pointed = service_file.read_text().partition("dbname=")[2].strip() if service_file.exists() else ""
+        world.sessions = {one: to for one, to in world.sessions.items() if one in world.running}
+        for client in CLIENTS:
+            wanted = pointed if client == STANDBY else "airflow"
+            if client in world.running and wanted in world.databases and wanted not in world.closed:
+                world.sessions.setdefault(client, wanted)
 
     def _version(self, project: Path) -> str:
         return read_environment((project / ".env").read_text())["AIRFLOW_VERSION"]
@@ -136,8 +196,9 @@ class PlatformModel(Host):
         version = self._version(project)
         for service in services or CONTAINERS:
             self.world.running[service] = version
-        if version == self.world.unhealthy_version and not services and "--wait" in command:
-            raise ReleaseError("airflow-webserver is unhealthy")
+        ill = self.world.ill.get(version, set()) & set(services or CONTAINERS)
+        if ill and "--wait" in command:
+            raise ReleaseError(f"{', '.join(sorted(ill))} is unhealthy")
         return ""
 
     def _stop(self, project: Path, services: list[str], command: list[str]) -> str:
@@ -171,7 +232,11 @@ class PlatformModel(Host):
         form = command[-1]
         if "Image" in form:
             return "\n".join(f"{name} airflow:{version}" for name, version in running.items())
-        return "\n".join(f"{name} {'running ' if 'State' in form else ''}healthy" for name in running)
+        health = {
+            name: "unhealthy" if name in self.world.ill.get(version, set()) else "healthy"
+            for name, version in running.items()
+        }
+        return "\n".join(f"{name} {'running ' if 'State' in form else ''}{health[name]}" for name in running)
 
     def _config(self, project: Path, services: list[str], command: list[str]) -> str:
         return "\n".join(CONTAINERS)

@@ -43,7 +43,10 @@ def sources(host: Host, tmp_path: Path) -> dict[str, str]:
 def test_what_waited_for_a_worker_is_queued_again(
     host: Host, at_work: Database, tmp_path: Path, kind: str
 ) -> None:
-    next_database.make(at_work, sources(host, tmp_path)[kind])
+    source = sources(host, tmp_path)[kind]
+    next_database.make(at_work, source)
+    if kind == "copy":
+        at_work.open(LIVE)
     assert at_work.sql(TASKS, NEXT).splitlines() == ["waits|scheduled|", "works|running|another"]
     # The processes of a copy may still be at work; those of a backup are gone.
     assert at_work.sql(JOBS, NEXT).split() == ["running" if kind == "copy" else "failed", "success"]

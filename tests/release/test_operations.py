@@ -16,7 +16,7 @@ from airflow_release.core.host import Host
 from airflow_release.switch.journal import Journal
 
 from tests.release.platform_model import CONTAINERS, PlatformModel, World
-from tests.release.test_switch import NEW, OLD, draw
+from tests.release.test_switch import NEW, OLD, render
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> PlatformModel:
     host = PlatformModel(tmp_path / "srv", tmp_path / "backups")
     host.world_of(World(databases={"airflow": {"revision": f"schema-of-{OLD}"}}))
     host.world.running = dict.fromkeys(CONTAINERS, OLD)
-    draw(host.directory, OLD)
+    render(host.directory, OLD)
     return host
 
 

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from airflow_release.backup import backups
 from airflow_release.core import records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.switch.commands import DEFAULTS
-from airflow_release.switch.engine import Switch
+from airflow_release.switch import next_database, reserve
+from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
+from airflow_release.switch.options import Options
 
 from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformModel, World
 
 OLD, NEW = "2.5.3", "2.6.1"
+WEBSERVER = "airflow-webserver"
+ALL = os.environ.get("UPGRADE_TESTS") == "all"
 
 
-def draw(directory: Path, version: str) -> None:
+def render(directory: Path, version: str) -> None:
     (directory / "env").mkdir(parents=True)
     (directory / "haproxy").mkdir()
-    (directory / ".env").write_text(f"AIRFLOW_VERSION={version}\nAIRFLOW_IMAGE=airflow:{version}\n")
+    (directory / ".env").write_text(
+        f"AIRFLOW_VERSION={version}\nAIRFLOW_IMAGE=airflow:{version}\nENVIRONMENT=production\n"
+    )
     (directory / "docker-compose.yaml").write_text(f"# {version}\n")
     (directory / "env/airflow.env").write_text("AIRFLOW__CORE__FERNET_KEY=key\n")
     (directory / "env/postgres.env").write_text("POSTGRES_PASSWORD='pass''word'\n")
@@ -37,16 +48,21 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     host = PlatformModel(tmp_path / "srv", tmp_path / "backups")
     host.world_of(World(databases={"airflow": {"revision": f"schema-of-{OLD}"}}))
     host.world.running = dict.fromkeys(CONTAINERS, OLD) | {STANDBY: NEW}
-    draw(host.directory, OLD)
-    draw(host.next, NEW)
+    render(host.directory, OLD)
+    render(host.next, NEW)
 
     def take(host: PlatformModel, **arguments: object) -> Path:
+        if host.world.fail == "backup":
+            raise OSError(5, "Input/output error")
         return host.backups / "bundle.tar"
 
+    # Backups of a real database, made within a switch, are in test_switch_on_postgres.py.
     monkeypatch.setattr(backups, "take", take)
+    monkeypatch.setattr(reserve, "SIZE", 4096)
+    monkeypatch.setattr("airflow_release.switch.way_back.HEARTBEAT_SECONDS", 0)
     records.current(host, Database(host).revision())
     operation = Operation(
-        "id", "upgrade", OLD, NEW, state="switching", options={**DEFAULTS, "start_timeout": 1}
+        "id", "upgrade", OLD, NEW, state="switching", options=asdict(Options(start_timeout=1))
     )
     Journal(host).save(operation)
     host.world.commands.clear()
@@ -55,7 +71,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
 
 def run(host: PlatformModel) -> Operation:
     """Do what the unit does: take what the journal has, and go."""
-    Switch(host, read(host)).run()
+    Engine(host, read(host)).run()
     return read(host)
 
 
@@ -63,6 +79,15 @@ def read(host: PlatformModel) -> Operation:
     operation = Journal(host).read()
     assert operation is not None
     return operation
+
+
+def change(host: PlatformModel, **fields: Any) -> None:
+    """Make the operation another one; `options` are added to those that it has."""
+    operation = read(host)
+    operation.options.update(fields.pop("options", {}))
+    for name, value in fields.items():
+        setattr(operation, name, value)
+    Journal(host).save(operation)
 
 
 def confirm(host: PlatformModel, *, confirmed: bool = True) -> None:
@@ -76,12 +101,14 @@ def check(host: PlatformModel, operation: Operation) -> None:
     world = host.world
     assert world.databases["airflow"]["revision"] == f"schema-of-{version}"
     assert set(world.databases) <= {"airflow", "airflow_failed"}
+    assert world.closed == set()
     assert world.running == dict.fromkeys(CONTAINERS, version)
     assert host.environment()["AIRFLOW_VERSION"] == version
     assert (host.directory / "haproxy/haproxy.cfg").read_text() == f"# for {version}\n"
     assert world.doors.get("airflow", "ready") == "ready"
     assert world.doors.get("standby", "maint") == "maint"
     assert records.current(host, "").airflow_version == version
+    assert not (host.releases / reserve.NAME).exists()
 
 
 def commands_of_a_good_switch(host: PlatformModel) -> list[str]:
@@ -94,11 +121,11 @@ def commands_of_a_good_switch(host: PlatformModel) -> list[str]:
 
 def test_good_switch(model: PlatformModel) -> None:
     commands = commands_of_a_good_switch(model)
-    first_stop = next(i for i, line in enumerate(commands) if "stop" in line)
+    first_stop = next(i for i, line in enumerate(commands) if " stop " in line)
     assert "airflow-scheduler" in commands[first_stop]
-    phases = {phase.name: phase.state for phase in read(model).phases}
-    expected = ["drain", "migrate", "start", "backup", "serve", "verify", "smoke", "finish"]
-    assert phases == dict.fromkeys(expected, "done")
+    phases = [(phase.name, phase.state) for phase in read(model).phases]
+    expected = ["drain", "migrate", "start", "serve", "verify", "smoke", "finish", "backup"]
+    assert phases == [(name, "done") for name in expected]
 
 
 def test_refused_by_smoke(model: PlatformModel) -> None:
@@ -109,31 +136,99 @@ def test_refused_by_smoke(model: PlatformModel) -> None:
     check(model, operation)
 
 
-def test_no_release_is_left_without_its_backup(model: PlatformModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the smoke test, which runs at the same time, has passed."""
-
-    def take(host: PlatformModel, **arguments: object) -> Path:
-        raise ReleaseError("no space left on device")
-
-    monkeypatch.setattr(backups, "take", take)
+def test_schedule_goes_on_before_the_old_database_is_backed_up(model: PlatformModel) -> None:
+    """A large one takes minutes, in which nothing would be scheduled."""
     confirm(model)
+    run(model)
+    lines = (model.releases / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
+    assert events.index("finish done") < events.index("backup begins")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_database_that_cannot_be_backed_up_stays_beside(model: PlatformModel, killed: bool) -> None:
+    """The release is confirmed, so nothing goes back; what was left is kept by name, and said so."""
+    model.world.fail = "backup"
+    confirm(model)
+    if killed:
+        model.world.die_at = next(
+            i for i, line in enumerate(commands_until_killed(model)) if "RENAME TO airflow_kept" in line
+        )
+        model.world.commands.clear()
+        confirm(model)
+        with pytest.raises(Killed):
+            run(model)
     operation = run(model)
-    assert (operation.state, operation.failure["phase"]) == ("reverted", "backup")
-    check(model, operation)
+    assert operation.state == "succeeded", operation.failure
+    [kept] = set(model.world.databases) - {"airflow"}
+    assert model.world.databases[kept] == {"revision": f"schema-of-{OLD}"}
+    assert kept.startswith("airflow_kept_")
+    [warning] = operation.warnings
+    assert kept in warning
+    assert "Input/output error" in warning
+    assert records.previous(model).kept == kept
+
+
+def commands_until_killed(model: PlatformModel) -> list[str]:
+    """Return the commands of a switch on a platform like this one, which stays as it is."""
+    other = fresh(model, model.directory.parent / "other")
+    confirm(other)
+    run(other)
+    return other.world.commands
+
+
+def test_schedule_is_resumed_once(model: PlatformModel) -> None:
+    """Killed after that, a second process must not unpause what somebody has paused since."""
+    confirm(model)
+    model.world.die_at = next(
+        i
+        for i, line in enumerate(commands_until_killed(model))
+        if "airflow_previous ALLOW_CONNECTIONS true" in line
+    )
+    with pytest.raises(Killed):
+        run(model)
+    model.world.commands.clear()
+    model.world.die_at = None
+    assert run(model).state == "succeeded"
+    assert not [line for line in model.world.commands if "UPDATE dag SET" in line]
+
+
+@pytest.mark.parametrize(
+    ("environment", "unpaused"),
+    [
+        ("production", "'team-dag', 'weather-checker'"),
+        ("development", "'weather-checker'"),
+        ("", "'weather-checker'"),
+    ],
+)
+@pytest.mark.parametrize("database", ["copy", "bundle:/b.tar", "sql:/b.sql"])
+def test_outside_production_only_the_smoke_test_is_unpaused(
+    model: PlatformModel, environment: str, unpaused: str, database: str
+) -> None:
+    """Data of production, restored on a laptop, must not start production's work there."""
+    env = model.next / ".env"
+    env.write_text(env.read_text().replace("ENVIRONMENT=production", f"ENVIRONMENT={environment}"))
+    model.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+    change(model, database=database, done={"prepared": True} if database != "copy" else {})
+    confirm(model)
+    assert run(model).state == "succeeded"
+    [unpause] = [line for line in model.world.commands if "UPDATE dag SET is_paused = NOT" in line]
+    assert f"ARRAY[{unpaused}]" in unpause
 
 
 def test_time_to_confirm_begins_when_there_is_something_to_judge(
     model: PlatformModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backup of a large database takes longer than anybody may take to say that the release is good."""
+    """What takes longer than anybody may take to say that the release is good comes before."""
     now = [time.time()]
+    real = Engine._verify
 
-    def take(host: PlatformModel, **arguments: object) -> Path:
-        now[0] += 10 * DEFAULTS["confirm_timeout"]  # type: ignore[operator]
-        return host.backups / "bundle.tar"
+    def verify(engine: Engine) -> str:
+        now[0] += 10 * Options().confirm_timeout
+        return real(engine)
 
     monkeypatch.setattr(time, "time", lambda: now[0])
-    monkeypatch.setattr(backups, "take", take)
+    monkeypatch.setattr(Engine, "_verify", verify)
     monkeypatch.setattr(time, "sleep", lambda seconds: confirm(model))
     operation = run(model)
     assert operation.state == "succeeded", operation.failure
@@ -141,9 +236,7 @@ def test_time_to_confirm_begins_when_there_is_something_to_judge(
 
 
 def test_nobody_confirms(model: PlatformModel) -> None:
-    operation = read(model)
-    operation.options["confirm_timeout"] = 0
-    Journal(model).save(operation)
+    change(model, options={"confirm_timeout": 0})
     operation = run(model)
     assert operation.state == "reverted"
     assert "confirmed" in operation.failure["message"]
@@ -152,7 +245,7 @@ def test_nobody_confirms(model: PlatformModel) -> None:
 
 @pytest.mark.parametrize("rehearsed", [True, False], ids=["with a standby", "without one"])
 def test_new_webserver_never_healthy(model: PlatformModel, rehearsed: bool) -> None:
-    model.world.unhealthy_version = NEW
+    model.world.ill = {NEW: {WEBSERVER}}
     if not rehearsed:
         del model.world.running[STANDBY]
     confirm(model)
@@ -167,6 +260,7 @@ def test_new_webserver_never_healthy(model: PlatformModel, rehearsed: bool) -> N
     [
         ("stop --timeout=30 airflow-scheduler", "drain"),
         ("set server airflow/airflow state maint", "migrate"),
+        ("airflow ALLOW_CONNECTIONS false", "migrate"),
         ("CREATE DATABASE airflow_next", "migrate"),
         ("run --rm", "migrate"),
         ("RENAME TO airflow_previous", "start"),
@@ -187,37 +281,306 @@ def test_each_phase_fails(model: PlatformModel, command: str, phase: str) -> Non
     check(model, operation)
 
 
+@pytest.mark.parametrize(
+    ("ill", "said"),
+    [
+        ({"webhook", "flower"}, "webhook"),
+        ({"airflow-scheduler"}, "airflow-scheduler"),
+        ({WEBSERVER}, WEBSERVER),
+    ],
+)
+def test_ill_service_does_not_keep_the_pages_away_on_the_way_back(
+    model: PlatformModel, ill: set[str], said: str
+) -> None:
+    """It is told, and people have their pages."""
+    model.world.ill = {OLD: ill}
+    opened: list[list[str]] = []
+
+    def during(line: str) -> None:
+        if "set server airflow/airflow state ready" in line:
+            opened.append(sorted(model.world.running))
+
+    model.world.during = during
+    confirm(model, confirmed=False)
+    operation = run(model)
+    check(model, operation)
+    assert operation.failure["message"] == "smoke is red"
+    assert any(said in warning for warning in operation.warnings)
+    # The pages come before what is ill was waited for.
+    assert opened[-1] == sorted([WEBSERVER, "haproxy", "postgres", "redis", "webhook", "flower"]) or set(
+        opened[-1]
+    ) < set(CONTAINERS)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"start_timeout": "5m"}, {"on_drain_timeout": None}, {"confirm_timeout": []}]
+)
+def test_way_back_uses_no_option(model: PlatformModel, wrong: dict[str, Any]) -> None:
+    """However wrong they are in the journal of an operation that an earlier version has begun."""
+    change(
+        model,
+        state="reverting",
+        done={"begun": True, "door_shut": 1.0},
+        failure={"phase": "start", "message": "m", "log": ""},
+    )
+    change(model, options=wrong)
+    operation = run(model)
+    check(model, operation)
+
+
+@pytest.mark.parametrize("phase", ["drain", "migrate"])
+def test_only_what_failed_is_kept(model: PlatformModel, phase: str) -> None:
+    """The copy of a rehearsal is worth nothing when tasks only took too long, and a real failure is kept."""
+    model.world.databases |= {
+        "airflow_next": {"revision": "rehearsed"},
+        "airflow_failed": {"revision": "failed before"},
+    }
+    if phase == "drain":
+        model.world.tasks = ["dag.task (run), running"] * 3
+        change(model, options={"drain_timeout": 0})
+    else:
+        model.world.fail = "run --rm"
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", phase)
+    check(model, operation)
+    expected = "failed before" if phase == "drain" else f"schema-of-{OLD}"
+    assert model.world.databases["airflow_failed"] == {"revision": expected}
+
+
+@pytest.mark.parametrize("at", ["task_instance ti", "CREATE DATABASE airflow_next", "run --rm", "RENAME TO"])
+def test_stack_is_started_by_somebody_meanwhile(model: PlatformModel, at: str) -> None:
+    """`docker compose up` knows nothing of a switch: what it starts writes nothing that is lost."""
+    at_work: list[set[str]] = []
+    connected: list[dict[str, str]] = []
+
+    def during(line: str) -> None:
+        if at in line and not at_work:
+            at_work.append(set())
+            model._up(model.directory, [], [])
+        if "CREATE DATABASE airflow_next" in line:
+            at_work[:1] = [set(model.world.running) & {"airflow-scheduler"}]
+        if "RENAME TO airflow_previous" in line:
+            connected.append({one: to for one, to in model.world.sessions.items() if to == "airflow"})
+
+    model.world.during = during
+    model.world.tasks = ["dag.task (run), running", "dag.task (run), running"]
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    check(model, operation)
+    assert connected == [{}]
+    if at == "task_instance ti":
+        assert at_work == [set()]
+
+
+@pytest.mark.parametrize("ill", [{"airflow-scheduler"}, {"airflow-worker"}, {WEBSERVER, "redis"}])
+@pytest.mark.parametrize("stopped", [True, False])
+def test_ill_platform_is_restored(model: PlatformModel, ill: set[str], stopped: bool) -> None:
+    """That is what a restore is for; what waits in the queue of the data that go is not waited for."""
+    if stopped:
+        for service in ill:
+            model.world.running.pop(service, None)
+    else:
+        model.world.ill = {OLD: ill}
+    model.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+    change(model, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    check(model, operation)
+
+
+@pytest.mark.parametrize("fault", ["alembic_version", "task_instance ti"])
+def test_damaged_database_is_replaced(model: PlatformModel, fault: str) -> None:
+    """One that cannot be read is asked for nothing that the restore needs."""
+    del model.world.running["postgres"]
+    model.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+    change(model, kind="restore", database="sql:/b.sql", done={"prepared": True})
+    confirm(model)
+
+    def during(line: str) -> None:
+        if fault in line and "--dbname=airflow " in line and model.environment()["AIRFLOW_VERSION"] == OLD:
+            raise ReleaseError(
+                "SQL on airflow failed with code 1", "missing chunk number 0 for toast value 16411"
+            )
+
+    model.world.during = during
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    check(model, operation)
+
+
+@pytest.mark.parametrize("state", ["saved", "unsaved"])
+def test_first_cause_stays(model: PlatformModel, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """Killed between the failure and the way back, the operation still tells what failed."""
+    model.world.fail = "run --rm"
+    real = Journal.move
+
+    def move(journal: Journal, operation: Operation, to: str) -> None:
+        if to == "reverting":
+            raise Killed
+        real(journal, operation, to)
+
+    monkeypatch.setattr(Journal, "move", move)
+    with pytest.raises(Killed):
+        run(model)
+    monkeypatch.setattr(Journal, "move", real)
+    if state == "unsaved":
+        change(model, failure={})
+    operation = run(model)
+    assert operation.failure["phase"] == ("migrate" if state == "saved" else "interrupted")
+    check(model, operation)
+
+
+def test_reboot_while_the_word_is_awaited(model: PlatformModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host goes on waiting, for what was left of the time."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        run(model)
+    assert read(model).state == "unconfirmed"
+    limit = read(model).done["confirm_by"]
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded"
+    assert operation.done["confirm_by"] == limit
+    check(model, operation)
+
+
+def test_full_disk(model: PlatformModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journal and Postgres are on one disk, which the copy fills: the space that was put aside is enough."""
+    real = os.fsync
+    full = [False]
+
+    def fsync(descriptor: int) -> None:
+        if full[0] and (model.releases / reserve.NAME).exists():
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    def during(line: str) -> None:
+        if "CREATE DATABASE airflow_next" in line:
+            full[0] = True
+            raise ReleaseError("copying airflow failed with code 1", "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    model.world.during = during
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "reverted"
+    check(model, operation)
+
+
+def test_no_switch_without_space_for_the_way_back(
+    model: PlatformModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "drain")
+    assert "put aside for the way back: No space left on device" in operation.failure["message"]
+    check(model, operation)
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
-def test_killed_at_every_command(model: PlatformModel, before: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["good", "refused", "ill", "not backed up"])
+def test_killed_at_every_command(model: PlatformModel, before: bool, ending: str, tmp_path: Path) -> None:
     """The process is killed at each command in turn, and started again as systemd does."""
-    total = None
-    number = 0
-    while total is None or number < total:
-        host = fresh(model, tmp_path / f"{number}")
-        host.world.die_at, host.world.die_before = number, before
+    endings: dict[str, Callable[[PlatformModel], None]] = {
+        "good": lambda host: None,
+        "refused": lambda host: confirm(host, confirmed=False),
+        "ill": lambda host: host.world.ill.update({NEW: {WEBSERVER}}),
+        "not backed up": lambda host: setattr(host.world, "fail", "backup"),
+    }
+
+    def begin(name: str) -> PlatformModel:
+        host = fresh(model, tmp_path / name)
         confirm(host)
+        endings[ending](host)
+        return host
+
+    good = begin("good")
+    run(good)
+    total = len(good.world.commands)
+    for number in range(total):
+        host = begin(f"{number}")
+        host.world.die_at, host.world.die_before = number, before
         with pytest.raises(Killed):
             run(host)
         operation = run(host)
+        forget_kept(host)
         check(host, operation)
-        number += 1
-        if total is None:
-            total = len(commands_of_a_good_switch(fresh(model, tmp_path / "good")))
     assert total > 25
 
 
-@pytest.mark.parametrize("second", range(0, 40, 3))
-def test_killed_again_on_the_way_back(model: PlatformModel, second: int) -> None:
-    model.world.unhealthy_version = NEW
+def forget_kept(host: PlatformModel) -> None:
+    """Take away what stays by name on purpose; there is one at most."""
+    kept = [name for name in host.world.databases if name.startswith("airflow_kept_")]
+    assert len(kept) <= 1
+    for name in kept:
+        del host.world.databases[name]
+
+
+@pytest.mark.parametrize("part", range(0, 100, 10))
+def test_killed_again_on_the_way_back(model: PlatformModel, part: int) -> None:
+    """Each of these is a kill: one that comes after the end would show nothing."""
+    model.world.ill = {NEW: {WEBSERVER}}
     confirm(model)
-    model.world.die_at = 25 + second
-    try:
+    commands = commands_until_killed(model)
+    [first] = [i for i, line in enumerate(commands) if "stop --timeout=10" in line]
+    model.world.die_at = first + (len(commands) - first) * part // 100
+    with pytest.raises(Killed):
         run(model)
-    except Killed:
-        operation = run(model)
-    else:
-        operation = read(model)
-    check(model, operation)
+    assert read(model).state == "reverting"
+    check(model, run(model))
+
+
+class LineKiller:
+    """Kills the process at the n-th line of this package's own code that it executes."""
+
+    def __init__(self, at: int) -> None:
+        """Kill at this line, counted from 1."""
+        self.left = at
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        """Follow what is in the packages `switch` and `core`."""
+        return self.line if "/airflow_release/" in frame.f_code.co_filename else None
+
+    def line(self, frame: FrameType, event: str, argument: object) -> Any:
+        """Count a line."""
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+        return self.line
+
+
+# A process that is killed closes no files.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", ["good", "refused", "not backed up"])
+def test_killed_at_every_line(model: PlatformModel, ending: str, tmp_path: Path) -> None:
+    """Every 97th by default, each one with UPGRADE_TESTS=all."""
+    kills, at, killed = 0, 1, True
+    while killed:
+        host = fresh(model, tmp_path / f"{at}")
+        confirm(host, confirmed=ending != "refused")
+        host.world.fail = "backup" if ending == "not backed up" else ""
+        before = sys.gettrace()
+        sys.settrace(LineKiller(at).trace)
+        try:
+            run(host)
+            killed = False
+        except Killed:
+            kills += 1
+        finally:
+            sys.settrace(before)
+        operation = run(host) if killed else read(host)
+        forget_kept(host)
+        check(host, operation)
+        shutil.rmtree(tmp_path / f"{at}")
+        at += 1 if ALL else 97
+    assert kills > 10
 
 
 def fresh(model: PlatformModel, directory: Path) -> PlatformModel:
@@ -226,3 +589,19 @@ def fresh(model: PlatformModel, directory: Path) -> PlatformModel:
     shutil.copytree(model.directory, host.directory)
     host.world_of(copy.deepcopy(model.world))
     return host
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.parametrize("there", [True, False])
+def test_airflow_can_read_which_database_is_its(model: PlatformModel, umask: int, there: bool) -> None:
+    """Airflow's own user reads the service file, whatever the umask of who ran the command."""
+    directory = model.releases / "database"
+    if there:
+        directory.mkdir(mode=0o700)
+    before = os.umask(umask)
+    try:
+        next_database.point(model, "airflow_next")
+    finally:
+        os.umask(before)
+    assert directory.stat().st_mode & 0o777 == 0o755
+    assert (directory / "pg_service.conf").stat().st_mode & 0o777 == 0o644

@@ -17,6 +17,8 @@ NEXT = "airflow_next"
 PREVIOUS = "airflow_previous"
 FAILED = "airflow_failed"
 SCRATCH = "airflow_scratch"
+KEPT = re.compile(r"airflow_kept_[0-9a-z]+")
+"""Databases that were left and could not be backed up. They stay until an operator drops them."""
 
 MAIN_TABLES = (
     "dag",
@@ -34,10 +36,24 @@ MAIN_TABLES = (
 ADMINISTRATION = "postgres"
 """The database that one is connected to while another is renamed, copied or dropped."""
 
+APPLICATION = "airflow-release"
+"""How Postgres lists the sessions of this package, so that those of a killed process can be ended."""
+
+QUOTED_LISTS = (
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "temp_tablespaces",
+)
+"""Settings whose values are stored ready for SET; all others need quotes (GUC_LIST_QUOTE, as in pg_dump)."""
+
 
 @dataclass(frozen=True)
 class Database:
-    """The Postgres of the platform. Names of databases are this module's constants, never input."""
+    """The Postgres of the platform. Names of databases are this module's constants, or match `KEPT`.
+
+    What reads or writes all of a database has no limit of time: how long that takes depends on its size.
+    """
 
     host: Host
 
@@ -45,9 +61,16 @@ class Database:
         """Return the command that runs one of Postgres' programs inside its container."""
         return self.host.compose_command("exec", "--no-TTY", "postgres", *program)
 
-    def sql(self, statements: str, database: str = LIVE, *, timeout: float = 600, doing: str = "") -> str:
-        """Run SQL statements up to the first that fails; return the rows, columns separated by `|`."""
+    def sql(
+        self, statements: str, database: str = LIVE, *, timeout: float | None = 600, doing: str = ""
+    ) -> str:
+        """Run SQL statements up to the first that fails; return the rows, columns separated by `|`.
+
+        `timeout` is in seconds, None for no limit.
+        """
         psql = [
+            "env",
+            f"PGAPPNAME={APPLICATION}",
             "psql",
             "--username=airflow",
             f"--dbname={database}",
@@ -81,9 +104,17 @@ class Database:
             database,
         )
 
+    def revision_or_none(self, database: str = LIVE) -> str:
+        """Return the schema's revision, "" also for a database that is too damaged to tell."""
+        try:
+            return self.revision(database)
+        except ReleaseError:
+            return ""
+
     def counts(self, database: str = LIVE) -> dict[str, int]:
         """Return the rows of each main table that is there."""
-        return _parse_counts(self.sql(_count_statement(self._main_tables(database)), database))
+        statement = _count_statement(self._main_tables(database))
+        return _parse_counts(self.sql(statement, database, timeout=None))
 
     def newest_run(self, database: str = LIVE) -> str:
         """Return when the newest DAG run started, in ISO 8601 and UTC; "" when there is none."""
@@ -96,7 +127,7 @@ class Database:
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected; the live one never."""
-        self.sql(self._drop(database), ADMINISTRATION)
+        self.sql(self._drop(database), ADMINISTRATION, timeout=None)
 
     def create(self, database: str) -> None:
         """Make an empty database; one of that name is replaced."""
@@ -104,21 +135,88 @@ class Database:
             f"{self._drop(database)}"
             f"CREATE DATABASE {database} OWNER airflow TEMPLATE template0 ENCODING 'UTF8';",
             ADMINISTRATION,
+            timeout=None,
+        )
+
+    def close(self, database: str) -> None:
+        """Let nobody connect, not even a superuser, and end the sessions that there are."""
+        self.sql(
+            f"ALTER DATABASE {database} ALLOW_CONNECTIONS false;\n{_disconnect(database)}",
+            ADMINISTRATION,
+            doing=f"closing {database}",
+        )
+
+    def open(self, database: str) -> None:
+        """Let everybody connect again who may."""
+        self.sql(
+            f"ALTER DATABASE {database} ALLOW_CONNECTIONS true;",
+            ADMINISTRATION,
+            doing=f"opening {database}",
         )
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a database file by file; sessions of the source are ended, an old target is dropped."""
+        """Copy a database file by file, with its settings and grants. An old target is dropped.
+
+        Nobody may be connected to the source: `close` it, unless nobody knows of it.
+        """
         self.sql(
             f"{self._drop(target)}{_disconnect(source)}"
             f"CREATE DATABASE {target} TEMPLATE {source} STRATEGY file_copy;",
             ADMINISTRATION,
+            timeout=None,
+            doing=f"copying {source}",
+        )
+        self.adopt(source, target)
+
+    def adopt(self, source: str, target: str) -> None:
+        """Give a database the settings and grants of another; no copy and no dump has them."""
+        listed = ", ".join(f"'{name}'" for name in QUOTED_LISTS)
+        self.sql(
+            f"""
+SELECT format('ALTER %s SET %I TO %s',
+    CASE WHEN setrole = 0 THEN 'DATABASE {target}'
+         ELSE format('ROLE %I IN DATABASE {target}', pg_get_userbyid(setrole)) END,
+    name, CASE WHEN lower(name) IN ({listed}) THEN value ELSE quote_literal(value) END)
+FROM pg_db_role_setting AS settings
+JOIN pg_database AS source ON source.oid = settings.setdatabase AND source.datname = '{source}',
+    LATERAL unnest(setconfig) AS setting,
+    LATERAL (SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1))
+        AS pair(name, value)
+\\gexec
+SELECT 'REVOKE ALL ON DATABASE {target} FROM PUBLIC' FROM pg_database
+WHERE datname = '{source}' AND datacl IS NOT NULL
+\\gexec
+SELECT format('GRANT %s ON DATABASE {target} TO %s%s', privilege_type,
+    CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+    CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM pg_database, aclexplode(datacl) WHERE datname = '{source}'
+\\gexec
+""",
+            ADMINISTRATION,
+            doing=f"giving {target} the settings of {source}",
         )
 
     def rename(self, *pairs: tuple[str, str]) -> None:
-        """Rename databases, each `(from, to)`, all in one transaction: after a crash all are done or none."""
+        """Rename databases, each `(from, to)`, all in one transaction: after a crash all are done or none.
+
+        Afterwards nobody can connect to the one that was left, and everybody to the others.
+        """
         sessions = _disconnect(*(name for name, _ in pairs))
-        statements = "".join(f"ALTER DATABASE {old} RENAME TO {new};\n" for old, new in pairs)
+        statements = "".join(
+            f"ALTER DATABASE {old} RENAME TO {new};\n"
+            f"ALTER DATABASE {new} ALLOW_CONNECTIONS {'false' if new == PREVIOUS else 'true'};\n"
+            for old, new in pairs
+        )
         self.sql(f"{sessions}BEGIN;\n{statements}COMMIT;", ADMINISTRATION)
+
+    def end_leftovers(self) -> None:
+        """End what a killed process of this package still has Postgres do, and wait until it has ended."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            f" WHERE application_name = '{APPLICATION}' AND pid <> pg_backend_pid()",
+            ADMINISTRATION,
+            doing="ending what was interrupted",
+        )
 
     def dump(self, file: Path, database: str = LIVE) -> dict[str, int]:
         """Write a dump in Postgres' custom format; return the main tables' rows as of the very same snapshot.
@@ -131,6 +229,8 @@ class Database:
             with self._snapshot(database, tables) as (snapshot, counts), file.open("wb") as output:
                 self.host.run(
                     self.command(
+                        "env",
+                        f"PGAPPNAME={APPLICATION}",
                         "pg_dump",
                         "--username=airflow",
                         f"--dbname={database}",
@@ -138,7 +238,7 @@ class Database:
                         f"--snapshot={snapshot}",
                     ),
                     stdout=output,
-                    timeout=6 * 3600,
+                    timeout=None,
                     doing=f"dumping {database}",
                 )
                 output.flush()
@@ -161,10 +261,16 @@ class Database:
             program = ["pg_restore", "--exit-on-error", "--no-owner", "--no-acl"]
         with file.open("rb") as dump, Path("/dev/null").open("wb") as nothing:
             self.host.run(
-                self.command(*program, "--username=airflow", f"--dbname={database}"),
+                self.command(
+                    "env",
+                    f"PGAPPNAME={APPLICATION}",
+                    *program,
+                    "--username=airflow",
+                    f"--dbname={database}",
+                ),
                 stdin=dump,
                 stdout=nothing,
-                timeout=6 * 3600,
+                timeout=None,
                 doing=f"restoring {file.name}",
             )
 

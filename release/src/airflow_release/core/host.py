@@ -47,13 +47,13 @@ class Host:
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
         environment: Mapping[str, str] | None = None,
-        timeout: float = 600,
+        timeout: float | None = 600,
         doing: str = "",
     ) -> str:
         """Run a command to its end and return what it printed.
 
-        `doing` names the step in the error; `timeout` is in seconds. Secrets belong into `input`, a file or
-        `environment`, never into the command, which every process of the host can read.
+        `doing` names the step in the error; `timeout` is in seconds, None for no limit. Secrets belong into
+        `input`, a file or `environment`, never into the command, which every process of the host can read.
 
         Raises:
             ReleaseError: it ended with another code than 0, or not in time.

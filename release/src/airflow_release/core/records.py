@@ -25,6 +25,8 @@ class Release:
     """The schema's revision as Alembic records it."""
     bundle: str = ""
     """The backup that was made when it was left."""
+    kept: str = ""
+    """Its database under the name by which it stays, where no backup could be made."""
 
     def directory(self, host: Host) -> Path:
         """Return where its record is."""

@@ -16,7 +16,7 @@ from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, release_files, rollback, stack
+from airflow_release.switch import engine, rehearsal, release_files, rollback, stack
 from airflow_release.switch.journal import Journal, Operation
 
 Subparsers = Any
@@ -104,7 +104,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         if earlier and earlier.active and not (earlier.state == "prepared" and arguments.take_over):
             raise ReleaseError(f"{_title(earlier)} is under way ({earlier.state}): airflow-release status")
         if earlier and earlier.state == "prepared":
-            engine.clean_up(host)
+            rehearsal.clean_up(host)
         unknown = set(arguments.options) - set(DEFAULTS)
         if unknown:
             raise ReleaseError(f"unknown options: {', '.join(sorted(unknown))}")
@@ -155,7 +155,7 @@ def _files_of(host: Host, identifier: str) -> Path:
 def abandon(host: Host, arguments: argparse.Namespace) -> int:
     """End a prepared operation. One that is switching goes to its end by itself."""
     operation = _operation(host, "prepared")
-    engine.clean_up(host)
+    rehearsal.clean_up(host)
     if arguments.message and not operation.failure:
         step = operation.phases[-1].name if operation.phases else "preparation"
         reason = ReleaseError(arguments.message, arguments.log)
@@ -199,7 +199,7 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
     """Run phase `rehearse`."""
     with lock.exclusive(host.releases / "lock", wait_seconds=3600, doing="the rehearsal of a switch"):
-        engine.prepare(host, _operation(host, "prepared"))
+        rehearsal.rehearse(host, _operation(host, "prepared"))
     return 0
 
 
@@ -219,7 +219,7 @@ def run(host: Host, arguments: argparse.Namespace) -> int:
     with lock.exclusive(host.releases / "lock", wait_seconds=3600):
         operation = Journal(host).read()
         if operation and operation.active and operation.state != "prepared":
-            engine.Switch(host, operation).run()
+            engine.Engine(host, operation).run()
     return 0
 
 

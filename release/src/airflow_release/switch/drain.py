@@ -11,8 +11,8 @@ from airflow_release.switch import stack
 UNDER_WAY = """
 SELECT ti.dag_id || '.' || ti.task_id || ' (' || ti.run_id || '), ' || ti.state
 FROM task_instance ti LEFT JOIN job ON job.id = ti.job_id
-WHERE ti.state = 'queued'
-   OR ti.state IN ('running', 'restarting') AND job.latest_heartbeat > now() - interval '5 minutes'
+WHERE ti.state IN ('running', 'restarting') AND job.latest_heartbeat > now() - interval '5 minutes'
+{or_queued}
 ORDER BY 1
 """
 """Tasks that a worker has or will get. A running one without a heartbeat has no process any more: Airflow
@@ -23,18 +23,35 @@ class DrainTimeoutError(ReleaseError):
     """Tasks were still running when the time was up."""
 
 
-def drain(database: Database, seconds: float, *, terminate: bool) -> str:
+def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool) -> str:
     """Stop scheduling, wait for the tasks under way, stop the workers; return a note on what happened.
 
     With `terminate`, tasks that are left after `seconds` are ended, and retried as their DAGs say.
+    With `replaced` the database is about to be replaced by another one, perhaps because it is damaged: what
+    waits in its queue is not waited for, and neither is anything when it cannot say what runs.
 
     Raises:
         DrainTimeoutError: tasks were left, and may not be ended.
     """
     host = database.host
-    stack.stop(host, "airflow-scheduler")
     started = time.monotonic()
-    while tasks := database.sql(UNDER_WAY, LIVE).splitlines():
+    notes: list[str] = []
+    while True:
+        # Each time: somebody may have started it again, by `docker compose up` on the host.
+        running = set(host.running())
+        if stack.SCHEDULER in running:
+            stack.stop(host, stack.SCHEDULER)
+        try:
+            # Without a worker the queue would never be empty. The next release queues its tasks again.
+            queued = stack.WORKER in running and not replaced
+            tasks = _tasks(database, queued=queued)
+        except ReleaseError as error:
+            if not replaced:
+                raise
+            notes.append(f"the database does not say which tasks run ({error})")
+            tasks = []
+        if not tasks:
+            break
         if time.monotonic() - started > seconds:
             if not terminate:
                 raise DrainTimeoutError(
@@ -45,5 +62,11 @@ def drain(database: Database, seconds: float, *, terminate: bool) -> str:
             break
         time.sleep(0.5)  # tasks end when they end; Postgres cannot call us
     # A worker that is asked to stop takes nothing more and finishes what it has.
-    stack.stop(host, "airflow-worker", "airflow-triggerer", seconds=30)
-    return f"ended {len(tasks)} tasks: {'; '.join(tasks[:10])}" if tasks else "every task finished"
+    stack.stop(host, stack.WORKER, stack.TRIGGERER, seconds=30)
+    notes.append(f"ended {len(tasks)} tasks: {'; '.join(tasks[:10])}" if tasks else "every task finished")
+    return "; ".join(notes)
+
+
+def _tasks(database: Database, *, queued: bool) -> list[str]:
+    or_queued = "OR ti.state = 'queued'" if queued else ""
+    return database.sql(UNDER_WAY.format(or_queued=or_queued), LIVE, timeout=None).splitlines()

@@ -1,4 +1,8 @@
-"""The switch from one release to the next, and the way back: the only code that changes what runs."""
+"""Takes an operation from `switching` to its end (see `journal.py`), or sends it on the way back.
+
+Until the rename in `start` the live database and files are untouched. From there to the confirmation the old
+ones lie beside the new ones, and no DAG but the smoke test's runs; so the way back loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,32 @@ from pathlib import Path
 
 from airflow_release.backup import backups
 from airflow_release.core import records
-from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, Database
+from airflow_release.core.database import LIVE, NEXT, PREVIOUS, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-from airflow_release.switch import drain, haproxy, next_database, release_files, stack
+from airflow_release.switch import (
+    drain,
+    haproxy,
+    next_database,
+    pace,
+    release_files,
+    reserve,
+    stack,
+    standby,
+    way_back,
+)
 from airflow_release.switch.journal import Journal, Operation
+from airflow_release.switch.options import Options
 
 
-class Switch:
-    """Takes one operation from `switching` to its end.
-
-    Until the rename in `start` the live database and files are untouched. From there to the confirmation
-    the old ones lie beside the new ones, and no DAG but the smoke test's runs; so the way back loses nothing.
-    """
+class Engine:
+    """Takes one operation from `switching` to its end."""
 
     def __init__(self, host: Host, operation: Operation) -> None:
         """Work on this operation of that host."""
         self.host = host
         self.operation = operation
+        self.options = Options.load(operation.options)
         self.journal = Journal(host)
         self.database = Database(host)
 
@@ -34,19 +46,20 @@ class Switch:
         """Go forward, or back when a step fails or an earlier process did not get to its end.
 
         Raises:
-            ReleaseError: the way back failed too; calling it again tries once more.
+            ReleaseError: the end cannot be reached now; calling it again tries once more.
         """
-        state = self.operation.state
-        if state == "switching" and not self.operation.done.get("begun"):
+        if self.operation.done.get("begun"):
+            self._end_leftovers()
+        if self.operation.state == "switching" and not self.operation.done.get("begun"):
             self._forward()
-        elif state == "switching":
+        elif self.operation.state == "switching":
             self._interrupted()
         if self.operation.state == "unconfirmed":
             self._prove()
         if self.operation.state == "finishing":
-            self._finish()
+            self._complete()
         if self.operation.state == "reverting":
-            self._revert()
+            way_back.take(self.host, self.operation)
 
     def _forward(self) -> None:
         self._remember(begun=True)
@@ -54,221 +67,195 @@ class Switch:
             for step in (self._drain, self._migrate, self._start):
                 self._take(step)
         except Exception:  # whatever it was: the old release comes back, and the journal has the reason
-            self.journal.move(self.operation, "reverting")
-            return
-        self.journal.move(self.operation, "unconfirmed")
+            self._go_back()
+        else:
+            self.journal.move(self.operation, "unconfirmed")
 
     def _drain(self) -> str:
         """Keep the files that run, stop scheduling, and let tasks end."""
-        old = records.current(self.host, self.database.revision(LIVE))
+        reserve.put_aside(self.host)
+        if self._replaces:
+            stack.ensure_database(self.host)
+        old = records.current(self.host, self.database.revision_or_none(LIVE))
         release_files.install(self.host.directory, old.files(self.host))
         self._remember(saved=old.id, scheduling_stopped=time.time())
         return drain.drain(
             self.database,
-            float(self.operation.options["drain_timeout"]),
-            terminate=self.operation.options["on_drain_timeout"] == "terminate",
+            self.options.drain_timeout,
+            terminate=self.options.on_drain_timeout == "terminate",
+            replaced=self._replaces,
         )
 
     def _migrate(self) -> str:
-        """Shut the Airflow door, and make the next database from the one that now stands still."""
+        """Show the maintenance page, and make the next database from the one that now stands still."""
         self._remember(door_shut=time.time())
-        haproxy.use(self.host, None)
-        # It serves nobody any more, and its own way to end takes seconds in which there is no page.
-        haproxy.wait_until_idle(self.host, haproxy.LIVE, seconds=5)
+        if stack.HAPROXY in self.host.running():
+            haproxy.use(self.host, None)
+            # It serves nobody any more, and its own way to end takes seconds in which there is no page.
+            haproxy.wait_until_idle(self.host, haproxy.LIVE, seconds=5)
         stack.stop(self.host, stack.WEBSERVER, seconds=0)
         next_database.set_password(self.database, self.host.next)
-        next_database.make(self.database, self.operation.database)
-        next_database.migrate(self.host, self.operation.database)
-        self.operation.held = next_database.hold(self.database)
+        if "prepared" in self.operation.done:
+            self.database.close(LIVE)
+        else:
+            self._make_next()
+        self.operation.paused = next_database.pause(self.database)
         self.journal.save(self.operation)
-        return f"{len(self.operation.held)} DAGs held until confirmed"
+        return f"{len(self.operation.paused)} DAGs paused until confirmed"
+
+    def _make_next(self) -> None:
+        size, began = self.database.size(LIVE), time.time()
+        next_database.make(self.database, self.operation.database)
+        if self.operation.database == "copy":
+            pace.remember(self.host, size, time.time() - began)
+        next_database.migrate(self.host, self.operation.database, self.options.accept_undecryptable)
 
     def _start(self) -> str:
-        # Nobody can be connected while a database gets its name.
+        # Nobody may be connected while a database gets its name, not even what somebody has started again.
         next_database.point(self.host, "nowhere")
+        stack.stop(self.host, *stack.AIRFLOW, seconds=0)
         self.database.rename((LIVE, PREVIOUS), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)
-        if any(name.startswith("haproxy/") for name in changed):
+        if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
             haproxy.reload(self.host)
         # With a standby webserver people have their pages: what tasks need comes first, the rest in `serve`.
-        standby = stack.STANDBY in self._running()
-        haproxy.use(self.host, haproxy.STANDBY if standby else None)
-        if standby:
+        ready = stack.STANDBY in self.host.running() and stack.HAPROXY in self.host.running()
+        if ready:
+            haproxy.use(self.host, haproxy.STANDBY)
             self._remember(door_open=time.time())
-        stack.start(
-            self.host,
-            *(stack.SCHEDULING if standby else ()),
-            seconds=int(self.operation.options["start_timeout"]),
-        )
-        if not standby:
+        stack.start(self.host, *(stack.SCHEDULING if ready else ()), seconds=self.options.start_timeout)
+        if not ready:
             haproxy.use(self.host, haproxy.LIVE)
             self._remember(door_open=time.time())
         return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
 
-    def _serve(self) -> str:
-        """Have everything healthy, and let the Airflow door lead to the webserver that stays."""
-        stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
-        haproxy.use(self.host, haproxy.LIVE)
-        self._remove_standby()
-        return "all doors lead to the new release"
-
-    def _backup(self) -> str:
-        """Keep the old database, exactly as it was when it was left, as a bundle."""
-        stack.launch(self.host)  # the rest boots meanwhile; `serve` waits for it
-        bundle = backups.take(
-            self.host, database=PREVIOUS, reason=f"before {self.operation.id}", files=self._old_files()
-        )
-        self._remember(bundle=str(bundle))
-        return bundle.name
-
-    def _verify(self) -> str:
-        stack.verify(self.host, self.operation.to_version, float(self.operation.options["start_timeout"]))
-        return f"everything healthy and on {self.operation.to_version}"
-
     def _prove(self) -> None:
-        """Start the rest and keep the old database, while the control node's smoke test runs its DAG.
-
-        Scheduling waits for the longer of the two, not for both.
-        """
+        """Start the rest, while the control node's smoke test runs its DAG, and wait for its word."""
         try:
-            if "bundle" not in self.operation.done:
-                self._take(self._backup)
-            self._take(self._serve)
-            self._take(self._verify)
-            self._take(self._smoke)
+            for step in (self._serve, self._verify, self._smoke):
+                self._take(step)
         except Exception:  # as on the way here
-            self.journal.move(self.operation, "reverting")
+            self._go_back()
         else:
             self.journal.move(self.operation, "finishing")
+
+    def _serve(self) -> str:
+        """Have everything healthy, and let Airflow's port lead to the webserver that stays."""
+        stack.start(self.host, seconds=self.options.start_timeout)
+        haproxy.use(self.host, haproxy.LIVE)
+        standby.remove(self.host)
+        return "all ports lead to the new release"
+
+    def _verify(self) -> str:
+        stack.verify(self.host, self.operation.to_version, self.options.start_timeout)
+        return f"everything healthy and on {self.operation.to_version}"
 
     def _smoke(self) -> str:
         """Wait for the control node's word; without one the old release comes back."""
         verdict = self.host.releases / "verdict.json"
-        seconds = float(self.operation.options["confirm_timeout"])
         # From here on: nobody can judge what is not all there. And once, however often the host restarts.
-        self._remember(confirm_by=self.operation.done.get("confirm_by", time.time() + seconds))
+        self._remember(
+            confirm_by=self.operation.done.get("confirm_by", time.time() + self.options.confirm_timeout)
+        )
         while not verdict.exists():
             if time.time() > self.operation.done["confirm_by"]:
-                raise ReleaseError(f"Nobody confirmed the new release within {seconds:.0f} s.")
+                raise ReleaseError(
+                    f"Nobody confirmed the new release within {self.options.confirm_timeout:.0f} s."
+                )
             time.sleep(0.2)  # a file that another process writes
         word = json.loads(verdict.read_text())
         if not word["confirmed"]:
             raise ReleaseError(word["message"], word["log"])
         return "confirmed"
 
-    def _finish(self) -> None:
-        with self.journal.phase(self.operation, "finish"):
-            next_database.release(self.database, self.operation.held)
-            self._remember(scheduling_resumed=self.operation.done.get("scheduling_resumed", time.time()))
-            running = records.new(self.host, self.host.directory, self.database.revision(LIVE))
-            left = records.load(self.host, self.operation.done["saved"])
-            left.bundle = self.operation.done["bundle"]
-            records.save(self.host, left)
-            if records.current(self.host, "").id == left.id:
-                records.save(self.host, running)
-                records.make_current(self.host, running)
-            self.database.drop(PREVIOUS)
+    def _complete(self) -> None:
+        """Let the schedule go on, and only then back up what was left: that takes as long as it takes."""
+        reserve.give_back(self.host)
+        self._take(self._finish)
+        if PREVIOUS in self.database.names() or "kept" in self.operation.done:
+            self._take(self._backup)
         self._end("succeeded")
 
-    def _revert(self) -> None:
-        """Put the old files, database and containers back; it can be done again."""
-        with self.journal.phase(self.operation, "revert") as phase:
-            # A switch that was still draining has stopped the scheduler only, and workers may be at work.
-            if "door_shut" in self.operation.done:
-                if "haproxy" in self._running():
-                    haproxy.use(self.host, None)
-                stack.stop(self.host, *stack.CLIENTS, seconds=10)
-            changed: set[str] = set()
-            if saved := self.operation.done.get("saved"):
-                changed = release_files.install(
-                    records.load(self.host, saved).files(self.host), self.host.directory
-                )
-            stack.start(self.host, "postgres", seconds=120)
-            self._take_back_database()
-            next_database.set_password(self.database, self.host.directory)
-            stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
-            if any(name.startswith("haproxy/") for name in changed):
-                haproxy.reload(self.host)
-            haproxy.use(self.host, haproxy.LIVE)
-            self._remove_standby()
-            stack.verify(
-                self.host, self.operation.from_version, float(self.operation.options["start_timeout"])
-            )
-            phase.note = f"Airflow {self.operation.from_version} runs as before"
-        self._end("reverted")
+    def _finish(self) -> str:
+        """Unpause what was paused, once, and record what runs."""
+        if "scheduling_resumed" not in self.operation.done:
+            next_database.unpause(self.database, self.operation.paused)
+            self._remember(scheduling_resumed=time.time())
+        running = records.new(self.host, self.host.directory, self.database.revision(LIVE))
+        if records.current(self.host, "").id == self.operation.done["saved"]:
+            records.save(self.host, running)
+            records.make_current(self.host, running)
+        return "the schedule goes on"
 
-    def _take_back_database(self) -> None:
-        """Give the old database its name back; the new one is kept for a look as `airflow_failed`."""
-        names = self.database.names()
-        if PREVIOUS in names:
-            self.database.drop(FAILED)
-            failed = [(LIVE, FAILED)] if LIVE in names else []
-            self.database.rename(*failed, (PREVIOUS, LIVE))
-        elif NEXT in names:
-            self.database.drop(FAILED)
-            self.database.rename((NEXT, FAILED))
-
-    def _remove_standby(self) -> None:
-        if stack.STANDBY in self._running():
-            haproxy.wait_until_idle(self.host, haproxy.STANDBY, seconds=5)
-            stack.stop(self.host, stack.STANDBY, seconds=0)
-        self.host.compose(
-            "--profile=switch", "rm", "--force", stack.STANDBY, doing="removing the standby webserver"
+    def _backup(self) -> str:
+        """Keep the old database as it was when it was left: as a bundle or, failing that, by its name."""
+        left = records.load(self.host, self.operation.done["saved"])
+        if "kept" not in self.operation.done:
+            try:
+                left.bundle = str(self._bundle_of(left))
+            except Exception as error:  # whatever it was: the release is confirmed, and nothing is lost
+                stamp = time.strftime("%Y%m%dt%H%M%Sz", time.gmtime())
+                self._remember(kept=f"airflow_kept_{stamp}", kept_because=str(error))
+            else:
+                records.save(self.host, left)
+                self.database.drop(PREVIOUS)
+                return Path(left.bundle).name
+        left.kept = self.operation.done["kept"]
+        records.save(self.host, left)
+        if PREVIOUS in self.database.names():
+            self.database.rename((PREVIOUS, left.kept))
+        note = (
+            f"the old database could not be backed up, and stays as {left.kept}: "
+            f"{self.operation.done['kept_because']}"
         )
+        self._warn(note)
+        return note
 
-    def _old_files(self) -> Path:
-        return records.load(self.host, self.operation.done["saved"]).files(self.host)
+    def _bundle_of(self, left: records.Release) -> Path:
+        self.database.open(PREVIOUS)
+        reason, files = f"before {self.operation.id}", left.files(self.host)
+        return backups.take(self.host, database=PREVIOUS, reason=reason, files=files)
 
-    def _running(self) -> set[str]:
-        return set(self.host.running())
+    @property
+    def _replaces(self) -> bool:
+        """Say whether the live database's data are replaced by others, so that they may be damaged."""
+        return self.operation.database != "copy"
 
     def _interrupted(self) -> None:
         message = "The switch was interrupted, by a reboot or a kill of its process."
-        self.operation.failure = {"phase": "interrupted", "message": message, "log": ""}
+        self.operation.failure = self.operation.failure or {
+            "phase": "interrupted",
+            "message": message,
+            "log": "",
+        }
         self.journal.note(self.operation, "interrupted", message)
+        self._go_back()
+
+    def _go_back(self) -> None:
+        # First, since the journal may be on the disk that is full.
+        reserve.give_back(self.host)
         self.journal.move(self.operation, "reverting")
+
+    def _end_leftovers(self) -> None:
+        """End what an earlier process of this operation still has Postgres do: it would come in between."""
+        if stack.POSTGRES in self.host.running():
+            self.database.end_leftovers()
 
     def _take(self, step: Callable[[], str]) -> None:
         """Take one step as a phase of the journal."""
-        with self.journal.phase(self.operation, step.__name__.removeprefix("_")) as phase:
+        with self.journal.phase(self.operation, step.__name__.strip("_")) as phase:
             phase.note = step()
 
     def _remember(self, **facts: object) -> None:
         self.operation.done.update(facts)
         self.journal.save(self.operation)
 
+    def _warn(self, text: str) -> None:
+        if text not in self.operation.warnings:
+            self.operation.warnings.append(text)
+        self.journal.save(self.operation)
+
     def _end(self, state: str) -> None:
         (self.host.releases / "verdict.json").unlink(missing_ok=True)
         self.journal.move(self.operation, state)
-
-
-def prepare(host: Host, operation: Operation) -> None:
-    """Rehearse: a fresh backup, restored beside the live database, migrated and served by the new webserver.
-
-    Raises:
-        ReleaseError: a step failed. What runs was not touched.
-    """
-    database, journal = Database(host), Journal(host)
-    with journal.phase(operation, "rehearse") as phase:
-        bundle = backups.take(host, reason=f"rehearsal of {operation.id}")
-        next_database.make(database, f"bundle:{bundle}")
-        began = time.time()
-        next_database.migrate(host, "bundle")
-        migrated = time.time() - began
-        stack.start(
-            host,
-            stack.STANDBY,
-            seconds=int(operation.options["start_timeout"]),
-            project=host.next,
-            dependencies=False,
-        )
-        phase.note = f"migrating took {migrated:.1f} s, and the new webserver serves the result"
-
-
-def clean_up(host: Host) -> None:
-    """Remove what a rehearsal left: the standby webserver and its database."""
-    host.compose(
-        "--profile=switch", "rm", "--stop", "--force", stack.STANDBY, doing="removing the standby webserver"
-    )
-    Database(host).drop(NEXT)

@@ -44,7 +44,8 @@ class Operation:
     options: dict[str, Any] = field(default_factory=dict)
     phases: list[Phase] = field(default_factory=list)
     failure: dict[str, str] = field(default_factory=dict)
-    held: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
     """DAGs that are paused only until the new release is confirmed."""
     done: dict[str, Any] = field(default_factory=dict)
     """What can no longer be told from the host itself, such as the bundle that was made."""

@@ -2,50 +2,80 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from airflow_release.backup import backups, sqlfile
-from airflow_release.core.database import LIVE, NEXT, Database
+from airflow_release.core.database import KEPT, LIVE, NEXT, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 
 SMOKE_DAG = "weather-checker"
+PRODUCTION = "production"
+"""The only environment (`ENVIRONMENT` in `.env`) in which DAGs run without somebody's unpausing them."""
+
 REQUEUE = "UPDATE task_instance SET state = 'scheduled', external_executor_id = NULL WHERE state = 'queued'"
 """What was waiting for a worker gets a new message: that of a backup is gone, and that of a drain which was
 cut short names a task that another version's worker may not know, and then drops."""
 
+UNDECRYPTABLE = re.compile(r"^not with this key: (.*)$", re.MULTILINE)
+"""What `check-fernet` of every image prints for each value that the key does not decrypt."""
+
 
 def point(host: Host, database: str) -> None:
     """Tell the next release's containers their database (libpq's service file, read at each connect)."""
-    replace_file(host.releases / "database" / "pg_service.conf", f"[next]\ndbname={database}\n", mode=0o644)
+    directory = host.releases / "database"
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)  # whatever the process' umask: Airflow's user reads it
+    replace_file(directory / "pg_service.conf", f"[next]\ndbname={database}\n", mode=0o644)
+
+
+def password(host: Host, files: Path) -> str:
+    """Return Postgres' password according to a release's files."""
+    return host.environment("env/postgres.env", files)["POSTGRES_PASSWORD"]
 
 
 def set_password(database: Database, files: Path) -> None:
     """Give Postgres the password that a release's files have."""
-    password = database.host.environment("env/postgres.env", files)["POSTGRES_PASSWORD"].replace("'", "''")
-    database.sql(f"ALTER ROLE airflow PASSWORD '{password}'", doing="setting Postgres' password")
+    quoted = password(database.host, files).replace("'", "''")
+    database.sql(f"ALTER ROLE airflow PASSWORD '{quoted}'", "postgres", doing="setting Postgres' password")
 
 
 def make(database: Database, source: str) -> None:
-    """Make the next database from the live one (`copy`), from `bundle:<path>` or from `sql:<path>`."""
-    kind, _, path = source.partition(":")
+    """Make the next database: `copy` of the live one, `bundle:<path>`, `sql:<path>` or `database:<name>`.
+
+    A copy of the live one closes that: whatever wrote to it from here on would be lost. It stays closed until
+    it is opened.
+    """
+    kind, _, place = source.partition(":")
     if kind == "copy":
+        database.close(LIVE)
         database.copy(LIVE, NEXT)
+    elif kind == "database":
+        if not KEPT.fullmatch(place) or place not in database.names():
+            raise ReleaseError(f"there is no kept database {place!r}")
+        database.copy(place, NEXT)
     elif kind in ("bundle", "sql"):
         with backups.working_directory(database.host) as work:
             take_out = backups.extract_database if kind == "bundle" else sqlfile.unpack
-            database.restore(take_out(Path(path), work), NEXT)
-        # What ran when the backup was made has no process any more. Airflow sees so at once, and retries or
-        # fails it as its DAG says, where it would else wait for heartbeats.
-        database.sql("UPDATE job SET state = 'failed' WHERE state = 'running'", NEXT)
+            database.restore(take_out(Path(place), work), NEXT)
+        database.adopt(LIVE, NEXT)
     else:
         raise ReleaseError(f"{source!r} is no source for a database")
-    database.sql(REQUEUE, NEXT, doing="queueing tasks again")
+    if kind != "copy":
+        # What ran when the backup was made has no process any more. Airflow sees so at once, and retries or
+        # fails it as its DAG says, where it would else wait for heartbeats.
+        database.sql("UPDATE job SET state = 'failed' WHERE state = 'running'", NEXT, timeout=None)
+    database.sql(REQUEUE, NEXT, timeout=None, doing="queueing tasks again")
 
 
-def migrate(host: Host, source: str) -> None:
-    """Bring the next database to the next release's schema, with its image and Fernet key."""
+def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
+    """Bring the next database to the next release's schema, with its image and Fernet key.
+
+    Raises:
+        ReleaseError: a step failed, or the key does not decrypt another number of values than was accepted.
+    """
     point(host, NEXT)
     _run_in_next(host, "airflow-init-next", doing="migrating the database")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
@@ -60,25 +90,50 @@ def migrate(host: Host, source: str) -> None:
         )
     # A copy under the same key is what was read a minute ago; the check costs seconds without a page.
     if old != new or source != "copy":
-        _run_in_next(host, "airflow-init-next", "check-fernet", doing="decrypting connections and variables")
+        _check_fernet(host, accept_undecryptable)
 
 
-def hold(database: Database) -> list[str]:
+def _check_fernet(host: Host, accepted: int) -> None:
+    """Have the next release's image decrypt every connection and variable."""
+    doing = "decrypting connections and variables"
+    try:
+        said = _run_in_next(host, "airflow-init-next", "check-fernet", doing=doing)
+    except ReleaseError as error:
+        # It fails when there is such a value, and when it cannot ask the database.
+        said = error.log
+        if not UNDECRYPTABLE.search(said):
+            raise
+    lost = UNDECRYPTABLE.findall(said)
+    if len(lost) != accepted:
+        count = re.search(r"\d+ of (\d+) encrypted values", said)
+        raise ReleaseError(
+            f"The Fernet key does not decrypt {len(lost)} of {count[1] if count else 'the'} encrypted values"
+            f"{': ' if lost else ''}{', '.join(lost)}. Give the right key, or say that their loss is meant: "
+            f"-e upgrade_accept_undecryptable={len(lost)}."
+        )
+
+
+def pause(database: Database) -> list[str]:
     """Pause every DAG of the next database; return those that were not paused."""
-    held = database.sql(
-        "UPDATE dag SET is_paused = true WHERE NOT is_paused RETURNING dag_id", NEXT, doing="holding the DAGs"
+    paused = database.sql(
+        "UPDATE dag SET is_paused = true WHERE NOT is_paused RETURNING dag_id", NEXT, doing="pausing the DAGs"
     )
-    return held.splitlines()
+    return paused.splitlines()
 
 
-def release(database: Database, held: list[str]) -> None:
-    """Let the DAGs go on that were held, and leave the smoke test's as it was, whatever was done to it."""
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in held)
+def unpause(database: Database, paused: list[str]) -> None:
+    """Unpause the DAGs that a switch paused, and leave the smoke test's as it was, whatever was done to it.
+
+    Outside production that is the smoke test's alone: data of production must not start production's work.
+    """
+    if database.host.environment().get("ENVIRONMENT") != PRODUCTION:
+        paused = [name for name in paused if name == SMOKE_DAG]
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in paused)
     database.sql(
         f"UPDATE dag SET is_paused = NOT dag_id = ANY (ARRAY[{names}]::text[])"
         f" WHERE dag_id = ANY (ARRAY[{names}]::text[]) OR dag_id = '{SMOKE_DAG}'",
         LIVE,
-        doing="releasing the DAGs",
+        doing="unpausing the DAGs",
     )
 
 
@@ -93,5 +148,5 @@ def _run_in_next(
     names = [f"--env={name}" for name in environment or {}]
     once = ["--profile=switch", "run", "--rm", "--no-deps", "--no-TTY", *names, service, *command]
     return host.run(
-        host.compose_command(*once, project=host.next), environment=environment, timeout=6 * 3600, doing=doing
+        host.compose_command(*once, project=host.next), environment=environment, timeout=None, doing=doing
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from airflow_release.backup import bundle
@@ -18,7 +19,7 @@ class Plan:
 
     release: Release
     database: str
-    """Where its database comes from: `copy` of the live one, or `bundle:<path>`."""
+    """Where its database comes from: `copy` of the live one, `bundle:<path>` or `database:<name>`."""
     lost: list[str]
     """What is in the live database and not in that one, in words; [] when nothing is lost."""
 
@@ -27,33 +28,50 @@ def plan(host: Host, identifier: str = "") -> Plan:
     """Say how a release comes back, by default the one before the one that runs.
 
     The live database serves an earlier release when its schema is the same. Airflow cannot run on a later
-    one; then the backup comes back that was made when the release was left.
+    one; then the backup comes back that was made when the release was left, or the database that was kept.
 
     Raises:
         ReleaseError: there is no such release, or its backup is missing or damaged.
     """
     database = Database(host)
-    revision = database.revision()
+    revision = database.revision_or_none()
     running = records.current(host, revision)
     release = records.load(host, identifier) if identifier else records.previous(host)
     if release.id == running.id:
         raise ReleaseError(f"Release {release.id} is the one that runs.")
     if release.revision == revision:
         return Plan(release, "copy", [])
+    newest = f"the newest DAG run started at {_newest_run(database)}"
+    if release.kept and release.kept in database.names():
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(running.since))
+        return Plan(release, f"database:{release.kept}", [f"everything since {since} ({newest})"])
     if not release.bundle:
         raise ReleaseError(
             f"Release {release.id} has another schema, and no backup was made when it was left."
         )
     manifest = bundle.verify(host.backups / release.bundle)
-    live = database.counts()
-    lost = [
-        f"{table}: {live[table]} rows now, {rows} in the backup"
-        for table, rows in manifest.counts.items()
-        if live.get(table, rows) != rows
-    ]
-    newest = database.newest_run()
     return Plan(
         release,
         f"bundle:{host.backups / release.bundle}",
-        [f"everything since {manifest.created} (the newest DAG run started at {newest})", *lost],
+        [f"everything since {manifest.created} ({newest})", *_fewer_rows(database, manifest.counts)],
     )
+
+
+def _newest_run(database: Database) -> str:
+    try:
+        return database.newest_run() or "an unknown time"
+    except ReleaseError:
+        return "an unknown time: the database does not say"
+
+
+def _fewer_rows(database: Database, counts: dict[str, int]) -> list[str]:
+    """Compare rows; a database that is too damaged to be counted is what one may want to leave."""
+    try:
+        live = database.counts()
+    except ReleaseError as error:
+        return [f"the rows of the live database cannot be counted: {error}"]
+    return [
+        f"{table}: {live[table]} rows now, {rows} in the backup"
+        for table, rows in counts.items()
+        if live.get(table, rows) != rows
+    ]

@@ -12,7 +12,10 @@ from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 
-SCHEDULING = ("airflow-scheduler", "airflow-triggerer", "airflow-worker")
+SCHEDULER, TRIGGERER, WORKER = "airflow-scheduler", "airflow-triggerer", "airflow-worker"
+SCHEDULING = (SCHEDULER, TRIGGERER, WORKER)
+POSTGRES = "postgres"
+HAPROXY = "haproxy"
 WEBSERVER = "airflow-webserver"
 STANDBY = "airflow-webserver-standby"
 AIRFLOW = (*SCHEDULING, WEBSERVER)
@@ -27,9 +30,26 @@ def stop(host: Host, *services: str, seconds: int = 30) -> None:
     )
 
 
-def launch(host: Host) -> None:
-    """Start everything, replace what changed, and wait for nothing."""
-    host.compose("up", "--detach", "--no-build", doing="starting the stack")
+def ensure_database(host: Host) -> None:
+    """Have Postgres run, on a platform that may be ill in every other way.
+
+    Raises:
+        ReleaseError: it does not get healthy.
+    """
+    if POSTGRES not in host.running():
+        start(host, POSTGRES, seconds=600)
+
+
+def launch(host: Host, *services: str) -> None:
+    """Start services, or all, replace those whose definition changed, and have none wait for another."""
+    host.compose(
+        "up",
+        "--detach",
+        "--no-build",
+        "--no-deps",
+        *services,
+        doing=f"starting {', '.join(services) or 'the stack'}",
+    )
 
 
 def start(

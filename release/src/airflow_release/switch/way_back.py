@@ -1,0 +1,100 @@
+"""The way back: the old files, database and containers again. It uses no option, and can be taken again."""
+
+from __future__ import annotations
+
+from airflow_release.core import records
+from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.switch import haproxy, next_database, release_files, reserve, stack, standby
+from airflow_release.switch.journal import Journal, Operation
+
+POSTGRES_SECONDS = 3600
+"""After a crash it first repeats what its log has, which may be much."""
+
+SERVICE_SECONDS = 300
+"""For the webserver, and then for the rest. What is not healthy by then is told, and the way back ends."""
+
+HEARTBEAT_SECONDS = 60
+"""By then every part of Airflow that runs has been heard of."""
+
+WORTHLESS_AFTER = ("drain", "interrupted")
+"""Phases whose failure says nothing of the database that was prepared."""
+
+
+def take(host: Host, operation: Operation) -> None:
+    """Take an operation from `reverting` to `reverted`.
+
+    Raises:
+        ReleaseError: files, database or containers could not be put back.
+    """
+    journal = Journal(host)
+    with journal.phase(operation, "revert") as phase:
+        _revert(host, operation)
+        ill = _ill(host, operation.from_version)
+        operation.warnings += [text for text in ill if text not in operation.warnings]
+        phase.note = f"Airflow {operation.from_version} runs as before" + (
+            f", but: {'; '.join(ill)}" if ill else ""
+        )
+    (host.releases / "verdict.json").unlink(missing_ok=True)
+    journal.move(operation, "reverted")
+
+
+def _revert(host: Host, operation: Operation) -> None:
+    database = Database(host)
+    reserve.give_back(host)
+    # A switch that was still draining has stopped the scheduler only, and workers may be at work.
+    if "door_shut" in operation.done:
+        if stack.HAPROXY in host.running():
+            haproxy.use(host, None)
+        stack.stop(host, *stack.CLIENTS, seconds=10)
+    changed: set[str] = set()
+    if saved := operation.done.get("saved"):
+        changed = release_files.install(records.load(host, saved).files(host), host.directory)
+    stack.start(host, stack.POSTGRES, seconds=POSTGRES_SECONDS)
+    database.end_leftovers()
+    _take_back_database(database, operation)
+    next_database.set_password(database, host.directory)
+    # People first: whatever else is ill must not keep the pages away.
+    _try_to_start(host, stack.WEBSERVER, stack.HAPROXY)
+    if any(name.startswith("haproxy/") for name in changed):
+        haproxy.reload(host)
+    haproxy.use(host, haproxy.LIVE)
+    standby.remove(host)
+    _try_to_start(host)
+
+
+def _try_to_start(host: Host, *services: str) -> None:
+    """Start services, or all; an ill one keeps none of the others away."""
+    try:
+        stack.start(host, *services, seconds=SERVICE_SECONDS, dependencies=not services)
+    except ReleaseError:
+        stack.launch(host, *services)
+
+
+def _ill(host: Host, version: str) -> list[str]:
+    """Return in words what is not as it should be, now that all has been started."""
+    try:
+        stack.verify(host, version, seconds=HEARTBEAT_SECONDS)
+    except ReleaseError as error:
+        return [str(error)]
+    return []
+
+
+def _take_back_database(database: Database, operation: Operation) -> None:
+    """Give the old database its name back. One that failed is kept for a look as `airflow_failed`."""
+    names = database.names()
+    if PREVIOUS in names:
+        if LIVE in names:
+            database.drop(FAILED)
+            database.close(LIVE)
+            database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
+        else:
+            database.rename((PREVIOUS, LIVE))
+    elif NEXT in names:
+        if "door_shut" in operation.done and operation.failure.get("phase") not in WORTHLESS_AFTER:
+            database.drop(FAILED)
+            database.rename((NEXT, FAILED))
+        else:
+            database.drop(NEXT)
+    database.open(LIVE)

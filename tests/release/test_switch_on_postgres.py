@@ -1,0 +1,371 @@
+"""The switch on a real Postgres: nothing that was written is lost, and backups are made within it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from airflow_release.backup import backups, bundle
+from airflow_release.core import records
+from airflow_release.core.database import APPLICATION, LIVE, NEXT, PREVIOUS, SCRATCH, Database
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.host import Host
+from airflow_release.core.settings import Settings
+from airflow_release.switch import next_database, rehearsal, reserve
+from airflow_release.switch.engine import Engine
+from airflow_release.switch.journal import Journal, Operation
+from airflow_release.switch.options import Options
+
+from tests.release.platform_model import CONTAINERS, PlatformModel, World
+from tests.release.test_switch import NEW, OLD, confirm, read, render
+
+SETTINGS = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
+AIRFLOW_TABLES = """
+CREATE TABLE job (id serial PRIMARY KEY, state varchar(20), latest_heartbeat timestamptz);
+CREATE TABLE task_instance (dag_id varchar(250), task_id varchar(250), run_id varchar(250), job_id integer,
+  state varchar(20), external_executor_id varchar(250));
+INSERT INTO dag VALUES ('weather-checker', true);
+"""
+
+
+class PlatformOnPostgres(PlatformModel):
+    """The model of the platform, whose Postgres is the server of the fixtures."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = 600,
+        doing: str = "",
+    ) -> str:
+        """Have the server do what is for Postgres, and the model all else."""
+        arguments: dict[str, Any] = {"environment": environment, "timeout": timeout, "doing": doing}
+        if ("exec" in command and "postgres" in command) or command[:3] == ["docker", "image", "ls"]:
+            self.world.during(" ".join(command) + (f" <<< {input}" if input else ""))
+            return Host.run(self, command, input=input, stdin=stdin, stdout=stdout, **arguments)
+        return super().run(command, input=input, stdin=stdin, stdout=stdout, **arguments)
+
+    def _run(self, project: Path, services: list[str], command: list[str]) -> str:
+        pointed = (self.releases / "database/pg_service.conf").read_text().partition("dbname=")[2].strip()
+        assert pointed == NEXT, "another database would be migrated"
+        if "check-fernet" in command:
+            return "2 of 2 encrypted values can be decrypted"
+        Database(self).sql(
+            f"UPDATE alembic_version SET version_num = 'schema-of-{self._version(project)}'", NEXT
+        )
+        return ""
+
+
+@pytest.fixture
+def platform(host: Host, monkeypatch: pytest.MonkeyPatch) -> PlatformOnPostgres:
+    """A platform with the live database of the fixtures, and an operation that is about to switch it."""
+    model = PlatformOnPostgres(host.directory, host.backups)
+    model.world_of(World(running=dict.fromkeys(CONTAINERS, OLD)))
+    for place, version in ((host.directory / "old", OLD), (host.next, NEW)):
+        render(place, version)
+    for file in ("haproxy/haproxy.cfg", ".env", "docker-compose.yaml", "env/airflow.env", "env/postgres.env"):
+        (host.directory / "old" / file).replace(host.directory / file)
+    monkeypatch.setattr(reserve, "SIZE", 4096)
+    monkeypatch.setattr("airflow_release.switch.way_back.HEARTBEAT_SECONDS", 0)
+    Database(model).sql(AIRFLOW_TABLES)
+    for name in Database(model).names() & {NEXT, PREVIOUS, "airflow_failed"}:
+        Database(model).drop(name)
+    operation = Operation(
+        "id", "upgrade", OLD, NEW, state="switching", options=asdict(Options(start_timeout=5))
+    )
+    Journal(model).save(operation)
+    return model
+
+
+def switch(platform: PlatformOnPostgres, *, confirmed: bool = True, **fields: Any) -> Operation:
+    operation = read(platform)
+    for name, value in fields.items():
+        setattr(operation, name, value)
+    Journal(platform).save(operation)
+    confirm(platform, confirmed=confirmed)
+    Engine(platform, operation).run()
+    return read(platform)
+
+
+@contextmanager
+def writer(database: Database) -> Iterator[list[str]]:
+    """Somebody's `docker compose run airflow-cli …`, who tries all the time; yields what was acknowledged."""
+    acknowledged: list[str] = []
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            with suppress(ReleaseError):
+                # As the host, whatever the model makes of commands: only the server decides.
+                Host.run(
+                    database.host,
+                    database.command(
+                        "psql", "--username=airflow", f"--dbname={LIVE}", "--quiet", "--no-psqlrc"
+                    ),
+                    input=f"INSERT INTO variable (key, val) VALUES ('written {number}', 'x')",
+                )
+                acknowledged.append(f"written {number}")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        over.set()
+        thread.join()
+
+
+def variables(database: Database, name: str = LIVE) -> set[str]:
+    return set(database.sql("SELECT key FROM variable", name).splitlines())
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_nothing_written_during_a_switch_is_lost(
+    platform: PlatformOnPostgres, database: Database, confirmed: bool
+) -> None:
+    """What Postgres has acknowledged is in the database that is left live, or nobody was told so."""
+    before_rename: list[int] = []
+    acknowledged: list[str] = []
+
+    def during(line: str) -> None:
+        if "RENAME TO airflow_previous" in line:
+            before_rename.append(len(acknowledged))
+
+    platform.world.during = during
+    with writer(database) as written:
+        acknowledged = written
+        deadline = time.monotonic() + 20
+        while len(written) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        operation = switch(platform, confirmed=confirmed)
+    assert operation.state == ("succeeded" if confirmed else "reverted"), operation.failure
+    assert before_rename[0] >= 3
+    there = variables(database) | (set() if confirmed else variables(database, "airflow_failed"))
+    assert set(acknowledged[: before_rename[0]]) <= variables(database)
+    assert set(acknowledged) <= there
+
+
+def test_old_database_is_backed_up_and_gone(platform: PlatformOnPostgres, database: Database) -> None:
+    counts = database.counts()
+    operation = switch(platform)
+    assert operation.state == "succeeded", operation.failure
+    assert operation.warnings == []
+    [name] = backups.names(platform)
+    manifest = bundle.verify(platform.backups / name)
+    assert (manifest.counts, manifest.airflow_version, manifest.reason) == (counts, OLD, "before id")
+    assert database.names() & {NEXT, PREVIOUS, SCRATCH} == set()
+    assert database.sql("SELECT version_num FROM alembic_version") == f"schema-of-{NEW}"
+    active = "SELECT dag_id FROM dag WHERE NOT is_paused"
+    assert database.sql(active) == "one"
+
+
+DAMAGE = """
+INSERT INTO log (extra) SELECT string_agg(md5(n::text), '') FROM generate_series(1, 2000) n;
+DELETE FROM pg_class WHERE oid = (SELECT reltoastrelid FROM pg_class WHERE relname = 'log');
+"""
+"""A table whose long values are gone, as after the loss of a file."""
+
+
+@pytest.mark.parametrize(
+    "damage", [DAMAGE, "DROP TABLE task_instance, job", "DROP TABLE alembic_version, dag_run"]
+)
+def test_damaged_database_is_replaced_by_a_backup(
+    platform: PlatformOnPostgres, database: Database, damage: str
+) -> None:
+    """What can be dumped is backed up, and what cannot be stays by name; neither stops the restore."""
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    database.sql(damage)
+    operation = read(platform)
+    operation.database, operation.kind = f"bundle:{good}", "restore"
+    rehearsal.rehearse(platform, operation)
+    assert database.sql("SELECT count(*) FROM variable") == "1"
+    operation = switch(platform, database=operation.database, kind="restore", done={"prepared": True})
+    assert operation.state == "succeeded", operation.failure
+    assert database.counts()["log"] == 2000
+    kept = sorted(name for name in database.names() if name.startswith("airflow_kept"))
+    try:
+        assert len(kept) == (damage == DAMAGE)
+        assert len(operation.warnings) == len(kept)
+        if kept:
+            assert "could not be backed up" in operation.warnings[0]
+            assert records.previous(platform).kept == kept[0]
+            assert int(database.sql("SELECT count(*) FROM variable", kept[0])) == 1
+    finally:
+        for name in kept:
+            database.drop(name)
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_restored_dags_run_in_production_alone(
+    platform: PlatformOnPostgres, database: Database, environment: str
+) -> None:
+    """A backup of production on a laptop: DAG `one` was active in it."""
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    env = platform.next / ".env"
+    env.write_text(env.read_text().replace("ENVIRONMENT=production", f"ENVIRONMENT={environment}"))
+    operation = switch(platform, database=f"bundle:{good}", kind="restore")
+    assert operation.state == "succeeded", operation.failure
+    active = database.sql("SELECT dag_id FROM dag WHERE NOT is_paused").split()
+    assert active == (["one"] if environment == "production" else [])
+
+
+SETTINGS_OF = """
+SELECT setting FROM pg_database, pg_db_role_setting, unnest(setconfig) AS setting
+WHERE oid = setdatabase AND datname = '{}' ORDER BY 1
+"""
+GRANTS_OF = """
+SELECT grantee::regrole, privilege_type, is_grantable FROM pg_database, aclexplode(datacl)
+WHERE datname = '{}' ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize("source", ["copy", "bundle"])
+def test_settings_and_grants_of_the_database_stay(
+    platform: PlatformOnPostgres, database: Database, source: str
+) -> None:
+    database.sql(
+        """
+ALTER DATABASE airflow SET work_mem = '64MB';
+ALTER DATABASE airflow SET search_path = public, "$user";
+ALTER DATABASE airflow SET application_name = 'it''s a "name"';
+DO $$ BEGIN CREATE ROLE bi LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+ALTER ROLE bi IN DATABASE airflow SET statement_timeout = '5min';
+REVOKE CONNECT ON DATABASE airflow FROM PUBLIC;
+GRANT CONNECT ON DATABASE airflow TO bi WITH GRANT OPTION;
+"""
+    )
+    expected = [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)]
+    assert "work_mem=64MB" in expected[0]
+    if source == "bundle":
+        source = f"bundle:{backups.take(platform, settings=SETTINGS, reason='timer')}"
+    operation = switch(platform, database=source)
+    assert operation.state == "succeeded", operation.failure
+    assert [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)] == expected
+
+
+def test_rehearsal_says_how_long_pages_will_be_away(platform: PlatformOnPostgres, database: Database) -> None:
+    operation = read(platform)
+    rehearsal.rehearse(platform, operation)
+    [phase] = operation.phases
+    assert "the switch will keep pages away for about" in phase.note
+    assert database.names() & {SCRATCH, PREVIOUS} == set()
+
+
+def test_switch_that_does_not_fit_is_refused_beforehand(
+    platform: PlatformOnPostgres, database: Database
+) -> None:
+    operation = read(platform)
+    operation.options["outage_limit"] = 1
+    with pytest.raises(ReleaseError, match=r"about \d+ s, .* upgrade_outage_limit is 1 s"):
+        rehearsal.rehearse(platform, operation)
+    assert variables(database) == {"tab"}
+    assert set(platform.world.running) >= set(CONTAINERS)
+
+
+@pytest.mark.parametrize("lost", [0, 3, 41])
+@pytest.mark.parametrize("accepted", [0, 3])
+def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
+    platform: PlatformOnPostgres,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+    accepted: int,
+) -> None:
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    said = "\n".join(
+        [
+            f"{41 - lost} of 41 encrypted values can be decrypted",
+            *(f"not with this key: variable {n}" for n in range(lost)),
+        ]
+    )
+
+    def check_fernet(host: Host, service: str, *command: str, doing: str, **_: object) -> str:
+        if "check-fernet" not in command:
+            return ""
+        if lost:
+            raise ReleaseError(f"{doing} failed with code 1", said)
+        return said
+
+    monkeypatch.setattr(next_database, "_run_in_next", check_fernet)
+    operation = read(platform)
+    operation.database, operation.options["accept_undecryptable"] = f"bundle:{good}", accepted
+    if lost == accepted:
+        rehearsal.rehearse(platform, operation)
+        return
+    with pytest.raises(ReleaseError) as refused:
+        rehearsal.rehearse(platform, operation)
+    assert f"does not decrypt {lost} of 41" in str(refused.value)
+    assert f"upgrade_accept_undecryptable={lost}" in str(refused.value)
+    assert str(refused.value).count("variable ") == lost
+
+
+def test_what_a_killed_process_left_at_work_is_ended(
+    platform: PlatformOnPostgres, database: Database
+) -> None:
+    """A copy that goes on would appear as a database in the middle of the way back."""
+    sleeping = database.command(
+        "env", f"PGAPPNAME={APPLICATION}", "psql", "--username=airflow", "--dbname=postgres"
+    )
+    left = subprocess.Popen([*sleeping, "--command=SELECT pg_sleep(120)"], stderr=subprocess.DEVNULL)
+    at_work = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{APPLICATION}'"
+    other = f"{at_work} AND query LIKE '%sleep(%' AND pid <> pg_backend_pid()"
+    deadline = time.monotonic() + 20
+    while database.sql(other, "postgres") == "0" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    database.end_leftovers()
+    assert database.sql(other, "postgres") == "0"
+    assert left.wait(20) != 0
+
+
+def test_nothing_that_grows_with_the_data_has_a_limit(
+    platform: PlatformOnPostgres, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: dict[str, float | None] = {}
+    real = subprocess.run
+
+    def run(command: Sequence[str], **arguments: Any) -> subprocess.CompletedProcess[bytes]:
+        text = " ".join(command) + str(arguments.get("input") or "")
+        for what in (
+            "count(*)",
+            "TEMPLATE",
+            "pg_dump",
+            "pg_restore",
+            "DROP DATABASE",
+            "UPDATE task_instance",
+        ):
+            if what in text:
+                limits[what] = arguments["timeout"]
+        return real(command, **arguments)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    next_database.make(database, f"bundle:{good}")
+    next_database.make(database, "copy")
+    database.open(LIVE)
+    assert limits == dict.fromkeys(limits)
+    assert len(limits) == 6
+
+
+def test_closed_database_takes_nobody(database: Database) -> None:
+    """Not even a superuser, as `airflow` is."""
+    database.close(LIVE)
+    try:
+        with pytest.raises(ReleaseError) as refused:
+            database.sql("SELECT 1")
+        assert "not currently accepting connections" in refused.value.log
+    finally:
+        database.open(LIVE)
+    assert database.sql("SELECT 1") == "1"
