@@ -18,7 +18,9 @@ cut short names a task that another version's worker may not know, and then drop
 
 def point(host: Host, database: str) -> None:
     """Tell the next release's containers their database (libpq's service file, read at each connect)."""
-    replace_file(host.releases / "database" / "pg_service.conf", f"[next]\ndbname={database}\n", mode=0o644)
+    file = host.releases / "database" / "pg_service.conf"
+    # Airflow's user, uid 50000, reads it through the directory, which is mounted.
+    replace_file(file, f"[next]\ndbname={database}\n", mode=0o644, directory_mode=0o755)
 
 
 def set_password(database: Database, files: Path) -> None:
