@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from airflow_release.backup import backups
 from airflow_release.core import records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.switch.commands import DEFAULTS
 from airflow_release.switch.engine import Switch
 from airflow_release.switch.journal import Journal, Operation
+from airflow_release.switch.options import Options
 
 from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformModel, World
 
@@ -46,7 +47,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     monkeypatch.setattr(backups, "take", take)
     records.current(host, Database(host).revision())
     operation = Operation(
-        "id", "upgrade", OLD, NEW, state="switching", options={**DEFAULTS, "start_timeout": 1}
+        "id", "upgrade", OLD, NEW, state="switching", options={**asdict(Options()), "start_timeout": 1}
     )
     Journal(host).save(operation)
     host.world.commands.clear()
@@ -129,7 +130,7 @@ def test_time_to_confirm_begins_when_there_is_something_to_judge(
     now = [time.time()]
 
     def take(host: PlatformModel, **arguments: object) -> Path:
-        now[0] += 10 * DEFAULTS["confirm_timeout"]  # type: ignore[operator]
+        now[0] += 10 * Options().confirm_timeout
         return host.backups / "bundle.tar"
 
     monkeypatch.setattr(time, "time", lambda: now[0])

@@ -14,6 +14,7 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.switch import drain, haproxy, next_database, release_files, stack
 from airflow_release.switch.journal import Journal, Operation
+from airflow_release.switch.options import Options
 
 
 class Switch:
@@ -27,6 +28,7 @@ class Switch:
         """Work on this operation of that host."""
         self.host = host
         self.operation = operation
+        self.options = Options.load(operation.options)
         self.journal = Journal(host)
         self.database = Database(host)
 
@@ -65,8 +67,8 @@ class Switch:
         self._remember(saved=old.id, scheduling_stopped=time.time())
         return drain.drain(
             self.database,
-            float(self.operation.options["drain_timeout"]),
-            terminate=self.operation.options["on_drain_timeout"] == "terminate",
+            self.options.drain_timeout,
+            terminate=self.options.on_drain_timeout == "terminate",
         )
 
     def _migrate(self) -> str:
@@ -79,9 +81,9 @@ class Switch:
         next_database.set_password(self.database, self.host.next)
         next_database.make(self.database, self.operation.database)
         next_database.migrate(self.host, self.operation.database)
-        self.operation.held = next_database.hold(self.database)
+        self.operation.paused = next_database.hold(self.database)
         self.journal.save(self.operation)
-        return f"{len(self.operation.held)} DAGs held until confirmed"
+        return f"{len(self.operation.paused)} DAGs paused until confirmed"
 
     def _start(self) -> str:
         # Nobody can be connected while a database gets its name.
@@ -99,7 +101,7 @@ class Switch:
         stack.start(
             self.host,
             *(stack.SCHEDULING if standby else ()),
-            seconds=int(self.operation.options["start_timeout"]),
+            seconds=self.options.start_timeout,
         )
         if not standby:
             haproxy.use(self.host, haproxy.LIVE)
@@ -108,7 +110,7 @@ class Switch:
 
     def _serve(self) -> str:
         """Have everything healthy, and let the Airflow door lead to the webserver that stays."""
-        stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
+        stack.start(self.host, seconds=self.options.start_timeout)
         haproxy.use(self.host, haproxy.LIVE)
         self._remove_standby()
         return "all doors lead to the new release"
@@ -123,7 +125,7 @@ class Switch:
         return bundle.name
 
     def _verify(self) -> str:
-        stack.verify(self.host, self.operation.to_version, float(self.operation.options["start_timeout"]))
+        stack.verify(self.host, self.operation.to_version, self.options.start_timeout)
         return f"everything healthy and on {self.operation.to_version}"
 
     def _prove(self) -> None:
@@ -145,12 +147,12 @@ class Switch:
     def _smoke(self) -> str:
         """Wait for the control node's word; without one the old release comes back."""
         verdict = self.host.releases / "verdict.json"
-        seconds = float(self.operation.options["confirm_timeout"])
+        seconds = self.options.confirm_timeout
         # From here on: nobody can judge what is not all there. And once, however often the host restarts.
         self._remember(confirm_by=self.operation.done.get("confirm_by", time.time() + seconds))
         while not verdict.exists():
             if time.time() > self.operation.done["confirm_by"]:
-                raise ReleaseError(f"Nobody confirmed the new release within {seconds:.0f} s.")
+                raise ReleaseError(f"Nobody confirmed the new release within {seconds} s.")
             time.sleep(0.2)  # a file that another process writes
         word = json.loads(verdict.read_text())
         if not word["confirmed"]:
@@ -159,7 +161,7 @@ class Switch:
 
     def _finish(self) -> None:
         with self.journal.phase(self.operation, "finish"):
-            next_database.release(self.database, self.operation.held)
+            next_database.release(self.database, self.operation.paused)
             self._remember(scheduling_resumed=self.operation.done.get("scheduling_resumed", time.time()))
             running = records.new(self.host, self.host.directory, self.database.revision(LIVE))
             left = records.load(self.host, self.operation.done["saved"])
@@ -187,14 +189,12 @@ class Switch:
             stack.start(self.host, "postgres", seconds=120)
             self._take_back_database()
             next_database.set_password(self.database, self.host.directory)
-            stack.start(self.host, seconds=int(self.operation.options["start_timeout"]))
+            stack.start(self.host, seconds=self.options.start_timeout)
             if any(name.startswith("haproxy/") for name in changed):
                 haproxy.reload(self.host)
             haproxy.use(self.host, haproxy.LIVE)
             self._remove_standby()
-            stack.verify(
-                self.host, self.operation.from_version, float(self.operation.options["start_timeout"])
-            )
+            stack.verify(self.host, self.operation.from_version, self.options.start_timeout)
             phase.note = f"Airflow {self.operation.from_version} runs as before"
         self._end("reverted")
 
@@ -225,8 +225,7 @@ class Switch:
 
     def _interrupted(self) -> None:
         message = "The switch was interrupted, by a reboot or a kill of its process."
-        self.operation.failure = {"phase": "interrupted", "message": message, "log": ""}
-        self.journal.note(self.operation, "interrupted", message)
+        self.journal.fail(self.operation, "interrupted", message)
         self.journal.move(self.operation, "reverting")
 
     def _take(self, step: Callable[[], str]) -> None:
@@ -259,7 +258,7 @@ def prepare(host: Host, operation: Operation) -> None:
         stack.start(
             host,
             stack.STANDBY,
-            seconds=int(operation.options["start_timeout"]),
+            seconds=Options.load(operation.options).start_timeout,
             project=host.next,
             dependencies=False,
         )

@@ -59,6 +59,11 @@ def start(
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
+def ensure_database(host: Host) -> None:
+    """Have Postgres run, whatever else is ill."""
+    start(host, "postgres", seconds=120, dependencies=False)
+
+
 def problems(host: Host) -> list[str]:
     """Return what keeps the platform from being healthy, each in words; [] when it is well."""
     running = host.running()
