@@ -151,6 +151,7 @@ def test_renames_are_all_done_or_none(database: Database) -> None:
     database.copy(LIVE, NEXT)
     database.sql("UPDATE alembic_version SET version_num = 'new'", NEXT)
     database.rename((LIVE, PREVIOUS), (NEXT, LIVE))
+    database.open(PREVIOUS)
     assert (database.revision(), database.revision(PREVIOUS)) == ("new", REVISION)
     with pytest.raises(ReleaseError):
         database.rename((LIVE, FAILED), ("absent", LIVE))

@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
+import sys
 from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from airflow_release import cli
 from airflow_release.backup import backups
-from airflow_release.core import lock, records
+from airflow_release.core import images, lock, records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-from airflow_release.switch.journal import Journal
+from airflow_release.switch import engine, next_database, rollback
+from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
+from airflow_release.switch.options import Options
 
 from tests.release.platform_model import CONTAINERS, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, render
 
 Usage = namedtuple("Usage", "total used free")
+Capture = pytest.CaptureFixture[str]
+UPGRADE = {"kind": "upgrade", "airflow_version": NEW}
+
+
+class Platform(PlatformModel):
+    """A platform with a systemd, which notes what it is asked and starts the unit unless it is masked."""
+
+    masked = False
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        input: str | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = 600,
+        doing: str = "",
+    ) -> str:
+        if command[0] != "systemctl":
+            return super().run(command, input=input, doing=doing)
+        self.world.commands.append(" ".join(command))
+        if self.masked:
+            raise ReleaseError(f"{doing} failed with code 1", "Unit docker.service is masked.")
+        return ""
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> PlatformModel:
-    host = PlatformModel(tmp_path / "srv", tmp_path / "backups")
+def model(tmp_path: Path) -> Platform:
+    host = Platform(tmp_path / "srv", tmp_path / "backups")
     host.world_of(World(databases={"airflow": {"revision": f"schema-of-{OLD}"}}))
     host.world.running = dict.fromkeys(CONTAINERS, OLD)
     render(host.directory, OLD)
@@ -35,100 +69,426 @@ def call(host: Host, *arguments: str) -> int:
     return int(parsed.run(host, parsed))
 
 
-def begin(host: Host, *more: str) -> int:
-    return call(host, "begin", "--kind", "upgrade", "--to-version", NEW, *more)
+def begin(host: Host, *more: str, command: Mapping[str, str] = UPGRADE) -> int:
+    kind = command["kind"]
+    return call(host, "begin", "--kind", kind, "--to-version", NEW, "--command", json.dumps(command), *more)
 
 
-def test_begin_copies_the_running_files(model: PlatformModel) -> None:
-    assert begin(model) == 0
-    operation = Journal(model).read()
+def read(host: Host) -> Operation:
+    operation = Journal(host).read()
     assert operation is not None
+    return operation
+
+
+def put(host: Host, **fields: Any) -> Operation:
+    """Begin an operation and set some of its fields."""
+    begin(host)
+    operation = read(host)
+    for name, value in fields.items():
+        setattr(operation, name, value)
+    Journal(host).save(operation)
+    return operation
+
+
+def test_begin_copies_the_running_files(model: Platform) -> None:
+    assert begin(model, "--options", '{"start_timeout": "60"}') == 0
+    operation = read(model)
     assert (operation.state, operation.from_version, operation.to_version) == ("prepared", OLD, NEW)
+    assert operation.command == UPGRADE
+    assert operation.options == asdict(Options(start_timeout=60))
     assert model.environment(project=model.next)["AIRFLOW_VERSION"] == OLD
     assert model.next.stat().st_mode & 0o777 == 0o700
     assert records.current(model, "").airflow_version == OLD
 
 
-def test_second_begin_is_refused(model: PlatformModel) -> None:
-    begin(model)
-    with pytest.raises(ReleaseError, match="under way"):
-        begin(model)
+def test_begin_tells_its_id(model: Platform, capsys: Capture) -> None:
+    begin(model, "--json")
+    assert json.loads(capsys.readouterr().out) == {"id": read(model).id}
 
 
-def test_interrupted_preparation_is_taken_over(model: PlatformModel) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_second_begin_names_both(model: Platform, state: str) -> None:
+    asked = {"kind": "restore", "backup": "a"}
+    begin(model, command=asked)
+    call(model, "phase", "build", "begin")
+    earlier = read(model)
+    Journal(model).move(earlier, state)
+    with pytest.raises(ReleaseError) as refused:
+        begin(model, command={"kind": "restore", "backup": "b"})
+    said = str(refused.value)
+    assert said.startswith(f"restore {OLD} -> {NEW} ({earlier.id}) is under way: {state}, build since 20")
+    assert "asked for as `restore backup=a`, and nothing was begun for `restore backup=b`." in said
+    assert read(model) == earlier
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_what_is_over_is_in_nobodys_way(model: Platform, state: str) -> None:
+    put(model, state=state)
+    assert begin(model) == 0
+
+
+def test_interrupted_preparation_is_taken_over_by_its_id(model: Platform) -> None:
     begin(model)
-    assert begin(model, "--take-over") == 0
+    earlier = read(model)
+    assert begin(model, "--take-over", earlier.id) == 0
+    assert read(model).id != earlier.id
+
+
+def test_no_other_one_is_taken_over(model: Platform) -> None:
+    """Between looking and taking over, somebody else has done so."""
+    begin(model)
+    earlier = read(model)
+    with pytest.raises(
+        ReleaseError, match=rf"{earlier.id}.* To be taken over was another one: the-one-before"
+    ):
+        begin(model, "--take-over", "the-one-before")
+    assert read(model) == earlier
 
 
 @pytest.mark.parametrize("state", ["switching", "unconfirmed", "finishing", "reverting"])
-def test_a_switch_is_never_taken_over(model: PlatformModel, state: str) -> None:
-    begin(model)
-    operation = Journal(model).read()
-    assert operation is not None
-    Journal(model).move(operation, state)
+def test_a_switch_is_never_taken_over(model: Platform, state: str) -> None:
+    operation = put(model, state=state, done={"begun": True})
     with pytest.raises(ReleaseError, match=state):
-        begin(model, "--take-over")
+        begin(model, "--take-over", operation.id)
 
 
-def test_nothing_begins_during_a_backup(model: PlatformModel) -> None:
-    with lock.exclusive(model.releases / "lock"), pytest.raises(ReleaseError, match="under way"):
+@pytest.mark.parametrize("command", [("phase", "build", "begin"), ("abandon",), ("rehearse",), ("start",)])
+def test_earlier_driver_is_refused_after_a_take_over(model: Platform, command: tuple[str, ...]) -> None:
+    begin(model)
+    earlier = read(model)
+    begin(model, "--take-over", earlier.id)
+    later = read(model)
+    with pytest.raises(ReleaseError, match=rf"another one than {earlier.id}: .*\({later.id}\)"):
+        call(model, *command, "--operation", earlier.id)
+    assert read(model) == later
+
+
+@pytest.mark.parametrize("command", [("confirm",), ("refuse", "--message", "no")])
+def test_verdict_on_another_operation_is_refused(model: Platform, command: tuple[str, ...]) -> None:
+    put(model, state="unconfirmed")
+    with pytest.raises(ReleaseError, match="another one than the-one-before"):
+        call(model, *command, "--operation", "the-one-before")
+    assert not (model.releases / "verdict.json").exists()
+
+
+def test_nothing_begins_during_a_backup(model: Platform) -> None:
+    with lock.exclusive(model.lock, doing="a backup"), pytest.raises(ReleaseError, match="a backup is under"):
         begin(model)
 
 
-def test_unknown_option_is_refused(model: PlatformModel) -> None:
-    with pytest.raises(ReleaseError, match="speed"):
-        begin(model, "--options", '{"speed": 1}')
+@pytest.mark.parametrize(
+    "options",
+    [{"speed": 1}, {"start_timeout": "5m"}, {"on_drain_timeout": "terminat"}, {"drain_timeout": [1]}],
+)
+def test_mistyped_option_begins_nothing(model: Platform, options: dict[str, Any]) -> None:
+    for command in ("check-options",), ("begin", "--kind", "upgrade", "--to-version", NEW):
+        with pytest.raises(ReleaseError, match=f"upgrade_{next(iter(options))} is"):
+            call(model, *command, "--options", json.dumps(options))
+    assert Journal(model).read() is None
+    assert not model.next.exists()
+
+
+def test_good_options_are_said_to_be_so(model: Platform) -> None:
+    assert call(model, "check-options", "--options", '{"start_timeout": "60"}') == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--options", "[]"),
+        ("--options", "{"),
+        ("--options", "[" * 100_000),
+        ("--command", '{"backup": 1}'),
+        ("--control", "1"),
+    ],
+    ids=lambda given: f"{given[0]} {given[1][:10]}",
+)
+def test_what_is_no_json_object_is_a_wrong_call(
+    model: Platform, given: tuple[str, str], capsys: Capture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        begin(model, *given)
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["tape:7", "bundle:", "bundle:relative", "database:airflow", "copy:x", ""])
+def test_unknown_source_begins_nothing(model: Platform, source: str) -> None:
+    with pytest.raises(ReleaseError, match="is no source for a database"):
+        begin(model, "--database", source)
     assert Journal(model).read() is None
 
 
+@pytest.mark.parametrize(
+    "source", ["copy", "bundle:/b/a.tar", "sql:/b/a.sql", "database:airflow_kept_20260101T000000Z"]
+)
+def test_source_is_kept(model: Platform, source: str) -> None:
+    begin(model, "--database", source)
+    assert read(model).database == source
+
+
 @pytest.mark.parametrize("release", ["none", "../../etc"])
-def test_unknown_release_is_refused(model: PlatformModel, release: str) -> None:
+def test_unknown_release_is_refused(model: Platform, release: str) -> None:
     with pytest.raises(ReleaseError, match="no release"):
         begin(model, "--release", release)
 
 
-def test_abandon_keeps_the_reason(model: PlatformModel) -> None:
+def left_release(host: Platform) -> records.Release:
+    """Leave a record of a release of which site.yml has built another image meanwhile."""
+    release = records.current(host, "")
+    release.images = {"AIRFLOW_IMAGE": "airflow:removed"}
+    records.save(host, release)
+    shutil.copytree(host.directory, release.files(host), ignore=shutil.ignore_patterns("releases"))
+    return release
+
+
+def test_rollback_asks_for_the_images_of_the_files(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = left_release(model)
+    monkeypatch.setattr(images, "has_image", lambda host, image: image != "airflow:removed")
+    assert begin(model, "--release", release.id, command={"kind": "rollback", "release": ""}) == 0
+
+
+def test_rollback_without_an_image_is_refused(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = left_release(model)
+    monkeypatch.setattr(images, "has_image", lambda host, image: False)
+    with pytest.raises(ReleaseError, match=rf"no image airflow:{OLD} any more"):
+        begin(model, "--release", release.id)
+
+
+def test_release_without_files_is_refused(model: Platform) -> None:
+    release = records.current(model, "")
+    with pytest.raises(ReleaseError, match="has no files of it"):
+        begin(model, "--release", release.id)
+
+
+@pytest.mark.parametrize("kind", ["restore", "rollback"])
+@pytest.mark.parametrize("ill", ["stopped", "damaged"])
+def test_remedy_begins_on_an_ill_platform(model: Platform, kind: str, ill: str) -> None:
+    break_database(model, ill)
+    assert begin(model, command={"kind": kind}) == 0
+    assert "postgres" in model.world.running
+    assert read(model).state == "prepared"
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "rotate"])
+@pytest.mark.parametrize("ill", ["stopped", "damaged"])
+def test_nothing_else_does(model: Platform, kind: str, ill: str) -> None:
+    break_database(model, ill)
+    with pytest.raises(ReleaseError):
+        begin(model, command={"kind": kind})
+    assert Journal(model).read() is None
+
+
+def break_database(host: Platform, how: str) -> None:
+    if how == "stopped":
+        del host.world.running["postgres"]
+    else:
+        host.world.fail = "alembic_version"
+
+
+def test_abandon_keeps_the_reason(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that would be too long for a command line, and is not for everybody's eyes."""
     begin(model)
     call(model, "phase", "build", "begin")
-    call(model, "abandon", "--message", "no network", "--log", "\x1b[34mlog\x1b[0m")
-    operation = Journal(model).read()
-    assert operation is not None
+    log = "\x1b[34m" + "x" * 200_000 + "end\x1b[0m"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"message": "no network", "log": log})))
+    call(model, "abandon", "--reason-from-stdin")
+    operation = read(model)
     assert operation.state == "abandoned"
-    assert operation.failure == {"phase": "build", "message": "no network", "log": "log"}
+    assert (operation.failure["phase"], operation.failure["message"]) == ("build", "no network")
+    assert operation.failure["log"].endswith("xend")
     assert begin(model) == 0
 
 
-def test_verdict_needs_an_unconfirmed_release(model: PlatformModel) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"message": 1}', '{"message": "a", "log": null}', "[" * 10**5]
+)
+def test_reason_that_is_none_changes_nothing(
+    model: Platform, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    begin(model)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    with pytest.raises(ReleaseError, match="Standard input is no JSON"):
+        call(model, "abandon", "--reason-from-stdin")
+    assert read(model).state == "prepared"
+
+
+def test_abandon_where_nothing_can_be_cleaned_up(model: Platform) -> None:
+    """The platform is ill: all the more has one to be able to begin something else."""
+    begin(model)
+    del model.world.running["postgres"]
+    assert call(model, "abandon") == 0
+    operation = read(model)
+    assert operation.state == "abandoned"
+    assert "is not removed: Postgres does not run" in operation.warnings[0]
+
+
+def test_abandon_waits_for_the_rehearsal(model: Platform) -> None:
+    """Which would go on in what was removed, and write its operation over the end of this one."""
+    begin(model)
+    with (
+        lock.exclusive(model.lock, doing="the rehearsal"),
+        pytest.raises(ReleaseError, match="the rehearsal"),
+    ):
+        call(model, "abandon", "--wait", "0")
+    assert read(model).state == "prepared"
+
+
+def test_unit_that_cannot_start_leaves_it_prepared(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(model)
+    monkeypatch.setattr(Platform, "masked", True)
+    with pytest.raises(ReleaseError) as failed:
+        call(model, "start")
+    assert "masked" in failed.value.log
+    assert read(model).state == "prepared"
+    assert call(model, "abandon") == 0
+
+
+def test_start_hands_it_to_the_unit(model: Platform) -> None:
+    begin(model)
+    (model.releases / "verdict.json").write_text("of an earlier one")
+    call(model, "start", "--operation", read(model).id)
+    assert read(model).state == "switching"
+    assert model.world.commands[-1] == "systemctl restart airflow-release.service"
+    assert not (model.releases / "verdict.json").exists()
+
+
+@pytest.mark.parametrize("command", [("abandon", "--message", "no"), ("refuse", "--message", "no")])
+def test_switch_that_never_began_can_be_ended(model: Platform, command: tuple[str, ...]) -> None:
+    """For example because `start` was killed before it spoke to systemd."""
+    put(model, state="switching")
+    assert call(model, *command) == 0
+    assert (read(model).state, read(model).failure["message"]) == ("abandoned", "no")
+
+
+@pytest.mark.parametrize("command", [("abandon",), ("refuse", "--message", "no")])
+@pytest.mark.parametrize("done", [{}, {"begun": True}], ids=["begins", "has begun"])
+def test_switch_at_work_cannot(model: Platform, command: tuple[str, ...], done: dict[str, Any]) -> None:
+    operation = put(model, state="switching", done=done)
+    wait = ("--wait", "0") if command == ("abandon",) else ()
+    with lock.exclusive(model.lock, doing="a switch"), pytest.raises(ReleaseError):
+        call(model, *command, *wait)
+    assert read(model) == operation
+
+
+def test_verdict_needs_an_unconfirmed_release(model: Platform) -> None:
     begin(model)
     with pytest.raises(ReleaseError, match="not unconfirmed"):
         call(model, "confirm")
 
 
+def test_verdict_names_its_operation(model: Platform) -> None:
+    operation = put(model, state="unconfirmed")
+    call(model, "confirm", "--operation", operation.id)
+    assert json.loads((model.releases / "verdict.json").read_text()) == {
+        "operation": operation.id,
+        "confirmed": True,
+    }
+
+
 @pytest.mark.parametrize("state", ["reverting", "reverted"])
-def test_refusal_finds_the_host_on_its_way_back(
-    model: PlatformModel, capsys: pytest.CaptureFixture[str], state: str
-) -> None:
+def test_refusal_finds_the_host_on_its_way_back(model: Platform, capsys: Capture, state: str) -> None:
     """It had found a reason of its own, which stays."""
-    begin(model)
-    journal = Journal(model)
-    operation = journal.read()
-    assert operation is not None
-    operation.state, operation.failure = state, {"phase": "backup", "message": "no space left", "log": ""}
-    journal.save(operation)
+    failure = {"phase": "backup", "message": "no space left", "log": ""}
+    operation = put(model, state=state, failure=failure)
     assert call(model, "refuse", "--message", "smoke is red") == 0
     assert "backup failed: no space left" in capsys.readouterr().out
-    assert journal.read() == operation
+    assert read(model) == operation
     assert not (model.releases / "verdict.json").exists()
 
 
-def test_health_names_what_is_wrong(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
+REMEDIES = {
+    "prepared": "airflow-release abandon",
+    "switching": "airflow-release wait end",
+    "unconfirmed": "airflow-release refuse",
+    "finishing": "airflow-release wait end",
+    "reverting": "airflow-release wait end",
+}
+
+
+@pytest.mark.parametrize("state", ACTIVE)
+def test_guard_names_what_is_under_way(model: Platform, capsys: Capture, state: str) -> None:
+    operation = put(model, state=state, done={"begun": True})
+    with Journal(model).phase(operation, "drain"):
+        capsys.readouterr()
+        assert call(model, "guard") == 1
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith(f"upgrade {OLD} -> {NEW} ({operation.id}) is under way: {state}, drain since 20")
+    assert REMEDIES[state] in said
+
+
+@pytest.mark.parametrize("state", ["none", *ENDED])
+def test_guard_lets_pass_what_is_alone(model: Platform, state: str) -> None:
+    if state != "none":
+        put(model, state=state)
+    assert call(model, "guard") == 0
+
+
+Poll = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def poll(model: Platform, capsys: Capture) -> Poll:
+    def answer(phase: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert call(model, "wait", phase, "--json", "--seconds", "0") == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    return answer
+
+
+def test_poll_of_what_goes_on(model: Platform, poll: Poll) -> None:
+    operation = put(model, state="switching")
+    with Journal(model).phase(operation, "drain"):
+        answer = poll("drain")
+    assert (answer["over"], answer["failed"]) == (False, False)
+    assert answer["said"].startswith("switching, drain since 20")
+    assert poll("end")["over"] is False
+
+
+def test_poll_of_a_phase_that_is_done(model: Platform, poll: Poll) -> None:
+    operation = put(model, state="switching")
+    with Journal(model).phase(operation, "drain") as phase:
+        phase.note = "every task finished"
+    assert poll("drain") == {"over": True, "failed": False, "said": "drain: 0.0 s, every task finished"}
+
+
+@pytest.mark.parametrize("state", ["reverting", "reverted"])
+def test_poll_of_a_phase_that_failed(model: Platform, poll: Poll, state: str) -> None:
+    put(model, state=state, failure={"phase": "migrate", "message": "no such column", "log": ""})
+    answer = poll("migrate")
+    assert (answer["over"], answer["failed"]) == (True, True)
+    assert answer["said"].endswith("migrate failed: no such column")
+    assert poll("end")["over"] is (state == "reverted")
+
+
+@pytest.mark.parametrize(("state", "failed"), [("succeeded", False), ("reverted", True), ("abandoned", True)])
+def test_end_is_awaited(model: Platform, poll: Poll, state: str, failed: bool) -> None:
+    put(model, state=state)
+    assert poll("end")["over"] is True
+    assert poll("end")["failed"] is failed
+    assert call(model, "wait", "end") == failed
+
+
+def test_wait_without_an_end(model: Platform) -> None:
+    put(model, state="switching")
+    with pytest.raises(ReleaseError, match="end did not end within 0 s"):
+        call(model, "wait", "end", "--seconds", "0")
+
+
+def test_wait_for_nothing_is_no_answer(model: Platform) -> None:
+    with pytest.raises(ReleaseError, match="no operation"):
+        call(model, "wait", "end", "--json")
+
+
+def test_health_names_what_is_wrong(model: Platform, capsys: Capture) -> None:
     assert call(model, "health") == 0
     del model.world.running["airflow-scheduler"]
     assert call(model, "health") == 1
     assert "airflow-scheduler does not run" in capsys.readouterr().out
 
 
-def test_pending_migration_is_named(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pending_migration_is_named(model: Platform, capsys: Capture) -> None:
     model.world.databases["airflow"]["revision"] = "0123456789ab"
     assert call(model, "health") == 1
     said = capsys.readouterr().out
@@ -138,7 +498,7 @@ def test_pending_migration_is_named(model: PlatformModel, capsys: pytest.Capture
 
 @pytest.mark.parametrize("images", [0, 3 * 2**30])
 def test_space_is_compared(
-    model: PlatformModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: int
+    model: Platform, monkeypatch: pytest.MonkeyPatch, capsys: Capture, images: int
 ) -> None:
     """All is on one disk here: the database twice, a backup of each, the images, and a reserve."""
     size = 2**30
@@ -154,10 +514,233 @@ def test_space_is_compared(
     assert ("new images" in said) is bool(images)
 
 
-def test_status_is_json(model: PlatformModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_is_json(model: Platform, capsys: Capture) -> None:
     assert call(model, "status", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"running_version": OLD, "operation": None}
     begin(model)
     capsys.readouterr()
     call(model, "status", "--json")
-    assert json.loads(capsys.readouterr().out)["operation"]["state"] == "prepared"
+    assert json.loads(capsys.readouterr().out)["operation"] == asdict(read(model))
+
+
+# What the journal keeps.
+
+
+def test_first_failure_is_the_cause(model: Platform) -> None:
+    """A kill between the failure and the way back, and what fails on the way back, do not hide it."""
+    operation, journal = put(model, state="switching", done={"begun": True}), Journal(model)
+    with pytest.raises(ReleaseError), journal.phase(operation, "migrate"):
+        raise ReleaseError("no such column", "the log")
+    engine.Engine(model, operation)._interrupted()
+    journal.fail(operation, "revert", "no Docker")
+    assert read(model).failure == {"phase": "migrate", "message": "no such column", "log": "the log"}
+    lines = (model.releases / "journal.jsonl").read_text()
+    assert "interrupted failed" in lines
+    assert "no Docker" in lines
+
+
+def test_failure_that_was_overcome_is_a_warning(model: Platform, capsys: Capture) -> None:
+    operation, journal = put(model, state="finishing"), Journal(model)
+    with pytest.raises(ReleaseError), journal.phase(operation, "finish"):
+        raise ReleaseError("the server is starting up")
+    assert "the new release stays; finish failed: the server is starting up" in read(model).outcome
+    with journal.phase(operation, "finish"):
+        pass
+    journal.move(operation, "succeeded")
+    operation = read(model)
+    assert (operation.failure, len(operation.warnings)) == ({}, 1)
+    assert operation.outcome.endswith(": succeeded")
+    call(model, "status")
+    assert "warning: finish failed at first" in capsys.readouterr().out
+
+
+def test_warning_is_kept_once(model: Platform) -> None:
+    operation = put(model)
+    for _ in range(2):
+        Journal(model).warn(operation, "kept as airflow_kept_1")
+    assert read(model).warnings == ["kept as airflow_kept_1"]
+
+
+def test_phases_are_written_alike(model: Platform) -> None:
+    """By Ansible, a command a step, and by the host."""
+    operation = put(model)
+    call(model, "phase", "build", "begin")
+    call(model, "phase", "build", "done", "--note", "two images")
+    operation = read(model)
+    with Journal(model).phase(operation, "rehearse") as phase:
+        phase.note = "fine"
+    assert [(one.name, one.state, one.note) for one in read(model).phases] == [
+        ("build", "done", "two images"),
+        ("rehearse", "done", "fine"),
+    ]
+    lines = [json.loads(line) for line in (model.releases / "journal.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines][-4:] == [
+        "build begins",
+        "build done",
+        "rehearse begins",
+        "rehearse done",
+    ]
+
+
+def test_phase_that_never_began_is_refused(model: Platform) -> None:
+    begin(model)
+    with pytest.raises(ReleaseError, match=r"build .* has not begun"):
+        call(model, "phase", "build", "done")
+
+
+def test_unknown_phase_is_refused(model: Platform) -> None:
+    with pytest.raises(ReleaseError, match=f"'bild' is no phase. There are: {PHASES[0]}, "):
+        Journal(model).record(put(model), "bild", "begin")
+
+
+def test_journal_line_is_not_worth_a_failure(model: Platform, capsys: Capture) -> None:
+    """On a full disk the way back needs the operation's file alone."""
+    operation = put(model)
+    (model.releases / "journal.jsonl").unlink()
+    (model.releases / "journal.jsonl").mkdir()
+    Journal(model).move(operation, "reverting")
+    assert read(model).state == "reverting"
+    assert f"{operation.id}: reverting" in capsys.readouterr().out
+
+
+def test_operation_of_an_earlier_version_is_read(model: Platform) -> None:
+    operation = {
+        "id": "an-id",
+        "kind": "upgrade",
+        "from_version": OLD,
+        "to_version": NEW,
+        "state": "succeeded",
+        "held": ["weather"],
+        "failure": {"phase": "finish", "message": "starting up", "log": ""},
+        "phases": [{"name": "finish", "state": "done", "colour": "red"}],
+        "speed": 1,
+    }
+    model.releases.mkdir(exist_ok=True)
+    (model.releases / "operation.json").write_text(json.dumps(operation))
+    found = read(model)
+    assert (found.paused, found.command, found.phases[0].name) == (["weather"], {}, "finish")
+    assert found.outcome == f"upgrade {OLD} -> {NEW} (an-id): succeeded"
+
+
+DAMAGED = {
+    "empty": "",
+    "cut off": '{"id": "a", "kin',
+    "no text": "\ud800",
+    "no object": "[]",
+    "lacks all": "{}",
+    "other state": '{"id": "a", "kind": "b", "from_version": "c", "to_version": "d", "state": "e"}',
+    "other type": '{"id": "a", "kind": "b", "from_version": "c", "to_version": "d", "done": []}',
+    "phases": '{"id": "a", "kind": "b", "from_version": "c", "to_version": "d", "phases": ["drain"]}',
+    "nested": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize(
+    "command", [["status"], ["guard"], ["wait", "end"], ["confirm"], ["run"]], ids="".join
+)
+def test_damaged_operation_is_said_to_be_so(
+    model: Platform, capsys: Capture, content: str, command: list[str]
+) -> None:
+    (model.releases).mkdir(exist_ok=True)
+    (model.releases / "operation.json").write_bytes(content.encode(errors="surrogatepass"))
+    assert cli.main(["--directory", str(model.directory), *command]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"{model.releases}/operation.json is damaged: ")
+    assert len(said.err.splitlines()) == 1
+
+
+# What the program says when it cannot.
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def plan(host: Host, release: str) -> None:
+        raise error
+
+    monkeypatch.setattr(rollback, "plan", plan)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(107, "not connected", "/var/backups"), "OSError: [Errno 107] not connected: '/var/backups'"),
+        (ValueError("two\nlines"), "ValueError: two lines"),
+        (KeyError("AIRFLOW_VERSION"), "KeyError: 'AIRFLOW_VERSION'"),
+        (RecursionError(), "RecursionError: "),
+    ],
+)
+def test_crash_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, error: Exception, words: str
+) -> None:
+    fail_with(monkeypatch, error)
+    (tmp_path / "releases").mkdir()
+    old = os.umask(0)
+    try:
+        assert cli.main(["--directory", str(tmp_path), "plan-rollback"]) == 4
+    finally:
+        os.umask(old)
+    log = tmp_path / "releases/crash.log"
+    said = capsys.readouterr().err
+    assert said == f"airflow-release plan-rollback: unexpected {words}; details in {log}\n"
+    assert "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_crash_without_a_place_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    fail_with(monkeypatch, ValueError("psql said 'notice'"))
+    assert cli.main(["--directory", str(tmp_path / "none"), "plan-rollback"]) == 4
+    assert capsys.readouterr().err == (
+        "airflow-release plan-rollback: unexpected ValueError: psql said 'notice'\n"
+    )
+
+
+def test_crashes_do_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A unit that crashes is started every ten seconds."""
+    (tmp_path / "releases").mkdir()
+    log = tmp_path / "releases/crash.log"
+    log.write_text("x" * (cli.CRASHES_KEPT + 1))
+    fail_with(monkeypatch, ValueError())
+    for _ in range(2):
+        cli.main(["--directory", str(tmp_path), "plan-rollback"])
+    assert log.read_text().count("Traceback") == 2
+    assert log.stat().st_size < cli.CRASHES_KEPT
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ReleaseError("no backup"), 3, "no backup\n"),
+        (ReleaseError("no backup", "\na log\nof two lines\n"), 3, "no backup\n\na log\nof two lines\n"),
+        (KeyboardInterrupt(), 3, "airflow-release plan-rollback: interrupted\n"),
+    ],
+)
+def test_what_cannot_be_done_is_code_3(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    fail_with(monkeypatch, error)
+    assert cli.main(["--directory", str(tmp_path), "plan-rollback"]) == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_umask_does_not_hide_the_database_from_airflow(model: Platform, there: bool) -> None:
+    directory = model.releases / "database"
+    old = os.umask(0o077)
+    try:
+        if there:
+            directory.mkdir(parents=True)
+        next_database.point(model, "airflow_next")
+    finally:
+        os.umask(old)
+    assert directory.stat().st_mode & 0o777 == 0o755
+    assert (directory / "pg_service.conf").stat().st_mode & 0o777 == 0o644

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 
-def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file as a whole and have it on the disk before returning."""
+def replace_file(path: Path, text: str, mode: int = 0o600, directory_mode: int | None = None) -> None:
+    """Replace a file as a whole and have it on the disk before returning.
+
+    Whatever the umask, the file ends with `mode`, and its directory with `directory_mode` if that is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if directory_mode is not None:
+        path.parent.chmod(directory_mode)
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w") as file:

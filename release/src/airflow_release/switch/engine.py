@@ -209,7 +209,7 @@ class Engine:
             f"the old database could not be backed up, and stays as {left.kept}: "
             f"{self.operation.done['kept_because']}"
         )
-        self._warn(note)
+        self.journal.warn(self.operation, note)
         return note
 
     def _bundle_of(self, left: records.Release) -> Path:
@@ -223,13 +223,9 @@ class Engine:
         return self.operation.database != "copy"
 
     def _interrupted(self) -> None:
+        reserve.give_back(self.host)
         message = "The switch was interrupted, by a reboot or a kill of its process."
-        self.operation.failure = self.operation.failure or {
-            "phase": "interrupted",
-            "message": message,
-            "log": "",
-        }
-        self.journal.note(self.operation, "interrupted", message)
+        self.journal.fail(self.operation, "interrupted", message)
         self._go_back()
 
     def _go_back(self) -> None:
@@ -249,11 +245,6 @@ class Engine:
 
     def _remember(self, **facts: object) -> None:
         self.operation.done.update(facts)
-        self.journal.save(self.operation)
-
-    def _warn(self, text: str) -> None:
-        if text not in self.operation.warnings:
-            self.operation.warnings.append(text)
         self.journal.save(self.operation)
 
     def _end(self, state: str) -> None:

@@ -1,20 +1,63 @@
-"""The operation under way and how it came about: one file, replaced as a whole, and a line an event."""
+"""The operation under way and how it came about: one file, replaced as a whole, and a line an event.
+
+The states of an operation, and what takes it from one to the next:
+
+                    start                 all is up             confirm                DAGs unpaused,
+                    |                     |                     |                      old database kept
+    begin --> prepared --> switching ------> unconfirmed ---------> finishing -----------> succeeded
+              |   ^            |  |               |
+              |   |            |  | a step fails, | refused, or nobody confirms,
+              |   +------------+  | interrupted   | or a step fails
+              |   no unit started v               v
+              |                reverting <--------+
+              |                   |
+              | abandon           | the old release runs again
+              v                   v
+           abandoned           reverted
+
+`prepared`: nothing that runs has changed; Ansible builds and rehearses, and `begin --take-over` may replace
+it. `switching`: airflow-release.service drains, migrates and renames; as long as nothing is in `done`, it
+never began, and `abandon` ends it, too. `unconfirmed`: the new release serves, only the smoke test's DAG
+runs, and the way back loses nothing. `finishing`: there is no way back any more, and what fails is tried
+again. `reverting` is tried again until it is done. succeeded, reverted and abandoned are the ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
+from airflow_release.core import lock
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 
 ACTIVE = ("prepared", "switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that is not over. Nothing that runs has changed in `prepared`."""
+
+ENDED = ("succeeded", "reverted", "abandoned")
+"""States of an operation that is over."""
+
+PHASES = (
+    "build",
+    "report",
+    "rehearse",
+    "drain",
+    "migrate",
+    "start",
+    "serve",
+    "verify",
+    "smoke",
+    "finish",
+    "backup",
+    "revert",
+)
+"""The steps of an operation. The first three are taken while it is `prepared`; no operation has them all."""
 
 
 @dataclass
@@ -23,6 +66,7 @@ class Phase:
 
     name: str
     state: str = "running"
+    """`running`, `done` or `failed`."""
     started: float = 0.0
     seconds: float = 0.0
     note: str = ""
@@ -37,14 +81,19 @@ class Operation:
     from_version: str
     to_version: str
     state: str = "prepared"
+    command: dict[str, str] = field(default_factory=dict)
+    """What the operator asked for, in full; only the same command goes on with it."""
     database: str = "copy"
-    """Where the new database comes from: `copy`, `bundle:<path>` or `sql:<path>`."""
+    """Where the new database comes from: `copy`, `bundle:PATH`, `sql:PATH` or `database:NAME`, a kept one."""
     control: dict[str, Any] = field(default_factory=dict)
     """The process that drives it: host, pid, and the start time that tells it from a later one."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Parsed and complete; see `Options.load`."""
     phases: list[Phase] = field(default_factory=list)
     failure: dict[str, str] = field(default_factory=dict)
+    """The first thing that failed: its `phase`, `message` and `log`. {} when all is well."""
     warnings: list[str] = field(default_factory=list)
+    """What went wrong and does not change the outcome."""
     paused: list[str] = field(default_factory=list)
     """DAGs that are paused only until the new release is confirmed."""
     done: dict[str, Any] = field(default_factory=dict)
@@ -56,21 +105,74 @@ class Operation:
         """Say whether it is not over."""
         return self.state in ACTIVE
 
+    @property
+    def never_began(self) -> bool:
+        """Say whether it was handed to its unit, and the unit has not done anything."""
+        return self.state == "switching" and not self.done
+
+    @property
+    def title(self) -> str:
+        """Say what it is, such as `upgrade 2.5.3 -> 2.6.1`."""
+        return f"{self.kind} {' -> '.join(dict.fromkeys((self.from_version, self.to_version)))}"
+
+    @property
+    def standing(self) -> str:
+        """Say where it is and since when, such as `switching, drain since 2026-01-01T00:00:00Z`."""
+        if not self.phases:
+            return f"{self.state} since {_clock(self.touched)}"
+        phase = self.phases[-1]
+        if phase.state == "running":
+            return f"{self.state}, {phase.name} since {_clock(phase.started)}"
+        return f"{self.state}, {phase.name} {phase.state} since {_clock(phase.started + phase.seconds)}"
+
+    @property
+    def outcome(self) -> str:
+        """Say in one sentence how it stands, or how it ended and why."""
+        text = f"{self.title} ({self.id}): {self.state}"
+        if not self.failure or self.state == "succeeded":
+            return text
+        reason = f"{self.failure.get('phase')} failed: {self.failure.get('message')}"
+        if self.state == "finishing":
+            return f"{text}: the new release stays; {reason}; it is tried again"
+        return f"{text}: {reason}"
+
 
 class Journal:
     """The operation's file and the journal's lines, below the directory of releases."""
 
-    def __init__(self, host: Host) -> None:
-        """Look at that host; nothing is read yet."""
+    def __init__(self, host: Host, *, quiet: bool = False) -> None:
+        """Look at that host; nothing is read yet. A quiet one prints nothing."""
+        self._quiet = quiet
         self._file = host.releases / "operation.json"
         self._lines = host.releases / "journal.jsonl"
+        self._lock = host.releases / "operation.lock"
 
     def read(self) -> Operation | None:
-        """Return the operation that is under way, or the last one; None when there never was one."""
+        """Return the operation that is under way, or the last one; None when there never was one.
+
+        That of an earlier version is understood: what it lacks has its default.
+
+        Raises:
+            ReleaseError: the file is damaged.
+        """
         if not self._file.exists():
             return None
-        content = json.loads(self._file.read_text())
-        return Operation(**{**content, "phases": [Phase(**phase) for phase in content["phases"]]})
+        try:
+            operation = _parse(json.loads(self._file.read_text()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ReleaseError(
+                f"{self._file} is damaged: {' '.join(str(error).split())}. journal.jsonl beside it says what "
+                "happened. If the platform is whole and airflow-release.service does not run, "
+                "move the file away."
+            ) from error
+        _settle(operation)
+        return operation
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Operation | None]:
+        """Yield the operation; no other command changes it meanwhile. For moments, unlike `Host.lock`."""
+        with lock.exclusive(self._lock, 600, doing="a change of the operation"):
+            yield self.read()
 
     def save(self, operation: Operation) -> None:
         """Write the operation so that a crash leaves the old content or the new."""
@@ -78,50 +180,121 @@ class Journal:
         replace_file(self._file, json.dumps(asdict(operation), indent=2) + "\n")
 
     def note(self, operation: Operation, event: str, detail: str = "") -> None:
-        """Append a line to the journal, and say it to whoever watches the unit's log."""
+        """Append a line to the journal, and say it to whoever watches the unit's log.
+
+        The line is for people. An operation does not fail for want of it, on a full disk for example.
+        """
         line = {"time": round(time.time(), 3), "operation": operation.id, "event": event, "detail": detail}
-        with self._lines.open("a") as journal:
-            journal.write(json.dumps(line) + "\n")
-        print(f"{operation.id}: {event}" + (f": {detail}" if detail else ""), flush=True)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._lines, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with open(descriptor, "w") as journal:
+                journal.write(json.dumps(line) + "\n")
+        if not self._quiet:
+            print(f"{operation.id}: {event}" + (f": {detail}" if detail else ""), flush=True)
 
     def move(self, operation: Operation, state: str) -> None:
-        """Take the operation to another state."""
+        """Take the operation to another state; see the diagram above."""
+        if state not in (*ACTIVE, *ENDED):
+            raise ValueError(f"{state!r} is no state of an operation")
         operation.state = state
+        _settle(operation)
         self.save(operation)
         self.note(operation, state)
 
-    def record(self, operation: Operation, name: str, result: str, note: str) -> None:
-        """Record the beginning or end of a step that another program takes: `begin`, `done` or `failed`."""
+    def fail(self, operation: Operation, phase: str, message: str, log: str = "") -> None:
+        """Record what failed. The first failure is the cause and stays; later ones are but journal lines."""
+        _keep_first(operation, phase, message, log)
+        self.save(operation)
+        self.note(operation, f"{phase} failed", message)
+
+    def warn(self, operation: Operation, text: str) -> None:
+        """Keep, once, what went wrong and does not change the outcome."""
+        if text not in operation.warnings:
+            operation.warnings.append(text)
+        self.save(operation)
+        self.note(operation, "warning", text)
+
+    def record(self, operation: Operation, name: str, result: str, note: str = "", detail: str = "") -> Phase:
+        """Write the beginning or the end of a phase: `begin`, `done` or `failed`. Nothing else does.
+
+        `note` stays with the phase, and `detail` is said beside it in the journal's line.
+
+        Raises:
+            ReleaseError: there is no such phase, or it has not begun.
+        """
+        if name not in PHASES:
+            raise ReleaseError(f"{name!r} is no phase. There are: {', '.join(PHASES)}.")
+        phase = next((one for one in operation.phases if one.name == name), None)
         if result == "begin":
             phase = Phase(name, started=time.time())
-            operation.phases = [other for other in operation.phases if other.name != name] + [phase]
+            operation.phases = [one for one in operation.phases if one.name != name] + [phase]
+            event = f"{name} begins"
+        elif phase is None:
+            raise ReleaseError(f"The phase {name} of {operation.title} ({operation.id}) has not begun.")
         else:
-            phase = next(other for other in operation.phases if other.name == name)
             phase.state, phase.note = result, note
             phase.seconds = round(time.time() - phase.started, 1)
+            event, detail = f"{name} {result}", detail or f"{phase.seconds} s"
         self.save(operation)
-        self.note(operation, f"{name} {result}", note)
+        self.note(operation, event, ", ".join(part for part in (detail, note) if part))
+        return phase
 
     @contextlib.contextmanager
     def phase(self, operation: Operation, name: str) -> Iterator[Phase]:
         """Time a step; its failure is kept with the operation and raised on."""
-        phase = Phase(name, started=time.time())
-        operation.phases = [other for other in operation.phases if other.name != name] + [phase]
-        self.save(operation)
-        self.note(operation, f"{name} begins")
+        phase = self.record(operation, name, "begin")
         try:
             yield phase
         except Exception as error:
-            phase.state, phase.seconds = "failed", round(time.time() - phase.started, 1)
-            # The first failure is the cause; what fails on the way back is in the journal.
-            operation.failure = operation.failure or {
-                "phase": name,
-                "message": str(error) or type(error).__name__,
-                "log": error.log if isinstance(error, ReleaseError) else "",
-            }
-            self.save(operation)
-            self.note(operation, f"{name} failed", str(error))
+            message = str(error) or type(error).__name__
+            _keep_first(operation, name, message, error.log if isinstance(error, ReleaseError) else "")
+            self.record(operation, name, "failed", phase.note, message)
             raise
-        phase.state, phase.seconds = "done", round(time.time() - phase.started, 1)
-        self.save(operation)
-        self.note(operation, f"{name} done", f"{phase.seconds} s" + (f", {phase.note}" if phase.note else ""))
+        self.record(operation, name, "done", phase.note)
+
+
+def _keep_first(operation: Operation, phase: str, message: str, log: str) -> None:
+    if not operation.failure:
+        operation.failure = {"phase": phase, "message": message, "log": log}
+
+
+def _settle(operation: Operation) -> None:
+    """Make a failure that was overcome a warning: what has succeeded has not failed."""
+    if operation.state == "succeeded" and (failure := operation.failure):
+        operation.failure = {}
+        operation.warnings.append(
+            f"{failure.get('phase')} failed at first, and went well when it was tried again: "
+            f"{failure.get('message')}"
+        )
+
+
+def _parse(content: Any) -> Operation:
+    """Read an operation. Raises TypeError or ValueError for what is none."""
+    if not isinstance(content, dict):
+        raise TypeError("it is no JSON object")
+    if "held" in content:  # so it was called before there were `warnings`
+        content = {"paused": content["held"], **content}
+    operation = _build(Operation("", "", "", ""), content)
+    operation.phases = [_build(Phase(""), phase) for phase in operation.phases]
+    if operation.state not in (*ACTIVE, *ENDED):
+        raise ValueError(f"the state {operation.state!r} is not known")
+    return operation
+
+
+Model = TypeVar("Model", Operation, Phase)
+
+
+def _build(model: Model, content: Any) -> Model:
+    """Return an object with the content's values, each of the type that the model's has."""
+    if not isinstance(content, dict):
+        raise TypeError(f"a {type(model).__name__} is no JSON object")
+    values = {one.name: content[one.name] for one in fields(model) if one.name in content}
+    for name, value in values.items():
+        kind = type(getattr(model, name))
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise TypeError(f"{name} is a {type(value).__name__}")
+    return type(model)(**values)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -32,7 +32,8 @@ def take(host: Host, operation: Operation) -> None:
     with journal.phase(operation, "revert") as phase:
         _revert(host, operation)
         ill = _ill(host, operation.from_version)
-        operation.warnings += [text for text in ill if text not in operation.warnings]
+        for text in ill:
+            journal.warn(operation, text)
         phase.note = f"Airflow {operation.from_version} runs as before" + (
             f", but: {'; '.join(ill)}" if ill else ""
         )
