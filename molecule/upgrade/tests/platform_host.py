@@ -121,7 +121,7 @@ class Platform:
 
     def switch(self) -> None:
         """Start the switch that was prepared."""
-        self.check("airflow-release switch")
+        self.check("airflow-release start")
 
     def wait_for_phase(self, phase: str, seconds: float = 180) -> None:
         """Wait until a phase is under way."""

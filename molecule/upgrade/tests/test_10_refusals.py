@@ -20,6 +20,11 @@ REFUSED = {
     "unsupported": ("2.4.3", ("supported are 2.5.3 to 2.11.2",)),
     "required stop": ("2.11.2", ("Go there first: ansible-playbook upgrade.yml -e airflow_version=2.6.1",)),
     "withdrawn": ("2.6.1", (f"Airflow 2.6.1 was withdrawn by its makers: {REASON}",)),
+    "mistyped option": (
+        "2.6.1 upgrade_start_timeout=5m",
+        ("upgrade_start_timeout is '5m'; whole seconds from 1 to 3600 are expected",),
+    ),
+    "mistyped name": ("2.6.1 upgrade_start_timout=600", ("upgrade_start_timout", "upgrade_start_timeout")),
 }
 
 

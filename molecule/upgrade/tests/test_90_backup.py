@@ -134,6 +134,8 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
     assert not platform.host.file(f"{DIRECTORY}/docker-compose.yaml").exists
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()  # what is gone is no error
     platform.host.check_output(f"rm --recursive {BACKUPS}")  # which destroy.yml leaves
+    # A new host has read no list of packages yet, and has no rclone.
+    platform.host.check_output("apt-get remove --yes --quiet rclone && rm --recursive /var/lib/apt/lists")
     control.run("restore.yml", "--extra-vars=backup=latest", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
     assert platform.version == "2.11.2"
@@ -153,6 +155,8 @@ def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlN
         platform.check("docker compose exec --no-TTY postgres pg_dump --username=airflow airflow")
     )
     platform.airflow.call("POST", "variables", json={"key": "after_the_dump", "value": "is lost"})
+    # One restores when something is wrong.
+    platform.check("docker compose stop airflow-scheduler")
     control.run("restore.yml", f"--extra-vars=backup={dump}", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
     after = platform.snapshot()
