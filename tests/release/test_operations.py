@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 import pytest
@@ -18,12 +20,14 @@ from airflow_release import cli
 from airflow_release.backup import backups
 from airflow_release.core import images, lock, records
 from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.switch import engine, next_database, rollback
+from airflow_release.switch import journal as journal_module
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
-from tests.release.platform_model import CONTAINERS, PlatformModel, World
+from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, draw
 
 Usage = namedtuple("Usage", "total used free")
@@ -603,6 +607,32 @@ def test_journal_line_is_not_worth_a_failure(model: Platform, capsys: Capture) -
     assert f"{operation.id}: reverting" in capsys.readouterr().out
 
 
+def test_full_disk_has_room_for_the_operation(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next database has filled it, and the way back has to be written down before that is dropped."""
+    operation = put(model, state="switching", done={"begun": True})
+    reserve = model.releases / "operation.reserve"
+    assert reserve.stat().st_blocks * 512 >= journal_module.RESERVE_BYTES
+
+    def write(path: Path, text: str) -> None:
+        if reserve.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_file(path, text)
+
+    monkeypatch.setattr(journal_module, "replace_file", write)
+    Journal(model).move(operation, "reverting")
+    assert read(model).state == "reverting"
+
+
+def test_nothing_begins_on_a_full_disk(model: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def allocate(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    with pytest.raises(ReleaseError, match="No space left"):
+        begin(model)
+    assert Journal(model).read() is None
+
+
 def test_operation_of_an_earlier_version_is_read(model: Platform) -> None:
     operation = {
         "id": "an-id",
@@ -649,6 +679,68 @@ def test_damaged_operation_is_said_to_be_so(
     assert said.out == ""
     assert said.err.startswith(f"{model.releases}/operation.json is damaged: ")
     assert len(said.err.splitlines()) == 1
+
+
+# Each of these commands may be killed at any line of it.
+
+
+class Killer:
+    """Kills at the n-th line that the commands and the journal execute."""
+
+    FILES = ("switch/commands.py", "switch/journal.py", "core/files.py")
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.endswith(self.FILES):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+        return self.trace
+
+
+def killed(host: Platform, line: int, *command: str) -> bool:
+    """Run a command, and say whether it was killed at that line before its end."""
+    parsed = cli.parser().parse_args(command)
+    before = sys.gettrace()
+    sys.settrace(Killer(line).trace)
+    try:
+        parsed.run(host, parsed)
+    except Killed:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+# A real kill closes the files that this one leaves open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("command", ["begin", "phase", "start", "abandon"])
+def test_killed_at_any_line_strands_nobody(model: Platform, command: str) -> None:
+    """What was to happen has happened or has not, and can be done again or ended either way."""
+    kills = 0
+    for line in range(1, 10_000, 7):
+        begin(model)
+        earlier = read(model)
+        more = {
+            "begin": ("--kind", "rotate", "--to-version", NEW, "--take-over", earlier.id),
+            "phase": ("build", "begin"),
+        }
+        over = not killed(model, line, command, *more.get(command, ()))
+        now = read(model)
+        assert (now.id == earlier.id) or (now.state == "prepared" and command == "begin")
+        assert now.state in ("prepared", "abandoned", "switching")
+        if now.active:
+            call(model, "abandon")
+        shutil.rmtree(model.releases / "records")
+        (model.releases / "current").unlink()
+        if over:
+            break
+        kills += 1
+    assert kills > 10
 
 
 # What the program says when it cannot.

@@ -183,6 +183,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
     # What an interrupted rehearsal left running ends by itself.
     with lock.exclusive(host.lock, arguments.wait, doing="the beginning of a switch"):
         _require_free(journal.read(), command, arguments.take_over)
+        journal.reserve()
         running = records.current(host, _revision(host, arguments.kind))
         source = _files_of(host, arguments.release) if arguments.release else host.directory
         # Nothing refuses this one any more. From here on whoever drives the earlier one is refused.

@@ -25,6 +25,7 @@ again. `reverting` is tried again until it is done. succeeded, reverted and aban
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -58,6 +59,10 @@ PHASES = (
     "revert",
 )
 """The steps of an operation. The first three are taken while it is `prepared`; no operation has them all."""
+
+
+RESERVE_BYTES = 2**20
+"""What is set aside for the operation's file: some dozen times its size with the longest log."""
 
 
 @dataclass
@@ -146,6 +151,7 @@ class Journal:
         self._file = host.releases / "operation.json"
         self._lines = host.releases / "journal.jsonl"
         self._lock = host.releases / "operation.lock"
+        self._reserve = host.releases / "operation.reserve"
 
     def read(self) -> Operation | None:
         """Return the operation that is under way, or the last one; None when there never was one.
@@ -174,10 +180,29 @@ class Journal:
         with lock.exclusive(self._lock, 600, doing="a change of the operation"):
             yield self.read()
 
+    def reserve(self) -> None:
+        """Set disk aside, so that what begins now can be written to its end on a disk that is full by then.
+
+        Raises:
+            ReleaseError: the disk is full already.
+        """
+        try:
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            raise ReleaseError(f"{self._reserve} cannot be written: {error.strerror}") from error
+
     def save(self, operation: Operation) -> None:
         """Write the operation so that a crash leaves the old content or the new."""
         operation.touched = time.time()
-        replace_file(self._file, json.dumps(asdict(operation), indent=2) + "\n")
+        text = json.dumps(asdict(operation), indent=2) + "\n"
+        try:
+            replace_file(self._file, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            replace_file(self._file, text)
 
     def note(self, operation: Operation, event: str, detail: str = "") -> None:
         """Append a line to the journal, and say it to whoever watches the unit's log.
