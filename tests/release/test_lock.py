@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -42,6 +44,15 @@ def test_second_one_is_refused_with_the_firsts_name(holder: subprocess.Popen[str
     refused = pytest.raises(ReleaseError, match=r"an upgrade is under way since 20.*; try again later")
     with refused, exclusive(tmp_path / "lock", doing="a backup"):
         pass
+
+
+def test_full_disk_keeps_nobody_from_freeing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(descriptor: int, text: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with exclusive(tmp_path / "lock", doing="a switch"):
+        assert (tmp_path / "lock").read_bytes() == b""
 
 
 def test_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 import pytest
@@ -23,7 +24,7 @@ from airflow_release.switch import engine, next_database, rollback
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
-from tests.release.platform_model import CONTAINERS, PlatformModel, World
+from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, render
 
 Usage = namedtuple("Usage", "total used free")
@@ -649,6 +650,68 @@ def test_damaged_operation_is_said_to_be_so(
     assert said.out == ""
     assert said.err.startswith(f"{model.releases}/operation.json is damaged: ")
     assert len(said.err.splitlines()) == 1
+
+
+# Each of these commands may be killed at any line of it.
+
+
+class Killer:
+    """Kills at the n-th line that the commands and the journal execute."""
+
+    FILES = ("switch/commands.py", "switch/journal.py", "core/files.py")
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if not frame.f_code.co_filename.endswith(self.FILES):
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+        return self.trace
+
+
+def killed(host: Platform, line: int, *command: str) -> bool:
+    """Run a command, and say whether it was killed at that line before its end."""
+    parsed = cli.parser().parse_args(command)
+    before = sys.gettrace()
+    sys.settrace(Killer(line).trace)
+    try:
+        parsed.run(host, parsed)
+    except Killed:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+# A real kill closes the files that this one leaves open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("command", ["begin", "phase", "start", "abandon"])
+def test_killed_at_any_line_strands_nobody(model: Platform, command: str) -> None:
+    """What was to happen has happened or has not, and can be done again or ended either way."""
+    kills = 0
+    for line in range(1, 10_000, 7):
+        begin(model)
+        earlier = read(model)
+        more = {
+            "begin": ("--kind", "rotate", "--to-version", NEW, "--take-over", earlier.id),
+            "phase": ("build", "begin"),
+        }
+        over = not killed(model, line, command, *more.get(command, ()))
+        now = read(model)
+        assert (now.id == earlier.id) or (now.state == "prepared" and command == "begin")
+        assert now.state in ("prepared", "abandoned", "switching")
+        if now.active:
+            call(model, "abandon")
+        shutil.rmtree(model.releases / "records")
+        (model.releases / "current").unlink()
+        if over:
+            break
+        kills += 1
+    assert kills > 10
 
 
 # What the program says when it cannot.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow_release.core.errors import ReleaseError
 from airflow_release.switch.options import Options
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NAMES = sorted(asdict(Options()))
@@ -28,6 +28,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), values) | st.dictionaries(st.text(), values) | values)
 def test_parse_raises_nothing_but_its_own_error(given: Any) -> None:
     """And what it accepts is usable, and comes back from a journal as it was."""
@@ -43,6 +44,7 @@ def test_parse_raises_nothing_but_its_own_error(given: Any) -> None:
     assert Options.load(json.loads(json.dumps(asdict(options)))) == options
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(), values))
 def test_journal_is_always_understood(kept: dict[str, Any]) -> None:
     """The way back has no use for a complaint."""

@@ -52,7 +52,7 @@ def strike(
 
 @pytest.mark.starts_on("2.5.3")
 def test_way_to_2_6_1_is_still_open(platform: Platform) -> None:
-    """After all that has failed; confirmed by hand, with a full disk for backups: the data stay. About 80 s."""
+    """After all that has failed; confirmed by hand, with a full backup disk: the data stay. About 80 s."""
     runs = "SELECT count(*) FROM dag_run"
     platform.begin_release(platform.newest_release("2.6.1"), "2.6.1")
     with platform.full_backup_disk():

@@ -36,8 +36,9 @@ def exclusive(path: Path, wait_seconds: float = 0, *, doing: str = "a switch") -
                 time.sleep(0.2)  # flock has no time-out of its own
         # It outlives a crash; whether it is so says the lock alone.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{doing} is under way since {since}".encode())
+        with contextlib.suppress(OSError):  # a full disk: what is to be done may be what frees it
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{doing} is under way since {since}".encode())
         yield
     finally:
         os.close(descriptor)

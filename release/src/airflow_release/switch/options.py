@@ -114,5 +114,5 @@ def _show(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):
-        return f"a {type(value).__name__} that is too large to show"
+        return "something that is too large to show"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
