@@ -24,6 +24,10 @@ def states(files: list[Json]) -> dict[str, str]:
     return {file["path"]: file["state"] for file in files}
 
 
+def in_the_way(files: list[Json]) -> list[Json]:
+    return [file for cause in dag_check.blocking(files) for file in cause["files"]]
+
+
 def test_each_file_has_its_state(gates: tuple[Json, Json]) -> None:
     """The worst comes first."""
     assert list(states(dag_check.compare(*gates, [])).items()) == [
@@ -39,10 +43,11 @@ def test_each_file_has_its_state(gates: tuple[Json, Json]) -> None:
 def test_docker_operator_of_old_stops_the_way_to_2_11(gates: tuple[Json, Json]) -> None:
     """`auto_remove=True` is a warning on 2.6.1 and an error on 2.11.2."""
     [broken, lost] = dag_check.blocking(dag_check.compare(*gates, []))
-    assert (broken["path"], broken["dag_ids"]) == ("dags/nightly_docker.py", ["nightly-docker"])
+    assert broken["files"] == [
+        {"path": "dags/nightly_docker.py", "dag_ids": ["nightly-docker"], "acknowledge": "nightly-docker"}
+    ]
     assert broken["summary"].startswith("ValueError: Invalid `auto_remove` value True")
     assert "auto_remove='success'" in broken["hint"]
-    assert broken["acknowledge"] == "nightly-docker"
     assert lost["summary"] == "the new Airflow finds no DAG sometimes in this file"
 
 
@@ -66,7 +71,7 @@ def test_acknowledged_dag_does_not_stop(gates: tuple[Json, Json], name: str) -> 
     """By its dag_id or its file, and only that one."""
     files = dag_check.compare(*gates, [name, "no-such-dag", "good"])
     assert states(files)["dags/nightly_docker.py"] == "acknowledged"
-    assert [blocking["path"] for blocking in dag_check.blocking(files)] == ["dags/by_version.py"]
+    assert [file["path"] for file in in_the_way(files)] == ["dags/by_version.py"]
     assert dag_check.unused([name, "no-such-dag", "good"], files) == ["good", "no-such-dag"]
 
 
@@ -104,7 +109,7 @@ def test_nothing_breaks_unseen(old: Json, new: Json, acknowledged: set[str]) -> 
     seen = {file["path"] for file in files}
     assert seen >= {*old["files"], *new["files"]}
     there = {dag_id for file in new["files"].values() for dag_id in file["dag_ids"]}
-    stopping = {blocking["path"] for blocking in dag_check.blocking(files)}
+    stopping = {file["path"] for file in in_the_way(files)}
     for path, file in old["files"].items():
         for dag_id in file["dag_ids"]:
             passed = {path, path.rpartition("/")[2], *file["dag_ids"]} & acknowledged
@@ -119,6 +124,6 @@ def test_same_image_stops_nothing(gate: Json, acknowledged: set[str]) -> None:
 @given(gate_reports(), gate_reports())
 def test_whoever_acknowledges_what_is_asked_passes(old: Json, new: Json) -> None:
     """The name that a message gives is one that the command takes."""
-    asked = [blocking["acknowledge"] for blocking in dag_check.blocking(dag_check.compare(old, new, []))]
+    asked = [file["acknowledge"] for file in in_the_way(dag_check.compare(old, new, []))]
     assert dag_check.blocking(dag_check.compare(old, new, asked)) == []
     assert dag_check.unused(asked, dag_check.compare(old, new, asked)) == []
