@@ -53,9 +53,9 @@ class Host:
     ) -> str:
         """Run a command to its end and return what it printed.
 
-        `doing` names the step in the error; `timeout` is in seconds; `codes` are the exit codes that are answers.
-        Secrets belong into `input`, a file or `environment`, never into the command, which every process of
-        the host can read.
+        `doing` names the step in the error; `timeout` is in seconds; `codes` are the exit codes that are no
+        failure. Secrets belong into `input`, a file or `environment`, never into the command, which every
+        process of the host can read.
 
         Raises:
             ReleaseError: it cannot be run, ended with another code than these, or not in time.
