@@ -78,7 +78,7 @@ def _make(
     dags: list[Json],
     moved: Json,
 ) -> Fix:
-    with _copy(tree) as (copy, moved_names):
+    with _copy(tree, old.directory / "trees") as (copy, moved_names):
         moved_names.write_text(json.dumps(moved), encoding="utf-8")
         moved_names.chmod(0o644)  # whatever the process' umask: the gate reads as another user
         edits = new.edits(copy, moved_names)
@@ -157,13 +157,12 @@ def _write(copy: Path, contents: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _copy(tree: Path) -> Iterator[tuple[Path, Path]]:
+def _copy(tree: Path, trees: Path) -> Iterator[tuple[Path, Path]]:
     """Copy a tree to where both gates can read it, for as long as it takes; yield it, and a place beside it.
 
     The gates mount the folder of trees and nothing else. Airflow reads no tree but `current`, and the webhook
     removes only names of its own; so a folder that a killed process left is removed here.
     """
-    trees = next(parent for parent in tree.parents if parent.name == "trees")
     for leftover in trees.glob(f"{FOLDER}*"):
         if not Path("/proc", leftover.name[len(FOLDER) :]).exists():
             shutil.rmtree(leftover)
