@@ -6,7 +6,7 @@ The commands are the real ones that the engine gives; this is what Docker, Postg
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -93,6 +93,7 @@ class PlatformModel(Host):
         environment: Mapping[str, str] | None = None,
         timeout: float | None = 600,
         doing: str = "",
+        codes: Collection[int] = (0,),
     ) -> str:
         """Do what the command does; die or fail where the world says so."""
         world = self.world

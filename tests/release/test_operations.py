@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,7 @@ class Platform(PlatformModel):
         environment: Mapping[str, str] | None = None,
         timeout: float | None = 600,
         doing: str = "",
+        codes: Collection[int] = (0,),
     ) -> str:
         if command[0] != "systemctl":
             return super().run(command, input=input, doing=doing)

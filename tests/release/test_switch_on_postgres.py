@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +48,7 @@ class PlatformOnPostgres(PlatformModel):
         environment: Mapping[str, str] | None = None,
         timeout: float | None = 600,
         doing: str = "",
+        codes: Collection[int] = (0,),
     ) -> str:
         """Have the server do what is for Postgres, and the model all else."""
         arguments: dict[str, Any] = {"environment": environment, "timeout": timeout, "doing": doing}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow_release import cli
+from airflow_release.core.host import Host as ReleaseHost
 from airflow_release.report.release_folder import ReleaseFolder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,8 +66,9 @@ class Host:
         path.write_text(text)
 
     def run(self, *options: str) -> int:
-        """Run the command as the host does, and return its status."""
-        return cli.main([f"--directory={self.directory}", "report", *options])
+        """Run the command and return its status. Raises ReleaseError, which `cli` turns into words."""
+        arguments = cli.parser().parse_args(["report", *options])
+        return int(arguments.run(ReleaseHost(self.directory), arguments))
 
     def report(self, *options: str) -> Json:
         """Run the command and return its document."""
@@ -109,7 +111,7 @@ def ask_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
             host = Host(tmp_path_factory.mktemp("host"), version, version)
             for name, text in (files or {}).items():
                 host.write(name, text)
-            release = ReleaseFolder(host.directory)
+            release = ReleaseFolder(ReleaseHost(host.directory), host.directory)
             known[key] = release.facts() if files is None else release.parse(release.live_tree())
         return known[key]
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 
 import pytest
+from airflow_release.core.errors import ReleaseError
 
 from tests.release.report.conftest import SECRET, Host, Json
 from tests.release.report.example_dags import FILES, GOOD
@@ -28,8 +29,10 @@ def test_report_of_an_upgrade(make_host: MakeHost, capfd: pytest.CaptureFixture[
 
     assert (report["from"]["airflow_version"], report["to"]["airflow_version"]) == ("2.6.1", "2.11.2")
     assert report["to"]["image"] == "airflow-platform/airflow:2.11.2-0123456789ab"
-    [blocking] = report["verdict"]["blocking"]
-    assert (blocking["path"], blocking["dag_ids"]) == ("dags/nightly_docker.py", ["nightly-docker"])
+    [cause] = report["verdict"]["blocking"]
+    assert cause["files"] == [
+        {"path": "dags/nightly_docker.py", "dag_ids": ["nightly-docker"], "acknowledge": "nightly-docker"}
+    ]
     assert notes(report, "dag") == [
         "dags/by_version.py breaks, as acknowledged.",
         "dags/broken.py is broken on the running Airflow, too.",
@@ -46,13 +49,17 @@ def test_report_of_an_upgrade(make_host: MakeHost, capfd: pytest.CaptureFixture[
     assert {"name": "apache-airflow", "from": "2.6.1", "to": "2.11.2"}.items() <= next(
         change for change in report["packages"] if change["name"] == "apache-airflow"
     ).items()
-    assert report["seconds"].keys() == {"images", "dags", "settings", "compose"}
+    assert report["seconds"].keys() == {"images", "dags", "fix", "settings", "compose"}
 
     output = "".join(capfd.readouterr())
     lines = output.splitlines()
     assert lines[0] == "Airflow 2.6.1 -> 2.11.2"
-    assert lines[1].startswith("stops: dags/nightly_docker.py (nightly-docker): ValueError: Invalid")
-    assert lines[-1] == "1 DAG file in the way of the upgrade."
+    assert lines[1].startswith("stops: 1 file: ValueError: Invalid `auto_remove` value True")
+    assert lines[3] == "       - dags/nightly_docker.py (nightly-docker)"
+    assert lines[-2:] == [
+        "1 of 1 file is mended by fix.patch: git apply fix.patch",
+        "1 DAG file in the way of the upgrade.",
+    ]
     assert SECRET not in output + host.output.read_text()
 
 
@@ -92,40 +99,39 @@ def no_tree(host: Host) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (no_environment, "next/.env cannot be read"),
+        (no_environment, "next/.env names no AIRFLOW_IMAGE"),
         (no_image_name, "next/.env names no AIRFLOW_IMAGE"),
         (no_image, "No such image: airflow-platform/airflow:2.6.9"),
         (no_tree, "there is no live tree of DAGs"),
     ],
 )
 def test_no_report_leaves_nothing_behind(
-    make_host: MakeHost, capsys: pytest.CaptureFixture[str], damage: Callable[[Host], None], says: str
+    make_host: MakeHost, damage: Callable[[Host], None], says: str
 ) -> None:
-    """A clear word, status 1, no half document."""
+    """A clear word, no half document."""
     host = make_host()
     damage(host)
-    assert host.run() == 1
-    assert says in capsys.readouterr().err
+    with pytest.raises(ReleaseError) as raised:
+        host.run()
+    assert says in f"{raised.value}\n{raised.value.log}"
     assert list(host.next.glob("*report.json*")) == []
 
 
-def test_wrong_address_is_refused_before_the_work(
-    make_host: MakeHost, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_address_is_refused_before_the_work(make_host: MakeHost) -> None:
     host = make_host()
-    assert host.run("--compose-address-template", "file:///etc/{version}") == 1
-    assert "is not an address" in capsys.readouterr().err
+    with pytest.raises(ReleaseError, match="is not an address"):
+        host.run("--compose-address-template", "file:///etc/{version}")
     assert not host.log.exists()
 
 
 def test_container_that_takes_too_long_is_removed(
-    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client's end is not the container's."""
     monkeypatch.setattr("airflow_release.report.release_folder.FACTS_SECONDS", 1)
     monkeypatch.setenv("DOCKER_DOUBLE_DELAY", "60")
     host = make_host()
-    assert host.run() == 1
-    assert "did not end within" in capsys.readouterr().err
+    with pytest.raises(ReleaseError, match="did not end within 1 s"):
+        host.run()
     [run, remove] = [json.loads(line) for line in host.log.read_text().splitlines()]
     assert remove == ["rm", "--force", run[run.index("--name") + 1]]

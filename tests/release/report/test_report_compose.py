@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from airflow_release.core.errors import ReleaseError
 from airflow_release.report import compose_file
 from flask import Flask, Response, redirect
 from hypothesis import given
@@ -99,7 +100,7 @@ def test_no_address_is_a_note() -> None:
     "template", ["file:///etc/{version}", "ftp://host/{version}", "https:///{version}", "https://host/", "x"]
 )
 def test_what_is_no_address_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="is not an address"):
+    with pytest.raises(ReleaseError, match="is not an address"):
         compose_file.address(template, "2.6.1")
 
 

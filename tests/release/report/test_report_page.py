@@ -28,7 +28,7 @@ ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 191 }}
 DATA = "2.6.1-to-2.11.2.json"
 
 REPORT: Json = {
-    "format": 1,
+    "format": 2,
     "created": "2026-03-20T09:30:00+00:00",
     "from": {
         "airflow_version": "2.6.1",
@@ -101,15 +101,27 @@ REPORT: Json = {
         "diff": "--- 2.6.1/docker-compose.yaml\n+++ 2.11.2/docker-compose.yaml\n@@ -1,3 +1,3 @@\n"
         " x-airflow-common:\n-  image: apache/airflow:2.6.1\n+  image: apache/airflow:2.11.2\n",
     },
+    "fix": {
+        "files": [{"path": "dags/nightly_docker.py", "rules": ["auto_remove"]}],
+        "mends": ["dags/nightly_docker.py"],
+        "quiets": [],
+        "note": "",
+    },
     "seconds": {"images": 5.1, "dags": 12.5, "settings": 0.2, "compose": 0.4},
     "verdict": {
         "blocking": [
             {
-                "path": "dags/nightly_docker.py",
-                "dag_ids": ["nightly-docker"],
+                "cause": "import: ValueError: Invalid `auto_remove` value …",
                 "summary": "ValueError: Invalid `auto_remove` value True",
                 "hint": "DockerOperator's auto_remove is a word now: auto_remove='success' for True.",
-                "acknowledge": "nightly-docker",
+                "count": 1,
+                "files": [
+                    {
+                        "path": "dags/nightly_docker.py",
+                        "dag_ids": ["nightly-docker"],
+                        "acknowledge": "nightly-docker",
+                    }
+                ],
             }
         ],
         "notes": [{"kind": "dag", "text": "8 files of DAGs import with warnings."}],
@@ -138,12 +150,27 @@ def passing() -> Json:
     report = copy.deepcopy(REPORT)
     report["dags"] = [file for file in report["dags"] if file["state"] in ("warns", "clean")]
     report["verdict"]["blocking"] = []
+    report["fix"] = {"files": [], "mends": [], "quiets": [], "note": ""}
+    return report
+
+
+def many() -> Json:
+    """Return a report of 75 files that one cause breaks; fix.patch mends all but one."""
+    report = copy.deepcopy(REPORT)
+    [cause] = report["verdict"]["blocking"]
+    cause["count"] = 75
+    cause["files"] = [
+        {"path": f"dags/load_{number}.py", "dag_ids": [f"load-{number}"], "acknowledge": f"load-{number}"}
+        for number in range(75)
+    ]
+    report["fix"]["mends"] = [file["path"] for file in cause["files"][1:]]
     return report
 
 
 DONE = {**OPERATION, "outcome": "succeeded", "failed_phase": "", "log": "", "phases": PHASES[:4]}
 PAGES: dict[str, Json] = {
     "blocked": {"__upgrade_report": REPORT},
+    "many": {"__upgrade_report": many()},
     "passing": {"__upgrade_report": passing(), "__upgrade_notes": ["Airflow 2.11.2 gets no repairs."]},
     "done": {"__upgrade_report": passing(), "upgrade_operation": DONE},
     "returned": {"__upgrade_report": passing(), "upgrade_operation": OPERATION},
@@ -291,6 +318,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 VERDICTS = {
     "blocked": "1 DAG file in the way of the upgrade",
+    "many": "75 DAG files in the way of the upgrade",
     "passing": "Nothing is in the way; 1 note",
     "done": "Done: Airflow 2.11.2 runs",
     "returned": "Not done: Airflow 2.6.1 runs again, with its data",
@@ -313,11 +341,27 @@ def test_verdict_is_seen_first(page: Page, pages: Path, name: str) -> None:
 def test_what_is_in_the_way_comes_with_its_remedy(page: Page, pages: Path) -> None:
     page.goto(f"file://{pages}/blocked.html")
     blocking = page.locator("#blocking")
-    expect(blocking.locator("h3")).to_have_text("nightly-docker")
+    expect(blocking.locator("h3")).to_have_text("1 file: ValueError: Invalid `auto_remove` value True")
     expect(blocking).to_contain_text("auto_remove='success'")
-    expect(blocking.locator("pre")).to_have_text(
+    expect(blocking.locator("li")).to_have_text("dags/nightly_docker.py nightly-docker fix.patch")
+    expect(blocking.locator("#fix")).to_contain_text("1 of 1 file is mended by fix.patch")
+    expect(blocking.locator("pre").last).to_have_text(
         re.compile(r"-e airflow_version=2\.11\.2 -e '\{\"upgrade_acknowledge\": \[\"nightly-docker\"\]\}'")
     )
+
+
+def test_one_cause_is_told_once(page: Page, pages: Path) -> None:
+    """One paragraph for 75 files, whose list opens on demand; each name can be acknowledged."""
+    page.goto(f"file://{pages}/many.html")
+    blocking = page.locator("#blocking")
+    expect(blocking.locator(".hint")).to_have_count(1)
+    expect(blocking.locator("li")).to_have_count(75)
+    expect(blocking.locator("li").first).not_to_be_visible()
+    blocking.locator("summary").click()
+    expect(blocking.locator("li").last).to_have_text("dags/load_74.py load-74 fix.patch")
+    expect(blocking.locator("li").first).to_have_text("dags/load_0.py load-0")
+    expect(blocking.locator("#fix")).to_contain_text("74 of 75 files are mended by fix.patch")
+    expect(blocking.locator("pre").last).to_contain_text('"load-0", "load-1"')
 
 
 def test_details_open_on_demand(page: Page, pages: Path) -> None:

@@ -65,13 +65,15 @@ def test_report_phase_stops_before_a_dag_breaks(make_host: Callable[..., Host], 
         upgrade_acknowledge=["sometimes"],
     )
     assert run.returncode == 2, run.stdout + run.stderr
-    assert (
-        "nightly-docker (dags/nightly_docker.py): ValueError: Invalid `auto_remove` value True" in run.stdout
-    )
+    assert "1 file: ValueError: Invalid `auto_remove` value True" in run.stdout
+    assert "dags/nightly_docker.py (nightly-docker)" in run.stdout
     assert '{"upgrade_acknowledge": ["sometimes", "nightly-docker"]}' in run.stdout.replace('\\"', '"')
     assert "changed=0" in run.stdout
     document = json.loads((tmp_path / "reports/report.json").read_text())
-    assert [problem["acknowledge"] for problem in document["verdict"]["blocking"]] == ["nightly-docker"]
+    [cause] = document["verdict"]["blocking"]
+    assert [file["acknowledge"] for file in cause["files"]] == ["nightly-docker"]
+    assert "1 of 1 files are mended by fix.patch" in run.stdout
+    assert b"+++ b/dags/nightly_docker.py" in (tmp_path / "reports/fix.patch").read_bytes()
     page = (tmp_path / "reports/report.html").read_text()
     assert "1 DAG file in the way of the upgrade" in page
     assert "Airflow 2.11.2 gets no repairs since 2026-04-22" in page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -49,14 +49,16 @@ class Host:
         environment: Mapping[str, str] | None = None,
         timeout: float | None = 600,
         doing: str = "",
+        codes: Collection[int] = (0,),
     ) -> str:
         """Run a command to its end and return what it printed.
 
-        `doing` names the step in the error; `timeout` is in seconds, None for no limit. Secrets belong into
-        `input`, a file or `environment`, never into the command, which every process of the host can read.
+        `doing` names the step in the error; `timeout` is in seconds, None for no limit; `codes` are the exit
+        codes that are no failure. Secrets belong into `input`, a file or `environment`, never into the
+        command, which every process of the host can read.
 
         Raises:
-            ReleaseError: it ended with another code than 0, or not in time.
+            ReleaseError: it cannot be run, ended with another code than these, or not in time.
         """
         doing = doing or " ".join(command[:6])
         try:
@@ -72,7 +74,9 @@ class Host:
             )
         except subprocess.TimeoutExpired as error:
             raise ReleaseError(f"{doing} did not end within {timeout:.0f} s", _text(error.stderr)) from None
-        if done.returncode:
+        except OSError as error:
+            raise ReleaseError(f"{doing} failed: {command[0]} cannot be run ({error.strerror})") from error
+        if done.returncode not in codes:
             raise ReleaseError(
                 f"{doing} failed with code {done.returncode}", _text(done.stdout) + _text(done.stderr)
             )
@@ -83,10 +87,16 @@ class Host:
         return ["docker", "compose", "--project-directory", str(project or self.directory), *arguments]
 
     def compose(
-        self, *arguments: str, project: Path | None = None, timeout: float = 600, doing: str = ""
+        self,
+        *arguments: str,
+        project: Path | None = None,
+        timeout: float = 600,
+        doing: str = "",
+        codes: Collection[int] = (0,),
     ) -> str:
         """Run a Docker Compose command (see `run`)."""
-        return self.run(self.compose_command(*arguments, project=project), timeout=timeout, doing=doing)
+        command = self.compose_command(*arguments, project=project)
+        return self.run(command, timeout=timeout, doing=doing, codes=codes)
 
     def environment(self, name: str = ".env", project: Path | None = None) -> dict[str, str]:
         """Read one of the platform's env files, `.env` or one below `env/`; {} where there is none."""

@@ -4,10 +4,11 @@ The answer is one JSON document:
 
 | key | holds |
 |---|---|
-| `format` | 1, the number of this shape |
+| `format` | 2, the number of this shape |
 | `created` | when, ISO 8601 in UTC |
 | `from`, `to` | `airflow_version`, `python_version`, `image` of either release |
 | `verdict` | `blocking`, see `dag_check.blocking`; `notes`, each {"kind", "text"} |
+| `fix` | what `fix.patch` beside the document does, see `fix.Fix` |
 | `dags` | one entry for each file, see `dag_check.compare` |
 | `settings` | see `settings_in_use.compare`; names, never values |
 | `packages` | see `packages.compare` |
@@ -19,21 +20,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import move, replace_file
 from airflow_release.core.host import Host
-from airflow_release.report import compose_file, dag_check, packages, settings_in_use
-from airflow_release.report.release_folder import ReleaseFolder, ReportError
+from airflow_release.report import compose_file, dag_check, fix, packages, settings_in_use
+from airflow_release.report.release_folder import ReleaseFolder
 
-FORMAT = 1
+FORMAT = 2
+FILES_SHOWN = 15
+"""How many files of one cause a terminal shows."""
 
 Json = dict[str, Any]
 
@@ -63,26 +64,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(host: Host, arguments: argparse.Namespace) -> int:
-    """Write the document and print its verdict; 1 when there is none to write, with the reason."""
-    try:
-        report = collect(
-            ReleaseFolder(host.directory),
-            ReleaseFolder(host.next),
-            arguments.compose_address_template,
-            arguments.acknowledge,
-        )
-        write(arguments.output or host.next / "report.json", report)
-    except (ReportError, ValueError, OSError) as error:
-        print(f"airflow-release report: {error}", file=sys.stderr)
-        return 1
+    """Write the document and the patch, and print the verdict.
+
+    Raises:
+        ReleaseError: there is no report to make; nothing is left behind.
+    """
+    output: Path = arguments.output or host.next / "report.json"
+    report, patch = collect(
+        ReleaseFolder(host, host.directory),
+        ReleaseFolder(host, host.next),
+        arguments.compose_address_template,
+        arguments.acknowledge,
+    )
+    write(output, report, patch)
     print("\n".join(verdict_lines(report)))
     return 0
 
 
 def collect(
     old: ReleaseFolder, new: ReleaseFolder, address_template: str | None, acknowledged: Sequence[str]
-) -> Json:
-    """Make the document. Raises ReportError, and ValueError for an address that is none."""
+) -> tuple[Json, bytes]:
+    """Make the document and the patch. Raises ReleaseError."""
     seconds: dict[str, float] = {}
     # What is missing is told before minutes are spent.
     if address_template:
@@ -93,6 +95,9 @@ def collect(
     with _timed(seconds, "dags"):
         gates = [release.parse(tree) for release in (old, new)]
         files = dag_check.compare(gates[0], gates[1], acknowledged)
+    with _timed(seconds, "fix"):
+        moved = facts[0].get("moved_names", {})
+        offered = fix.make(old, new, tree, (gates[0], gates[1]), files, moved)
     with _timed(seconds, "settings"):
         settings = settings_in_use.compare(new.airflow_settings(), *facts)
     with _timed(seconds, "compose"):
@@ -100,15 +105,16 @@ def collect(
         compose = compose_file.compare(address_template, *versions)
     report: Json = {
         "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         **{
             name: {
-                "airflow_version": each["airflow_version"],
-                "python_version": each["python_version"],
-                "image": image,
+                "airflow_version": facts[index]["airflow_version"],
+                "python_version": facts[index]["python_version"],
+                "image": images[index],
             }
-            for name, each, image in zip(("from", "to"), facts, images, strict=True)
+            for index, name in enumerate(("from", "to"))
         },
+        "fix": offered.document(),
         "dags": files,
         "settings": settings,
         "packages": packages.compare(facts[0]["packages"], facts[1]["packages"]),
@@ -125,7 +131,7 @@ def collect(
         "blocking": dag_check.blocking(files),
         "notes": [{"kind": kind, "text": text} for kind, text in notes],
     }
-    return report
+    return report, offered.patch
 
 
 def _notes(report: Json) -> Iterator[tuple[str, str]]:
@@ -140,6 +146,10 @@ def _notes(report: Json) -> Iterator[tuple[str, str]]:
             yield "dag", f"{file['path']} {text}."
     if warning := [file for file in report["dags"] if file["warnings"]]:
         yield "dag", f"{_count(len(warning), 'file')} of DAGs import with warnings."
+    if quiets := report["fix"]["quiets"]:
+        yield "fix", f"fix.patch takes warnings from {_count(len(quiets), 'file')} of DAGs."
+    if report["fix"]["note"]:
+        yield "fix", report["fix"]["note"]
     for change in report["settings"]:
         yield "setting", _setting_text(change)
     old, new = (report[name]["python_version"].rpartition(".")[0] for name in ("from", "to"))
@@ -170,27 +180,40 @@ def verdict_lines(report: Json) -> Iterator[str]:
     """Yield the verdict as lines for a terminal."""
     verdict = report["verdict"]
     yield f"Airflow {report['from']['airflow_version']} -> {report['to']['airflow_version']}"
-    for problem in verdict["blocking"]:
-        dags = f" ({', '.join(problem['dag_ids'])})" if problem["dag_ids"] else ""
-        yield f"stops: {problem['path']}{dags}: {problem['summary']}"
-        if problem["hint"]:
-            yield f"       {problem['hint']}"
+    for cause in verdict["blocking"]:
+        yield f"stops: {_count(cause['count'], 'file')}: {cause['summary']}"
+        if cause["hint"]:
+            yield f"       {cause['hint']}"
+        for file in cause["files"][:FILES_SHOWN]:
+            dags = f" ({', '.join(file['dag_ids'])})" if file["dag_ids"] else ""
+            yield f"       - {file['path']}{dags}"
+        if (more := cause["count"] - FILES_SHOWN) > 0:
+            yield f"       and {more} more in the report"
     for note in verdict["notes"]:
         yield f"note:  {note['text']}"
-    yield f"{_count(len(verdict['blocking']), 'DAG file')} in the way of the upgrade."
+    total = sum(cause["count"] for cause in verdict["blocking"])
+    if mends := report["fix"]["mends"]:
+        verb = "is" if total == 1 else "are"
+        yield f"{len(mends)} of {_count(total, 'file')} {verb} mended by fix.patch: git apply fix.patch"
+    yield f"{_count(total, 'DAG file')} in the way of the upgrade."
 
 
-def write(path: Path, report: Json) -> None:
-    """Put the document in place, for root alone, whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            json.dump(report, file, indent=2)
-            file.write("\n")
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+def write(path: Path, report: Json, patch: bytes) -> None:
+    """Put the document and the patch beside it in place, for root alone, each whole or not at all.
+
+    An empty patch is written, too: one of an earlier report would no longer hold.
+
+    Raises:
+        ReleaseError: they cannot be written.
+    """
+    partial = path.with_name("fix.patch.partial")
+    try:
+        partial.touch(mode=0o600)
+        partial.write_bytes(patch)
+        move(partial, path.with_name("fix.patch"))
+        replace_file(path, json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise ReleaseError(f"{error.filename or path} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

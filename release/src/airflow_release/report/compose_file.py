@@ -9,6 +9,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from airflow_release.core.errors import ReleaseError
+
 SECONDS = 15  # for one file
 SIZE_LIMIT = 2**20  # bytes; the real files have 11 KiB
 
@@ -20,7 +22,7 @@ class Unreachable(Exception):
 def compare(template: str | None, old: str, new: str) -> dict[str, Any]:
     """Return {"addresses", "note", "diff"}: a unified diff, or a note that says why there is none.
 
-    `template` is an address with {version} in it. Raises ValueError for one that is not.
+    `template` is an address with {version} in it. Raises ReleaseError for one that is not.
     """
     if not template:
         return {"addresses": [], "note": "No address for upstream's Compose files is set.", "diff": ""}
@@ -41,10 +43,10 @@ def compare(template: str | None, old: str, new: str) -> dict[str, Any]:
 
 
 def address(template: str, version: str) -> str:
-    """Return the address of one version's file. Raises ValueError for a template that cannot give one."""
+    """Return the address of one version's file. Raises ReleaseError for a template that cannot give one."""
     parts = urllib.parse.urlsplit(template)
     if parts.scheme not in ("http", "https") or not parts.hostname or "{version}" not in template:
-        raise ValueError(f"{template!r} is not an address with {{version}} in it, as http or https")
+        raise ReleaseError(f"{template!r} is not an address with {{version}} in it, as http or https")
     return template.replace("{version}", urllib.parse.quote(version, safe=""))
 
 

@@ -66,7 +66,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], acknowledged: Collec
         else:
             state = "warns" if after.get("warnings") else "clean"
         names = {path, PurePosixPath(path).name, *dag_ids}
-        if state in ("breaks", "loses") and names & set(acknowledged):
+        if state in IN_THE_WAY and names & set(acknowledged):
             state = "acknowledged"
         files.append(
             {
@@ -81,25 +81,66 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], acknowledged: Collec
     return sorted(files, key=lambda file: (STATES.index(file["state"]), file["path"]))
 
 
+IN_THE_WAY = ("breaks", "loses")
 STATES = ("breaks", "loses", "acknowledged", "was broken", "repaired", "warns", "clean")
 
 
 def blocking(files: list[Json]) -> list[Json]:
-    """Return what stops an upgrade: {"path", "dag_ids", "summary", "hint", "acknowledge"}.
+    """Return what stops an upgrade, by its cause; what stops most files comes first.
 
-    `acknowledge` is the name by which to let it pass.
+    Each cause is {"cause", "summary", "hint", "count", "files"}, each of its files {"path", "dag_ids",
+    "acknowledge"}. `cause` is what `cause_of` makes of the problem, `summary` the problem's own words
+    where all files have the same. `acknowledge` is the name by which to let the file pass.
     """
-    return [
-        {
-            "path": file["path"],
-            "dag_ids": file["dag_ids"],
-            "summary": file["problems"][0]["summary"],
-            "hint": file["problems"][0]["hint"],
-            "acknowledge": file["dag_ids"][0] if file["dag_ids"] else file["path"],
-        }
-        for file in files
-        if file["state"] in ("breaks", "loses")
-    ]
+    causes: dict[str, Json] = {}
+    for file in files:
+        if file["state"] not in IN_THE_WAY:
+            continue
+        problem = file["problems"][0]
+        cause = cause_of(problem, file["path"], file["dag_ids"])
+        entry = causes.setdefault(
+            cause,
+            {"cause": cause, "summary": problem["summary"], "hint": problem["hint"], "count": 0, "files": []},
+        )
+        if entry["summary"] != problem["summary"]:
+            entry["summary"] = cause.partition(": ")[2]
+        entry["count"] += 1
+        entry["files"].append(
+            {
+                "path": file["path"],
+                "dag_ids": file["dag_ids"],
+                "acknowledge": file["dag_ids"][0] if file["dag_ids"] else file["path"],
+            }
+        )
+    return sorted(causes.values(), key=lambda entry: (-entry["count"], entry["cause"]))
+
+
+def cause_of(problem: Mapping[str, Any], path: str = "", dag_ids: Collection[str] = ()) -> str:
+    """Return what a problem has in common with those of other files: its kind and its summary, without names.
+
+    File names, line numbers, addresses in memory, and the ids of DAGs and tasks become "…".
+    """
+    text = str(problem["summary"])
+    own = [*dag_ids, path, PurePosixPath(path).name] if path else list(dag_ids)
+    if names := "|".join(re.escape(name) for name in sorted(own, key=len, reverse=True) if name):
+        # Whole names: the DAG `a` is not in every word that has an a.
+        text = re.sub(rf"(?<![\w-])(?<!\w\.)(?:{names})(?![\w-]|\.\w)", "…", text)
+    for pattern, replacement in PARTICULARS:
+        text = pattern.sub(replacement, text)
+    return f"{problem['kind']}: {text}"
+
+
+PARTICULARS = (
+    (re.compile(r"[\w./~-]+\.py\b"), "…"),
+    (re.compile(r"\b(lines?|column) \d+"), r"\1 …"),
+    (re.compile(r"\b0x[0-9a-fA-F]+\b"), "…"),
+    (re.compile(r"<(Task|Mapped|DAG)\b([^:>]*): [^>]*>"), r"<\1\2: …>"),
+    (re.compile(r"(?i)\b((?:task|dag)(?:[ _]?id)?[ =:]{1,3})(['\"`])[^'\"`]*\2"), r"\1\2…\2"),
+    # The two words of a switch have one remedy.
+    (re.compile(r"\bvalue (True|False)\b"), "value …"),
+    (re.compile(r"…(, …)+"), "…"),
+)
+"""What differs from file to file in one and the same problem, and what stands in its place."""
 
 
 def unused(acknowledged: Collection[str], files: list[Json]) -> list[str]:

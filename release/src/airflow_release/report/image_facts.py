@@ -6,8 +6,11 @@ and keeps to Python 3.7, which the oldest official images have.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
+import pathlib
 import platform
 import re
 import sys
@@ -86,6 +89,32 @@ def renamed_options(conf: Any, known: dict[str, str]) -> dict[str, dict[str, str
     }
 
 
+def moved_names() -> dict[str, str]:
+    """Return the names that Airflow moved and still has at their old place, each with its new one.
+
+    Airflow 2.4 and newer keep a table of them in each package, behind modules that exist in name only.
+    """
+    import airflow
+
+    root = pathlib.Path(airflow.__file__).parent
+    for file in sorted(root.rglob("__init__.py")):
+        parts = file.parent.relative_to(root.parent).parts
+        if "providers" in parts or b"add_deprecated_classes" not in file.read_bytes():
+            continue
+        try:
+            importlib.import_module(".".join(parts))
+        except (
+            Exception
+        ) as error:  # whatever a package without its dependencies raises; its names stay where they are
+            print(error, file=sys.stderr)
+    found = {}
+    for module, loaded in sorted(sys.modules.items()):
+        finder = getattr(loaded, "__dict__", {}).get("__getattr__")
+        if isinstance(finder, functools.partial) and finder.args and isinstance(finder.args[0], dict):
+            found.update({f"{module}.{name}": str(target) for name, target in finder.args[0].items()})
+    return {name: target for name, target in found.items() if name.startswith("airflow.")}
+
+
 def facts() -> dict[str, Any]:
     """Return everything that the report compares."""
     import airflow
@@ -101,6 +130,7 @@ def facts() -> dict[str, Any]:
         "options": options,
         "provider_options": sorted(set(absent) - set(options)),
         "renamed_options": renamed_options(configuration.conf, known),
+        "moved_names": moved_names(),
     }
 
 
