@@ -369,9 +369,17 @@ def test_switch_that_never_began_can_be_ended(model: Platform, command: tuple[st
 @pytest.mark.parametrize("done", [{}, {"begun": True}], ids=["begins", "has begun"])
 def test_switch_at_work_cannot(model: Platform, command: tuple[str, ...], done: dict[str, Any]) -> None:
     operation = put(model, state="switching", done=done)
-    wait = ("--wait", "0") if command == ("abandon",) else ()
+    wait = ("--wait", "0") if command == ("abandon",) and not done else ()
     with lock.exclusive(model.lock, doing="a switch"), pytest.raises(ReleaseError):
         call(model, *command, *wait)
+    assert read(model) == operation
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_what_is_over_is_not_abandoned(model: Platform, state: str) -> None:
+    operation = put(model, state=state)
+    with pytest.raises(ReleaseError, match=rf"is {state}, not prepared\.$"):
+        call(model, "abandon")
     assert read(model) == operation
 
 
