@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from airflow_release.switch import journal as journal_module
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
+from tests.release.conftest import SOURCE
 from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, draw
 
@@ -830,6 +832,26 @@ def test_what_cannot_be_done_is_code_3(
     fail_with(monkeypatch, error)
     assert cli.main(["--directory", str(tmp_path), "plan-rollback"]) == code
     assert capsys.readouterr().err == said
+
+
+def test_answer_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
+    """As in `airflow-release status | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "airflow_release", "--directory", str(tmp_path), "guard"]
+    with open(writing, "w") as output:
+        done = subprocess.run(
+            program,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            env={"PYTHONPATH": str(SOURCE)},
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        3,
+        "airflow-release guard: nobody read its answer to the end\n",
+    )
 
 
 @pytest.mark.parametrize("there", [True, False])
