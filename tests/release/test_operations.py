@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,6 +25,7 @@ from airflow_release.switch import engine, next_database, rollback
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
+from tests.release.conftest import SOURCE
 from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, render
 
@@ -367,9 +369,17 @@ def test_switch_that_never_began_can_be_ended(model: Platform, command: tuple[st
 @pytest.mark.parametrize("done", [{}, {"begun": True}], ids=["begins", "has begun"])
 def test_switch_at_work_cannot(model: Platform, command: tuple[str, ...], done: dict[str, Any]) -> None:
     operation = put(model, state="switching", done=done)
-    wait = ("--wait", "0") if command == ("abandon",) else ()
+    wait = ("--wait", "0") if command == ("abandon",) and not done else ()
     with lock.exclusive(model.lock, doing="a switch"), pytest.raises(ReleaseError):
         call(model, *command, *wait)
+    assert read(model) == operation
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_what_is_over_is_not_abandoned(model: Platform, state: str) -> None:
+    operation = put(model, state=state)
+    with pytest.raises(ReleaseError, match=rf"is {state}, not prepared\.$"):
+        call(model, "abandon")
     assert read(model) == operation
 
 
@@ -794,6 +804,26 @@ def test_what_cannot_be_done_is_code_3(
     fail_with(monkeypatch, error)
     assert cli.main(["--directory", str(tmp_path), "plan-rollback"]) == code
     assert capsys.readouterr().err == said
+
+
+def test_answer_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
+    """As in `airflow-release status | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "airflow_release", "--directory", str(tmp_path), "guard"]
+    with open(writing, "w") as output:
+        done = subprocess.run(
+            program,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            env={"PYTHONPATH": str(SOURCE)},
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        3,
+        "airflow-release guard: nobody read its answer to the end\n",
+    )
 
 
 @pytest.mark.parametrize("there", [True, False])

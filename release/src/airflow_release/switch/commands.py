@@ -292,16 +292,12 @@ def abandon(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def _abandon(host: Host, identifier: str, wait_seconds: float, message: str, log: str) -> int:
+    _require_unchanged(Journal(host).read(), identifier)
     # A rehearsal holds the lock, and a switch from before its first step: with it, neither is at work.
     with lock.exclusive(host.lock, wait_seconds, doing="the end of a preparation"):
         journal = Journal(host)
         with journal.changing() as operation:
-            operation = _require(operation, identifier)
-            if operation.state != "prepared" and not operation.never_began:
-                raise ReleaseError(
-                    f"{operation.title} ({operation.id}) is {operation.state}, not prepared. "
-                    f"{_remedy(operation)}"
-                )
+            operation = _require_unchanged(operation, identifier)
             operation.warnings += _clean_up(host, tolerant=True)
             if message and not operation.failure:
                 step = operation.phases[-1].name if operation.phases else "preparation"
@@ -309,6 +305,19 @@ def _abandon(host: Host, identifier: str, wait_seconds: float, message: str, log
                 operation.failure = {"phase": step, "message": str(reason), "log": reason.log}
             journal.move(operation, "abandoned")
     return 0
+
+
+def _require_unchanged(operation: Operation | None, identifier: str) -> Operation:
+    """Return the operation, if nothing that runs was changed by it.
+
+    Raises:
+        ReleaseError: it is another one, it is over, or it has begun to switch.
+    """
+    operation = _require(operation, identifier)
+    if operation.state == "prepared" or operation.never_began:
+        return operation
+    advice = f" {_remedy(operation)}" if operation.active else ""
+    raise ReleaseError(f"{operation.title} ({operation.id}) is {operation.state}, not prepared.{advice}")
 
 
 def phase(host: Host, arguments: argparse.Namespace) -> int:
@@ -388,7 +397,7 @@ def run(host: Host, arguments: argparse.Namespace) -> int:
     """Take the operation to its end; at once when there is nothing to do."""
     with lock.exclusive(host.lock, wait_seconds=3600):
         with Journal(host).changing() as operation:
-            pass
+            pass  # so `start` has its answer from systemd, and the operation is what it will be
         if operation and operation.active and operation.state != "prepared":
             engine.Engine(host, operation).run()
     return 0
