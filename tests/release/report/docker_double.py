@@ -28,8 +28,13 @@ if command == ["config", "--format", "json"]:
     sys.exit(0)
 if command.pop(0) != "run":
     sys.exit(f"docker compose: unknown command: {arguments}")
-options = set()
-while command[0].startswith("-"):
+options, mounted = set(), [str(folder).partition("/releases/")[0] + "/trees"]
+while command[0].startswith("--"):
+    if command[0].startswith("--volume="):
+        source, target, mode = command.pop(0).partition("=")[2].split(":")
+        assert (source, mode) == (target, "ro")
+        mounted.append(source)
+        continue
     options.add(option := command.pop(0))
     del command[: RUN_OPTIONS[option]]
 if command.pop(0) != "gate" or options != set(RUN_OPTIONS):
@@ -41,6 +46,9 @@ if not python.exists():
     sys.stderr.write(f"Error response from daemon: No such image: {environment['AIRFLOW_IMAGE']}\n")
     sys.exit(1)
 assert command.pop(0) == "python3"
+for path in (Path(argument) for argument in command[1:] if argument.startswith("/")):
+    if not any(Path(place) in path.parents for place in mounted):
+        sys.exit(f"gate: no such file or directory: {path}")
 if command[0] == "/usr/local/bin/gate-check":
     command[0] = GATE
 time.sleep(float(os.environ.get("DOCKER_DOUBLE_DELAY", "0")))

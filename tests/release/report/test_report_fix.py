@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+import stat
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from airflow_release.report import commands, image_edits
+from airflow_release.core.host import Host as ReleaseHost
+from airflow_release.report import commands, fix, image_edits
+from airflow_release.report.release_folder import ReleaseFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,7 +203,7 @@ def test_what_the_patch_mends_is_no_longer_in_the_way(
 
     report = host.report()
     assert {path: path.read_bytes() for path in host.tree.rglob("*") if path.is_file()} == before
-    assert sorted(path.name for path in host.tree.parents[1].iterdir()) == ["current", "worktrees"]
+    assert list(host.directory.glob("releases/.fix-*")) == []
     loads = [f"dags/load_{number:02}.py" for number in range(16)]
     assert sorted(report["fix"]["mends"]) == ["dags/first.py", *loads, "dags/second.py"]
     assert changed(host) == ["dags/helpers/docker.py", *loads]
@@ -212,10 +216,11 @@ def test_what_the_patch_mends_is_no_longer_in_the_way(
 
     apply = ["git", "apply", "--whitespace=nowarn", str(host.next / "fix.patch")]
     subprocess.run(apply, cwd=host.tree, check=True, timeout=60)
-    again = host.report()
-    assert [file["path"] for file in again["verdict"]["blocking"][0]["files"]] == ["dags/unmended.py"]
-    assert (again["verdict"]["blocking"][0]["count"], again["fix"]["files"]) == (1, [])
-    assert (host.next / "fix.patch").read_bytes() == b""
+    here = ReleaseHost(host.directory)
+    for directory, broken in ((host.directory, []), (host.next, ["dags/unmended.py"])):
+        gate = ReleaseFolder(here, directory).parse(host.tree)
+        assert [problem["path"] for problem in gate["problems"]] == broken
+        assert [gate["files"][path]["dag_ids"] for path in loads] == [[f"load-{n}"] for n in range(16)]
 
 
 def test_helper_whose_readers_get_worse_is_left_out(make_host: MakeHost) -> None:
@@ -252,14 +257,14 @@ def test_clean_dags_are_not_parsed_again(make_host: MakeHost) -> None:
     assert (host.next / "fix.patch").read_bytes() == b""
 
 
-def test_leftover_of_a_killed_report_is_removed(make_host: MakeHost) -> None:
+def test_leftover_of_a_killed_report_is_removed(tmp_path: Path) -> None:
     """That of one that runs is not."""
-    host = make_host("2.6.1", "2.11.2")
-    host.write("dags/nightly_docker.py", FILES["dags/nightly_docker.py"])
     for number in (1, 4194305):  # process 1 is always there; Linux gives no number above 4194304
-        (host.tree.parents[1] / f".fix-{number}/tree").mkdir(parents=True)
-    host.report()
-    assert [path.name for path in host.tree.parents[1].glob(".fix-*")] == [".fix-1"]
+        (tmp_path / f".fix-{number}/tree").mkdir(parents=True)
+    with fix.shared_folder(tmp_path) as folder:
+        assert {path.name for path in tmp_path.iterdir()} == {".fix-1", folder.name}
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == [".fix-1"]
 
 
 def test_report_stands_without_a_patch(make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +279,7 @@ def test_report_stands_without_a_patch(make_host: MakeHost, monkeypatch: pytest.
     report = host.report()
     assert report["verdict"]["blocking"][0]["count"] == 1
     assert "No space left on device" in report["fix"]["note"]
-    assert list(host.tree.parents[1].glob(".fix-*")) == []
+    assert list(host.directory.glob("releases/.fix-*")) == []
 
 
 @pytest.mark.parametrize("version", ["2.5.3", "2.6.1", "2.11.2"])

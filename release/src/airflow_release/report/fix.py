@@ -24,7 +24,7 @@ from airflow_release.report.release_folder import ReleaseFolder
 ROUNDS = 6
 """How often the copy is parsed at most. One or two do; each takes as long as parsing the live tree."""
 FOLDER = ".fix-"
-"""What the name of a copy's folder begins with, beside `current`; the process id of its maker follows."""
+"""What the name of a copy's folder begins with, in `releases/`; the process id of its maker follows."""
 
 Json = dict[str, Any]
 
@@ -78,15 +78,18 @@ def _make(
     dags: list[Json],
     moved: Json,
 ) -> Fix:
-    with _copy(tree, old.directory / "trees") as (copy, moved_names):
+    with shared_folder(old.host.releases) as folder:
+        copy, moved_names = folder / "tree", folder / "moved_names.json"
+        ignored = shutil.ignore_patterns(".git", "__pycache__")
+        shutil.copytree(tree, copy, symlinks=True, ignore=ignored)
         moved_names.write_text(json.dumps(moved), encoding="utf-8")
-        moved_names.chmod(0o644)  # whatever the process' umask: the gate reads as another user
-        edits = new.edits(copy, moved_names)
+        moved_names.chmod(0o644)
+        edits = new.edits(copy, moved_names, folder)
         _write(copy, {path: edit["content"] for path, edit in edits.items()})
         for _ in range(ROUNDS):
             if not edits:
                 return Fix()
-            after = old.parse(copy), new.parse(copy)
+            after = old.parse(copy, folder), new.parse(copy, folder)
             fix, dropped = judge(edits, before, after, dags)
             if not dropped:
                 return fix
@@ -157,21 +160,19 @@ def _write(copy: Path, contents: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _copy(tree: Path, trees: Path) -> Iterator[tuple[Path, Path]]:
-    """Copy a tree to where both gates can read it, for as long as it takes; yield it, and a place beside it.
+def shared_folder(releases: Path) -> Iterator[Path]:
+    """Make a folder that the gates can be given to read, for as long as it takes.
 
-    The gates mount the folder of trees and nothing else. Airflow reads no tree but `current`, and the webhook
-    removes only names of its own; so a folder that a killed process left is removed here.
+    It is not beside the live tree: the webhook may write there, and root must not write where it may. A
+    folder that a killed process left is removed.
     """
-    for leftover in trees.glob(f"{FOLDER}*"):
+    for leftover in releases.glob(f"{FOLDER}*"):
         if not Path("/proc", leftover.name[len(FOLDER) :]).exists():
             shutil.rmtree(leftover)
-    folder = trees / f"{FOLDER}{os.getpid()}"
+    folder = releases / f"{FOLDER}{os.getpid()}"
     folder.mkdir()
     try:
-        folder.chmod(0o755)
-        ignored = shutil.ignore_patterns(".git", "__pycache__")
-        shutil.copytree(tree, folder / "tree", symlinks=True, ignore=ignored)
-        yield folder / "tree", folder / "moved_names.json"
+        folder.chmod(0o755)  # whatever the process' umask: the gate reads as another user
+        yield folder
     finally:
         shutil.rmtree(folder)

@@ -61,19 +61,21 @@ class ReleaseFolder:
         script = Path(image_facts.__file__).read_text(encoding="utf-8")
         return self._ask("asking for its facts", "python3", "-c", script, seconds=FACTS_SECONDS)
 
-    def edits(self, tree: Path, moved_names: Path) -> Json:
-        """Return the edits that `image_edits` finds for a tree; `moved_names` is a file the gate sees."""
+    def edits(self, tree: Path, moved_names: Path, mount: Path) -> Json:
+        """Return the edits that `image_edits` finds for a tree. Tree and `moved_names` are below `mount`."""
         script = Path(image_edits.__file__).read_text(encoding="utf-8")
         command = ("python3", "-c", script, str(tree), str(moved_names))
-        return self._ask("looking for edits", *command, seconds=EDITS_SECONDS)
+        return self._ask("looking for edits", *command, seconds=EDITS_SECONDS, mount=mount)
 
-    def parse(self, tree: Path) -> Json:
+    def parse(self, tree: Path, mount: Path | None = None) -> Json:
         """Return what the gate of this release says of a tree of DAGs.
 
-        Its shape is `Report` in webhook/src/webhook/gate_check.py.
+        A tree that is not one of the platform's own is below `mount`, a folder that the gate gets to read.
+        The answer's shape is `Report` in webhook/src/webhook/gate_check.py.
         """
         command = ("python3", "/usr/local/bin/gate-check", "check", str(tree))
-        return self._ask("parsing the DAGs", *command, seconds=PARSE_SECONDS, codes=(0, EXIT_REFUSED))
+        codes = (0, EXIT_REFUSED)
+        return self._ask("parsing the DAGs", *command, seconds=PARSE_SECONDS, codes=codes, mount=mount)
 
     def airflow_settings(self) -> dict[str, list[str]]:
         """Return the names of the variables AIRFLOW__… that are set, each with the services that get it.
@@ -90,9 +92,17 @@ class ReleaseFolder:
                     found.setdefault(name, []).append(service)
         return dict(sorted(found.items()))
 
-    def _ask(self, what: str, *command: str, seconds: float, codes: Collection[int] = (0,)) -> Json:
+    def _ask(
+        self,
+        what: str,
+        *command: str,
+        seconds: float,
+        codes: Collection[int] = (0,),
+        mount: Path | None = None,
+    ) -> Json:
         name = f"airflow-report-{os.getpid()}"
-        run = ("run", "--rm", "--no-deps", "--no-TTY", "--name", name, GATE, *command)
+        mounts = (f"--volume={mount}:{mount}:ro",) if mount else ()
+        run = ("run", "--rm", "--no-deps", "--no-TTY", "--name", name, *mounts, GATE, *command)
         doing = f"{what}, in the gate of {self.directory},"
         try:
             answer = self.host.compose(
