@@ -91,7 +91,7 @@ def change(host: PlatformModel, **fields: Any) -> None:
 
 
 def confirm(host: PlatformModel, *, confirmed: bool = True) -> None:
-    verdict = {"confirmed": confirmed, "message": "smoke is red", "log": ""}
+    verdict = {"operation": "id", "confirmed": confirmed, "message": "smoke is red", "log": ""}
     (host.releases / "verdict.json").write_text(json.dumps(verdict))
 
 
@@ -235,8 +235,12 @@ def test_time_to_confirm_begins_when_there_is_something_to_judge(
     check(model, operation)
 
 
-def test_nobody_confirms(model: PlatformModel) -> None:
+@pytest.mark.parametrize("said", ["nothing", "a word on another operation"])
+def test_nobody_confirms(model: PlatformModel, said: str) -> None:
     change(model, options={"confirm_timeout": 0})
+    if said != "nothing":
+        confirm(model)
+        change(model, id="another-id")
     operation = run(model)
     assert operation.state == "reverted"
     assert "confirmed" in operation.failure["message"]

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from airflow_release.backup import backups
 from airflow_release.core import records
@@ -158,16 +159,22 @@ class Engine:
         self._remember(
             confirm_by=self.operation.done.get("confirm_by", time.time() + self.options.confirm_timeout)
         )
-        while not verdict.exists():
+        while not (word := self._word(verdict)):
             if time.time() > self.operation.done["confirm_by"]:
                 raise ReleaseError(
                     f"Nobody confirmed the new release within {self.options.confirm_timeout:.0f} s."
                 )
             time.sleep(0.2)  # a file that another process writes
-        word = json.loads(verdict.read_text())
         if not word["confirmed"]:
             raise ReleaseError(word["message"], word["log"])
         return "confirmed"
+
+    def _word(self, verdict: Path) -> dict[str, Any]:
+        """Return what was said of this operation, {} as long as nothing was."""
+        if not verdict.exists():
+            return {}
+        word: dict[str, Any] = json.loads(verdict.read_text())
+        return word if word["operation"] == self.operation.id else {}
 
     def _complete(self) -> None:
         """Let the schedule go on, and only then back up what was left: that takes as long as it takes."""
