@@ -12,7 +12,8 @@ module: airflow_release
 author: The data platform team
 short_description: Run a command of airflow-release on the host
 description:
-  - Runs C(airflow-release), which the role C(backup) installs; C(airflow-release --help) has its commands.
+  - Runs C(airflow-release), which is installed on the host.
+  - C(airflow-release --help) has its commands and exit codes.
 options:
   arguments:
     description: The command and its arguments.

@@ -17,7 +17,7 @@ every_task = pytest.mark.parametrize(("file", "task"), TASKS, ids=TASK_IDS)
 SECRET = re.compile(
     r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token|"
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|__dag_delivery_deploy_key|"
-    r"backup_remote_config|__backup_credentials|"
+    r"backup_remote_config|airflow_release_remote_config|__airflow_release_credentials|"
     r"secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
@@ -71,7 +71,7 @@ def test_no_log_is_only_on_what_carries_a_secret(file: str, task: Task) -> None:
         text = json.dumps(task)
         assert re.search(
             r"secret|credential|password|token|cookie|certificate|fingerprint|0600|__stack_found|__stack_files|"
-            r"__dag_delivery_files|__dag_delivery_credentials|__backup_found|__backup_credentials",
+            r"__dag_delivery_files|__dag_delivery_credentials|__airflow_release_found|__airflow_release_credentials",
             text,
         )
 
