@@ -128,3 +128,29 @@ def test_file_of_tasks_is_used(path: Path) -> None:
         or re.search(rf"(?:include|import)_tasks: {path.name}\n", role)
         or re.search(entry, playbooks)
     )
+
+
+APT = sorted(
+    path
+    for path in ROOT.glob("roles/*/tasks/*.yml")
+    if "ansible.builtin.apt:" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("path", APT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_package_lists_are_read_before_a_package_is_wanted(path: Path) -> None:
+    """A new host has none, and then apt knows no package, in a check either."""
+    tasks = [task for task in flat(load(path)) if "ansible.builtin.apt" in task]
+    first = tasks[0]
+    assert first["ansible.builtin.apt"].get("update_cache") is True
+    assert "name" not in first["ansible.builtin.apt"]
+    assert first["check_mode"] is False
+    assert first["changed_when"] is False
+
+
+def test_sudo_may_ask_for_a_password() -> None:
+    """rsync starts sudo itself and cannot answer it. Only the working copy's DAGs still go by it."""
+    users = {file for file, task in TASKS if module(task)[0] == "ansible.posix.synchronize"}
+    assert {file for file in users if file.startswith("roles/")} == {
+        "roles/dag_delivery/tasks/working_copy.yml"
+    }
