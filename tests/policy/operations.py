@@ -1,4 +1,4 @@
-"""Hosts of this machine with a stand-in for `airflow-release`, and Ansible running playbooks/tasks on them."""
+"""Hosts of this machine with a stand-in for `airflow-release`, and Ansible running playbooks/tasks there."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ class Hosts:
         return [arguments[0] for arguments, _ in self.calls(name)]
 
     def play(
-        self, *options: str, tasks: list[str] | None = None, **variables: Any
+        self, *options: str, tasks: list[str] | None = None, role: str = "", **variables: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run the files of playbooks/tasks on all hosts, with the play's variables."""
+        """Run the files of playbooks/tasks on all hosts, or one file of the role `upgrade`."""
         play = {
             "name": "Operate",
             "hosts": "airflow",
@@ -173,6 +173,13 @@ class Hosts:
             "environment": {"PATH": "{{ airflow_directory }}/bin:" + os.environ["PATH"]},
             "vars": {"secrets": {"airflow_admin_username": "a", "airflow_admin_password": "b"}, **variables},
             "tasks": [
+                {
+                    "name": role,
+                    "ansible.builtin.include_role": {"name": "upgrade", "tasks_from": role},
+                }
+            ]
+            if role
+            else [
                 {"name": name, "ansible.builtin.include_tasks": str(ROOT / f"playbooks/tasks/{name}.yml")}
                 for name in tasks or ["guard", "operate"]
             ],

@@ -1,4 +1,4 @@
-"""Operations as Ansible drives them: what is refused and resumed, how a failure is told, where the pin goes."""
+"""Operations as Ansible drives them: what is refused and resumed, how failures are told, what is pinned."""
 
 from __future__ import annotations
 
@@ -118,8 +118,6 @@ def test_operation_goes_to_its_end(hosts: Hosts) -> None:
     assert run.returncode == 0, said(run)
     commands = hosts.commands("one")
     assert [name for name in commands if name not in ("status", "wait")] == [
-        *("health", "space", "begin", "start", "confirm")
-    ] or [name for name in commands if name not in ("status", "wait")] == [
         *("begin", "health", "space", "start", "confirm")
     ]
     assert commands.count("wait") == 12, "each phase was not over when it was asked for first"
@@ -159,11 +157,7 @@ def test_wrong_option_is_refused_before_the_host_is_asked(
     ("given", "meant"),
     [
         ("upgrade_start_timout=5", "upgrade_start_timeout"),
-        ("airflow_release_keep_day=5", "airflow_release_keep_days"),
-        ("stack_pyton_index=a", "stack_python_index"),
         ("relase=a", "release"),
-        ("confirm_hosts=one", "confirm_host"),
-        ("airflow_versoin=2.6.1", "airflow_version"),
     ],
 )
 def test_mistyped_name_is_refused_with_the_one_that_was_meant(hosts: Hosts, given: str, meant: str) -> None:
@@ -193,7 +187,7 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
-@pytest.mark.parametrize("database", ["copy", "bundle:/b.tar", "sql:/b.sql", "database:airflow_kept_1"])
+@pytest.mark.parametrize("database", ["copy", "database:airflow_kept_1"])
 def test_another_database_is_rehearsed_whatever_the_kind(hosts: Hosts, database: str) -> None:
     run = hosts.play(**UPGRADE | {"upgrade_kind": "restore", "upgrade_database": database})
     assert run.returncode == 0, said(run)
@@ -265,7 +259,7 @@ def test_pin_is_written_where_it_is_for_this_host_alone(
     for pin in pins:
         (tmp_path / "inventory" / pin).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "inventory" / pin).write_text(f"---\n{PIN}\n")
-    run = hosts.play("--limit=one", **UPGRADE)
+    run = hosts.play("--limit=one", role="pin", **UPGRADE)
     assert run.returncode == 0, said(run)
     changed = [pin for pin in pins if PIN not in (tmp_path / "inventory" / pin).read_text()]
     assert changed == written
@@ -279,14 +273,13 @@ def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -
     pin = tmp_path / "inventory/host_vars/one.yml"
     pin.parent.mkdir()
     pin.write_text(f"---\n{PIN}\n")
-    hosts.inventory(one={"ansible_unsafe_writes": False})
-    # A directory in the place of the file that lineinfile writes first fails for root, too.
+    # Root may write anything that is not on a read-only file system, so the module stands in for one.
     (tmp_path / "library/lineinfile.py").write_text(
         "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\n"
         "module = AnsibleModule(argument_spec=dict(path={}, regexp={}, line={}))\n"
         "module.fail_json(msg='Read-only file system')\n"
     )
-    run = hosts.play(**UPGRADE)
+    run = hosts.play(role="pin", **UPGRADE)
     assert run.returncode == 0, said(run)
     assert f"Write this line into {pin}: airflow_version: 2.6.1" in said(run)
 

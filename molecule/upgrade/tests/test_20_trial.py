@@ -53,4 +53,4 @@ def test_trial_ends_with_a_verdict_and_no_effect(
 def test_second_upgrade_is_refused_meanwhile(second: list[Finished]) -> None:
     """It names the first; that the first went on, its own test has shown."""
     [refused] = second
-    refused.failed("Another upgrade to 2.6.1 is under way")
+    refused.failed("An operation is under way on .*: upgrade airflow_version=2.6.1")
