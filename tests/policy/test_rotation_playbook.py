@@ -48,8 +48,8 @@ def test_vault_changes_only_for_a_host_that_can_follow() -> None:
     """And with the values that the host has when nothing changes them any more."""
     steps = [step for step in map(included, flat(PLAY["tasks"])) if step]
     assert steps == [
-        *("preflight", "backup", "upgrade/look", "upgrade/health"),
-        *("preflight/live", "secrets", "tasks/switch.yml"),
+        *("tasks/guard.yml", "preflight", "airflow_release", "upgrade/assess"),
+        *("preflight/live", "secrets", "tasks/operate.yml"),
     ]
 
 
@@ -60,7 +60,9 @@ def test_check_mode_leaves_the_host_alone() -> None:
         return "not ansible_check_mode" in str(task.get("when", ""))
 
     free = [task for task in PLAY["tasks"] if not guarded(task)]
-    assert {step for step in map(included, flat(free)) if step} == {"preflight", "preflight/live", "secrets"}
+    # The guard only asks.
+    asking = {"tasks/guard.yml", "preflight", "preflight/live", "secrets"}
+    assert {step for step in map(included, flat(free)) if step} == asking
 
 
 @pytest.mark.parametrize("names", ["nonsense", "fernet_key,deploy_key", "flower_password"])
@@ -88,5 +90,5 @@ def test_others_do_not_rotate_by_accident(playbook: str) -> None:
         assert (
             roles.index("preflight")
             < roles.index("secrets")
-            < roles.index(next(role for role in roles if role in ("dag_delivery", "backup")))
+            < roles.index(next(role for role in roles if role in ("dag_delivery", "airflow_release")))
         )

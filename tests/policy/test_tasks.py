@@ -17,7 +17,7 @@ every_task = pytest.mark.parametrize(("file", "task"), TASKS, ids=TASK_IDS)
 SECRET = re.compile(
     r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token|"
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|__dag_delivery_deploy_key|"
-    r"backup_remote_config|__backup_credentials|"
+    r"backup_remote_config|airflow_release_remote_config|__airflow_release_credentials|"
     r"secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
@@ -71,7 +71,7 @@ def test_no_log_is_only_on_what_carries_a_secret(file: str, task: Task) -> None:
         text = json.dumps(task)
         assert re.search(
             r"secret|credential|password|token|cookie|certificate|fingerprint|0600|__stack_found|__stack_files|"
-            r"__dag_delivery_files|__dag_delivery_credentials|__backup_found|__backup_credentials",
+            r"__dag_delivery_files|__dag_delivery_credentials|__airflow_release_found|__airflow_release_credentials",
             text,
         )
 
@@ -128,3 +128,29 @@ def test_file_of_tasks_is_used(path: Path) -> None:
         or re.search(rf"(?:include|import)_tasks: {path.name}\n", role)
         or re.search(entry, playbooks)
     )
+
+
+APT = sorted(
+    path
+    for path in ROOT.glob("roles/*/tasks/*.yml")
+    if "ansible.builtin.apt:" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("path", APT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_package_lists_are_read_before_a_package_is_wanted(path: Path) -> None:
+    """A new host has none, and then apt knows no package, in a check either."""
+    tasks = [task for task in flat(load(path)) if "ansible.builtin.apt" in task]
+    first = tasks[0]
+    assert first["ansible.builtin.apt"].get("update_cache") is True
+    assert "name" not in first["ansible.builtin.apt"]
+    assert first["check_mode"] is False
+    assert first["changed_when"] is False
+
+
+def test_sudo_may_ask_for_a_password() -> None:
+    """rsync starts sudo itself and cannot answer it. Only the working copy's DAGs still go by it."""
+    users = {file for file, task in TASKS if module(task)[0] == "ansible.posix.synchronize"}
+    assert {file for file in users if file.startswith("roles/")} == {
+        "roles/dag_delivery/tasks/working_copy.yml"
+    }

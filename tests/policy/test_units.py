@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.policy.conftest import TEMPLATES, Drawn
+from tests.policy.conftest import ROOT, TEMPLATES, Drawn
 
+DOCKER_UNITS = ["airflow-backup.service", "airflow-release.service"]
 UNITS = ["etc/systemd/system/smee-relay.service"]
 MOST_EXPOSED = 2.0
 """Of 10, by systemd-analyze: a service that listens to the internet gets nothing it does not need."""
@@ -46,3 +48,12 @@ def test_service_is_hardened(drawn: dict[str, Drawn], tmp_path: Path, unit: str)
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "Overall exposure level" in run.stdout
+
+
+@pytest.mark.parametrize("unit", DOCKER_UNITS)
+def test_restart_of_docker_ends_no_operation(unit: str) -> None:
+    """Under Requires= systemd stops the unit with Docker, and Restart=on-failure does not start it again."""
+    text = (ROOT / f"templates/etc/systemd/system/{unit}.j2").read_text(encoding="utf-8")
+    assert "\nRequires=" not in text
+    assert re.search(r"^Wants=.*\bdocker\.service$", text, re.MULTILINE)
+    assert re.search(r"^After=.*\bdocker\.service\b", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What the role `backup` tells this package about the host, in /etc/airflow-release/settings.json."""
+"""What the role `airflow_release` tells this package about the host, in /etc/airflow-release/settings.json."""
 
 from __future__ import annotations
 

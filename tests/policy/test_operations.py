@@ -1,0 +1,308 @@
+"""Operations as Ansible drives them: what is refused and resumed, how failures are told, what is pinned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.policy.conftest import PLAYBOOKS, ROOT, load
+from tests.policy.operations import ELSEWHERE, Hosts, said
+
+UPGRADE: dict[str, Any] = {
+    "upgrade_kind": "rollback",
+    "upgrade_release": "20260101T000000Z-2.6.1",
+    "upgrade_target_version": "2.6.1",
+    "upgrade_command": {"kind": "upgrade", "airflow_version": "2.6.1"},
+    "upgrade_report_directory": "{{ airflow_directory }}/reports",
+}
+"""An operation with the files of an earlier release: nothing is rendered or built for it."""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Hosts:
+    return Hosts(tmp_path, "one")
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_playbook_asks_what_is_under_way_first(playbook: str) -> None:
+    """Before a role or a task can change anything; only questions about the command line come before it."""
+    play = load(ROOT / playbook)[0]
+    tasks = [*play.get("pre_tasks", []), *play.get("tasks", [])]
+    first = next(index for index, task in enumerate(tasks) if "ansible.builtin.assert" not in task)
+    assert tasks[first].get("ansible.builtin.include_tasks") == "tasks/guard.yml"
+    assert "when" not in tasks[first]
+    assert not play.get("roles") or first < len(play.get("pre_tasks", []))
+
+
+@pytest.mark.parametrize("playbook", ["upgrade", "rollback", "restore", "rotate"])
+def test_operations_take_one_host_after_the_other(playbook: str) -> None:
+    plays = [play for play in load(ROOT / f"playbooks/{playbook}.yml") if "hosts" in play]
+    assert [play["serial"] for play in plays] == [1] * len(plays)
+    assert all(play["vars"]["upgrade_command"]["kind"] == playbook for play in plays)
+
+
+@pytest.mark.parametrize("state", ["prepared", "switching", "unconfirmed", "finishing", "reverting"])
+def test_others_are_refused_while_an_operation_is_active(hosts: Hosts, state: str) -> None:
+    """With its name, its phase and since when. The host's command is not asked, for it may be an old one."""
+    hosts.journal("one", state=state)
+    run = hosts.play(tasks=["guard"])
+    assert run.returncode == 2, said(run)
+    assert "upgrade airflow_version=2.6.1, 2.5.3 to 2.6.1, id 20261122T203952Z-upgrade-2.6.1" in said(run)
+    assert f"state {state}, phase drain, since 2026-11-24 20:41:12Z" in said(run)
+    assert hosts.calls("one") == []
+
+
+@pytest.mark.parametrize("state", ["", "succeeded", "reverted", "abandoned"])
+def test_others_go_on_when_nothing_is_under_way(hosts: Hosts, state: str) -> None:
+    """Where nothing was ever installed, too."""
+    if state:
+        hosts.journal("one", state=state)
+    else:
+        (hosts.home("one") / "bin/airflow-release").unlink()
+    run = hosts.play(tasks=["guard"])
+    assert run.returncode == 0, said(run)
+
+
+@pytest.mark.parametrize(
+    ("command", "control", "state", "says"),
+    [
+        (
+            {"kind": "restore", "backup": "B"},
+            None,
+            "switching",
+            "This command is another one: restore backup=B.",
+        ),
+        ({"kind": "restore", "backup": "A"}, ELSEWHERE, "unconfirmed", "-e upgrade_take_over=an-id."),
+        ({"kind": "restore", "backup": "A"}, ELSEWHERE, "prepared", "-e upgrade_take_over=an-id."),
+    ],
+)
+def test_only_the_same_command_goes_on(
+    hosts: Hosts, command: dict[str, str], control: Any, state: str, says: str
+) -> None:
+    """`restore -e backup=B` once finished an interrupted `backup=A`, and reported B's success."""
+    found = {"command": {"kind": "restore", "backup": "A"}, "kind": "restore", "id": "an-id", "state": state}
+    hosts.journal("one", **found, **({"control": control} if control else {}))
+    run = hosts.play(**UPGRADE | {"upgrade_command": command})
+    assert run.returncode == 2, said(run)
+    assert "restore backup=A" in said(run)
+    assert says in said(run)
+    assert hosts.calls("one") == []
+
+
+@pytest.mark.parametrize("given", ["true", "false", "yes", "20260101T000000Z-upgrade-2.6.1"])
+def test_take_over_wants_the_id_that_was_seen(hosts: Hosts, given: str) -> None:
+    found = hosts.journal("one", control=ELSEWHERE, state="prepared")
+    run = hosts.play(f"--extra-vars=upgrade_take_over={given}", **UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert f"upgrade_take_over is '{given}'" in said(run)
+    assert f"-e upgrade_take_over={found['id']}" in said(run)
+    assert hosts.calls("one") == []
+
+
+def test_taken_over_is_what_was_named(hosts: Hosts) -> None:
+    found = hosts.journal("one", control=ELSEWHERE, state="prepared")
+    run = hosts.play(f"--extra-vars=upgrade_take_over={found['id']}", **UPGRADE)
+    assert run.returncode == 0, said(run)
+    [begun] = [arguments for arguments, _ in hosts.calls("one") if arguments[0] == "begin"]
+    assert begun[begun.index("--take-over") + 1] == found["id"]
+
+
+def test_operation_goes_to_its_end(hosts: Hosts) -> None:
+    """With short polls, and every command for the operation that it began."""
+    hosts.says("one", warnings=["the old database is kept as airflow_kept_1"])
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 0, said(run)
+    commands = hosts.commands("one")
+    assert [name for name in commands if name not in ("status", "wait")] == [
+        *("begin", "health", "space", "start", "confirm")
+    ]
+    assert commands.count("wait") == 12, "each phase was not over when it was asked for first"
+    waits = [arguments[2:] for arguments, _ in hosts.calls("one") if arguments[0] == "wait"]
+    assert waits == [["--seconds", "20", "--json"]] * 12
+    assert "WARNING: the old database is kept as airflow_kept_1" in said(run)
+
+
+def test_interrupted_operation_is_gone_on_with_as_it_was_begun(hosts: Hosts) -> None:
+    """Whatever the inventory says by now: the footer that is expected is that of the operation's version."""
+    hosts.journal("one", state="unconfirmed")
+    run = hosts.play("--extra-vars=airflow_version=2.6.1", **{**UPGRADE, "upgrade_target_version": "2.11.2"})
+    assert run.returncode == 0, said(run)
+    assert {"begin", "start", "rehearse"}.isdisjoint(hosts.commands("one"))
+    assert hosts.operation("one")["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("start_timeout", "5m", "upgrade_start_timeout is '5m'; whole seconds"),
+        ("on_drain_timeout", "terminat", "upgrade_on_drain_timeout is 'terminat'"),
+        ("outage_limit", "-1", "upgrade_outage_limit is '-1'"),
+    ],
+)
+def test_wrong_option_is_refused_before_the_host_is_asked(
+    hosts: Hosts, option: str, value: str, says: str
+) -> None:
+    """`5m` once failed in every attempt to go back, for ever."""
+    run = hosts.play(f"--extra-vars=upgrade_{option}={value}", **UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert says in said(run)
+    assert hosts.calls("one") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("upgrade_start_timout=5", "upgrade_start_timeout"),
+        ("relase=a", "release"),
+    ],
+)
+def test_mistyped_name_is_refused_with_the_one_that_was_meant(hosts: Hosts, given: str, meant: str) -> None:
+    run = hosts.play(f"--extra-vars={given}", tasks=["guard"])
+    assert run.returncode == 2, said(run)
+    assert f"{given.split('=')[0]} is no variable of this project; {meant} is" in said(run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "health", "space", "begins"),
+    [
+        ("restore", 1, 0, True),
+        ("rollback", 1, 0, True),
+        ("rotate", 1, 0, False),
+        ("restore", 0, 1, False),
+        ("rollback", 0, 1, False),
+    ],
+)
+def test_cure_goes_on_where_the_platform_is_ill(
+    hosts: Hosts, kind: str, health: int, space: int, begins: bool
+) -> None:
+    """Restoring and going back are what one does then; without disk nothing can be done."""
+    hosts.says("one", health=[health, "the scheduler is ill"], space=[space, "no disk"])
+    run = hosts.play(**UPGRADE | {"upgrade_kind": kind})
+    assert (run.returncode == 0) is begins, said(run)
+    assert ("start" in hosts.commands("one")) is begins
+    assert ("the scheduler is ill" in said(run)) is bool(health)
+
+
+@pytest.mark.parametrize("database", ["copy", "database:airflow_kept_1"])
+def test_another_database_is_rehearsed_whatever_the_kind(hosts: Hosts, database: str) -> None:
+    run = hosts.play(**UPGRADE | {"upgrade_kind": "restore", "upgrade_database": database})
+    assert run.returncode == 0, said(run)
+    assert ("rehearse" in hosts.commands("one")) is (database != "copy")
+
+
+def test_failure_goes_by_standard_input(hosts: Hosts) -> None:
+    """A build log over 128 KiB once broke the way back: Argument list too long."""
+    hosts.says("one", failing={"rehearse": "the image was not built\n\n" + "x" * 300_000})
+    run = hosts.play(**UPGRADE | {"upgrade_database": "bundle:/b.tar"})
+    assert run.returncode == 2
+    [(arguments, given)] = [call for call in hosts.calls("one") if call[0][0] == "abandon"]
+    assert arguments == ["abandon", "--operation", "id-of-this", "--reason-from-stdin"]
+    reason = json.loads(given)
+    assert reason["message"] == "Rehearse: the image was not built"
+    assert len(reason["log"]) > 300_000
+    assert "Nothing that runs was changed; Airflow 2.5.3 serves as before." in said(run)
+
+
+def test_failed_phase_ends_in_its_words(hosts: Hosts) -> None:
+    hosts.says("one", failed_phase="migrate")
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 2
+    assert "migrate failed: no disk" in said(run)
+    assert "start" not in [arguments[1] for arguments, _ in hosts.calls("one") if arguments[0] == "wait"]
+
+
+@pytest.mark.parametrize("failing", [["one"], ["two"]])
+def test_failure_of_one_host_is_that_hosts_own(tmp_path: Path, failing: list[str]) -> None:
+    """Both rescues once broke over `ansible_failed_task`, and neither host was told to go back."""
+    hosts = Hosts(tmp_path, "one", "two")
+    hosts.inventory(**{name: {"the_run_passes": False} for name in failing})
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 2
+    assert "is undefined" not in said(run)
+    states = {
+        name: hosts.operation(name)["state"]
+        for name in ("one", "two")
+        if (hosts.home(name) / "releases/operation.json").exists()
+    }
+    assert states == ({"one": "reverted"} if failing == ["one"] else {"one": "succeeded", "two": "reverted"})
+    assert "Run it: the run failed" in hosts.operation(failing[0])["failure"]["message"]
+
+
+PIN = "airflow_version: 2.5.3"
+OWN, SHARED = "host_vars/one.yml", "group_vars/airflow.yml"
+
+
+@pytest.mark.parametrize(
+    ("names", "pins", "written"),
+    [
+        (("one",), [OWN], [OWN]),
+        (("one",), ["host_vars/one/main.yml"], ["host_vars/one/main.yml"]),
+        (("one",), [SHARED], [SHARED]),
+        (("one",), ["group_vars/airflow/main.yml"], ["group_vars/airflow/main.yml"]),
+        (("one", "two"), [OWN, "host_vars/two.yml"], [OWN]),
+        (("one", "two"), [SHARED], []),
+        (("one", "two"), [SHARED, OWN], [OWN]),
+        (("one", "two"), ["group_vars/all.yml", "host_vars/two.yml"], []),
+        (("one", "one-more"), ["host_vars/one-more.yml"], []),
+        (("one",), [], []),
+    ],
+)
+def test_pin_is_written_where_it_is_for_this_host_alone(
+    tmp_path: Path, names: tuple[str, ...], pins: list[str], written: list[str]
+) -> None:
+    """`-l staging` once changed host_vars/prod.yml."""
+    hosts = Hosts(tmp_path, *names)
+    for pin in pins:
+        (tmp_path / "inventory" / pin).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "inventory" / pin).write_text(f"---\n{PIN}\n")
+    run = hosts.play("--limit=one", role="pin", **UPGRADE)
+    assert run.returncode == 0, said(run)
+    changed = [pin for pin in pins if PIN not in (tmp_path / "inventory" / pin).read_text()]
+    assert changed == written
+    if not written:
+        file = tmp_path / "inventory/host_vars/one.yml"
+        assert f"Write this line into {file}: airflow_version: 2.6.1" in said(run)
+
+
+def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -> None:
+    """A read-only inventory once turned a success into `The way back is not done`."""
+    pin = tmp_path / "inventory/host_vars/one.yml"
+    pin.parent.mkdir()
+    pin.write_text(f"---\n{PIN}\n")
+    # Root may write anything that is not on a read-only file system, so the module stands in for one.
+    (tmp_path / "library/lineinfile.py").write_text(
+        "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\n"
+        "module = AnsibleModule(argument_spec=dict(path={}, regexp={}, line={}))\n"
+        "module.fail_json(msg='Read-only file system')\n"
+    )
+    run = hosts.play(role="pin", **UPGRADE)
+    assert run.returncode == 0, said(run)
+    assert f"Write this line into {pin}: airflow_version: 2.6.1" in said(run)
+
+
+def test_preflight_knows_the_facts_that_plays_set() -> None:
+    """One that is missing in the list would be refused as mistyped in a later play."""
+    roles = [path.name for path in (ROOT / "roles").iterdir()]
+    options = {
+        name
+        for role in roles
+        for entry in load(ROOT / f"roles/{role}/meta/argument_specs.yml")["argument_specs"].values()
+        for name in entry.get("options", {})
+    }
+
+    def facts(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return {name for child in value for name in facts(child)}
+        if not isinstance(value, dict):
+            return set()
+        own = {value["register"]} if "register" in value else set()
+        return own | set(value.get("ansible.builtin.set_fact", {})) | facts(list(value.values()))
+
+    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    found = {name for path in files for name in facts(yaml.safe_load(path.read_text(encoding="utf-8")))}
+    public = {name for name in found if name.startswith(tuple(f"{role}_" for role in roles))}
+    assert sorted(public - options) == load(ROOT / "roles/preflight/vars/main.yml")["__preflight_facts"]
