@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +100,14 @@ def collect(
         compose = compose_file.compare(address_template, *versions)
     report: Json = {
         "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **{
             name: {
                 "airflow_version": each["airflow_version"],
                 "python_version": each["python_version"],
                 "image": image,
             }
-            for name, each, image in zip(("from", "to"), facts, images, strict=True)
+            for name, each, image in zip(("from", "to"), facts, images)
         },
         "dags": files,
         "settings": settings,
