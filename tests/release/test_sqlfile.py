@@ -177,7 +177,7 @@ def test_any_rows_are_accepted(database: Database, tmp_path: Path, values: list[
 def test_what_reaches_beyond_the_database_is_refused(tmp_path: Path, text: str, place: str) -> None:
     end = f"{sqlfile.END.decode()}\n"
     parts = [MINIMAL, text + "\n", end] if place == "within" else [MINIMAL, end, text + "\n"]
-    (tmp_path / "airflow.sql").write_text("".join(parts), newline="")
+    (tmp_path / "airflow.sql").write_bytes("".join(parts).encode())
     with pytest.raises(ReleaseError, match=r"has .* in it, which plain `pg_dump` .* make the file with"):
         sqlfile.examine(tmp_path / "airflow.sql")
     (tmp_path / "airflow.sql").write_text(MINIMAL + end)

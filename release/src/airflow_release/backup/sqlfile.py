@@ -58,7 +58,7 @@ _REACHES_OUT = re.compile(
     rb"|RELOAD|ROTATE|TERMINATE|CANCEL|EXECUTE"
     rb"|LOGICAL|REPLICATION|CREATE).*)"
 )
-"""Functions that an expression of a table could call while rows come in, and that reach beyond the database."""
+"""Functions that a table could call while rows come in, and that reach beyond the database."""
 
 
 @dataclass
