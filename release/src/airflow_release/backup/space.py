@@ -35,6 +35,8 @@ def require_space(
         (docker, images, "new images"),
         (host.backups, copies_of_dump * dump, "dumps"),
     ):
+        # What is not there yet will be made on its parent's disk.
+        place = next(folder for folder in (place, *place.parents) if folder.exists())
         _, sizes = needed.setdefault(place.stat().st_dev, (place, [(RESERVE_BYTES, "reserve")]))
         sizes.append((size, what))
     for place, sizes in needed.values():
