@@ -105,7 +105,7 @@ def main() -> None:
     answers = [ask(door, module.params["headers"], module.params["timeout"]) for door in doors]
     wrong = [
         f"{door['url']} should answer {door['status']}: {status or 'no answer'}, {content[:200]}"
-        for door, (status, content) in zip(doors, answers, strict=True)
+        for door, (status, content) in zip(doors, answers)
         if status != door["status"]
     ]
     if wrong:

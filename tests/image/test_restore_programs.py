@@ -66,12 +66,13 @@ def test_wrong_key_does_not(home: Path) -> None:
     assert "secret" not in found.stdout + found.stderr
 
 
-def test_value_that_was_lost_before_is_named(home: Path) -> None:
+def test_one_value_of_another_key_is_refused_by_name(home: Path) -> None:
     lose = "from airflow.models import Variable; Variable.set('lost', 'x')"
     assert run([sys.executable, "-c", lose], home, OTHER).returncode == 0
     found = run([sys.executable, str(BIN / "check-fernet")], home)
-    assert found.returncode == 0
+    assert found.returncode == 1
     assert found.stdout == "3 of 4 encrypted values can be decrypted\nnot with this key: variable lost\n"
+    assert "1 encrypted values cannot be decrypted" in found.stderr
 
 
 @pytest.mark.parametrize(

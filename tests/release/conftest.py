@@ -40,18 +40,18 @@ INSERT INTO log (extra) SELECT repeat(md5(n::text), 20) FROM generate_series(1, 
 
 DOCKER = """#!{python}
 import os, sys
-match sys.argv[1:]:
-    case ["compose", "--project-directory", _, "exec", "--no-TTY", "postgres", *program]:
-        os.environ |= {{"PGHOST": "{server}", "PATH": "{programs}:" + os.environ["PATH"]}}
-        os.execvp(program[0], program)
-    case ["volume", "inspect", *_]:
-        print("{server}")
-    case ["image", "ls", *_]:
-        print("sha256:" + "ab" * 32)
-    case ["run", *_]:
-        print("9fe40ae9b6f0 {revision}")
-    case other:
-        sys.exit(f"unexpected: {{other}}")
+given = sys.argv[1:]
+if given[:2] == ["compose", "--project-directory"] and given[3:6] == ["exec", "--no-TTY", "postgres"]:
+    os.environ.update(PGHOST="{server}", PATH="{programs}:" + os.environ["PATH"])
+    os.execvp(given[6], given[6:])
+elif given[:2] == ["volume", "inspect"]:
+    print("{server}")
+elif given[:2] == ["image", "ls"]:
+    print("sha256:" + "ab" * 32)
+elif given[:1] == ["run"]:
+    print("9fe40ae9b6f0 {revision}")
+else:
+    sys.exit(f"unexpected: {{given}}")
 """
 
 

@@ -10,7 +10,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from airflow_release.backup import backups, bundle
+from airflow_release.backup import backups, bundle, space, status, store
 from airflow_release.core import records
 from airflow_release.core.database import LIVE, PREVIOUS, SCRATCH, Database
 from airflow_release.core.errors import ReleaseError
@@ -119,7 +119,7 @@ def test_failure_is_recorded_beside_the_last_good_one(host: Host, database: Data
     assert state["last_good"]["name"] == path.name
     assert state["last_failure"]["at"] > state["last_good"]["at"]
     assert 'database "airflow" does not exist' in state["last_failure"]["reason"]
-    assert (backups.names(host), left_over(host)) == ([path.name], [])
+    assert (store.names(host), left_over(host)) == ([path.name], [])
 
 
 def test_backup_that_restores_to_something_else_is_none(
@@ -137,7 +137,7 @@ def test_backup_that_restores_to_something_else_is_none(
     monkeypatch.setattr(Database, "dump", lossy)
     with pytest.raises(ReleaseError, match=r"dag_run: 500 in the backup, 490 restored"):
         backups.take(host, settings=SETTINGS, reason="by hand")
-    assert (backups.names(host), left_over(host)) == ([], [])
+    assert (store.names(host), left_over(host)) == ([], [])
     assert SCRATCH not in database.names()
 
 
@@ -158,7 +158,7 @@ def test_too_little_disk_is_refused_before_anything_is_written(
 ) -> None:
     size = database.size()
     # The backups and Postgres' volume are on one disk here: two dumps and a database, and a reserve.
-    needed = 3 * size + backups.RESERVE_BYTES
+    needed = 3 * size + space.RESERVE_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed - 2**20))
     with pytest.raises(ReleaseError, match=rf"too little disk: .* and {needed / 2**20:.0f} MiB are needed"):
         backups.take(host, settings=SETTINGS, reason="by hand")
@@ -176,10 +176,10 @@ def test_old_ones_go_when_a_new_one_is_good(host: Host) -> None:
     for name in names:
         shutil.copy(first, host.backups / name)
     settings = Settings(keep_days=7, keep_count=3)
-    assert backups.prune(host, settings, dry_run=True) == names[2::-1]
-    assert len(backups.names(host)) == 6
-    assert backups.prune(host, settings) == names[2::-1]
-    assert backups.names(host) == [first.name, *names[:2:-1]]
+    assert store.prune(host, settings, dry_run=True) == names[2::-1]
+    assert len(store.names(host)) == 6
+    assert store.prune(host, settings) == names[2::-1]
+    assert store.names(host) == [first.name, *names[:2:-1]]
 
 
 def test_the_last_good_one_outlives_newer_damaged_ones(host: Host) -> None:
@@ -188,7 +188,7 @@ def test_the_last_good_one_outlives_newer_damaged_ones(host: Host) -> None:
     first.rename(good)
     for name in ("airflow-20200102T000000Z-2.5.3.tar", "airflow-20200103T000000Z-2.5.3.tar"):
         (host.backups / name).write_bytes(good.read_bytes()[:-100])
-    assert backups.prune(host, Settings(keep_days=1, keep_count=1)) == ["airflow-20200102T000000Z-2.5.3.tar"]
+    assert store.prune(host, Settings(keep_days=1, keep_count=1)) == ["airflow-20200102T000000Z-2.5.3.tar"]
     assert good.exists()
 
 
@@ -230,4 +230,59 @@ def test_backup_that_a_rollback_needs_is_kept(host: Host) -> None:
         shutil.copy(first, host.backups / name)
     for since, name in enumerate(old):
         records.save(host, Release(f"{since}", "2.5.3", since, bundle=str(host.backups / name)))
-    assert backups.prune(host, Settings(keep_days=1, keep_count=1)) == [old[0]]
+    assert store.prune(host, Settings(keep_days=1, keep_count=1)) == [old[0]]
+
+
+def test_unmounted_place_is_recorded_and_told_in_one_sentence(host: Host) -> None:
+    good = backups.take(host, settings=SETTINGS, reason="by hand")
+    broken = Host(host.directory, Path("/proc/airflow-backups"))
+    with pytest.raises(ReleaseError, match=r"^the backup failed: No such file or directory: /proc/[^\n]*$"):
+        backups.take(broken, settings=SETTINGS, reason="timer")
+    state = status.read(host)
+    assert "the backup failed: No such file or directory" in state["last_failure"]["reason"]
+    assert state["last_good"]["name"] == good.name
+
+
+def test_words_that_nobody_foresaw_are_recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that goes between two looks at the database makes psql say something else than rows."""
+    monkeypatch.setattr(Database, "_main_tables", lambda self, database: ["dag", "gone"])
+    with pytest.raises(ReleaseError, match=r"^[^\n]+$"):
+        backups.take(host, settings=SETTINGS, reason="timer")
+    assert status.read(host)["last_failure"]["reason"]
+    assert left_over(host) == []
+
+
+def test_status_that_cannot_be_written_does_not_hide_the_error(host: Host, database: Database) -> None:
+    database.rename((LIVE, "elsewhere"))
+    host.status.parent.mkdir(exist_ok=True)
+    host.status.write_text("in the way")
+    with pytest.raises(ReleaseError, match="SQL on postgres failed"):
+        backups.take(host, settings=SETTINGS, reason="timer")
+
+
+def test_good_backup_is_one_though_old_ones_cannot_go(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prune(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", "x.tar")
+
+    monkeypatch.setattr(store, "prune", prune)
+    path = backups.take(host, settings=SETTINGS, reason="by hand")
+    state = status.read(host)
+    assert state["last_good"]["name"] == path.name
+    assert state["last_failure"]["reason"] == "removing old backups failed: Read-only file system: x.tar"
+
+
+def test_too_little_disk_names_what_can_be_dropped(
+    host: Host, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**20))
+    with pytest.raises(ReleaseError) as refused:
+        space.require_space(host, 2**20, copies_of_dump=1, dump=1)
+    assert "dropdb" not in str(refused.value)
+    for name in ("airflow_failed", "airflow_kept_20261122t023456z", "airflow_previous"):
+        database.create(name)
+    with pytest.raises(ReleaseError) as refused:
+        space.require_space(host, 2**20, copies_of_dump=1, dump=1)
+    for name in ("airflow_failed", "airflow_kept_20261122t023456z"):
+        command = f"--project-directory {host.directory} exec postgres dropdb --username=airflow {name}"
+        assert f"`docker compose {command}`" in str(refused.value)
+    assert "airflow_previous" not in str(refused.value)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from airflow_release.backup import backups, bundle
+from airflow_release.backup import backups, bundle, status, store
 from airflow_release.cli import main
 from airflow_release.core.database import Database
 from airflow_release.core.host import Host
@@ -82,12 +82,12 @@ def test_damaged_one_is_shown_and_fails(command: Command, host: Host, capsys: Ca
 @pytest.mark.parametrize("arguments", [["take"], ["check", "latest", "--deep"], ["prune"]])
 def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments: list[str]) -> None:
     backups.take(host, settings=Settings(), reason="by hand")
-    before = backups.read_state(host)
+    before = status.read(host)
     with exclusive(host.lock, doing="an upgrade"):
         assert command("backup", *arguments) == 1
     assert "an upgrade is under way since" in capsys.readouterr().err
     # A refusal is no failed backup.
-    assert backups.read_state(host) == before
+    assert status.read(host) == before
 
 
 def test_failure_is_shown_with_its_log(command: Command, database: Database, capsys: Captured) -> None:
@@ -106,6 +106,8 @@ def test_examines_before_a_restore(command: Command, host: Host, capsys: Capture
     assert command(*wanted, "--airflow-version=2.6.1", "--fernet-fingerprint", fingerprint) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["database"], answer["refused"]) == (f"bundle:{path}", [])
+    assert (answer["path"], answer["name"]) == (str(path), path.name)
+    assert (answer["created"], answer["age"]) == (bundle.describe(path).created, "less than a minute old")
     assert answer["replaced"] == ["the newest DAG run now: 2026-01-21T20:00:00Z"]
     assert command(*wanted, "--airflow-version=2.5.3", "--fernet-fingerprint", "00") == 1
     assert len(json.loads(capsys.readouterr().out)["refused"]) == 2
@@ -126,3 +128,30 @@ def test_settings_that_cannot_be_understood_are_an_error(
     (tmp_path / "settings.json").write_text("{")
     assert command("backup", "list") == 1
     assert "settings.json cannot be understood" in capsys.readouterr().err
+
+
+def test_backup_that_fails_for_its_settings_is_recorded(command: Command, host: Host, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{")
+    assert command("backup", "take") != 0
+    assert "cannot be understood" in status.read(host)["last_failure"]["reason"]
+
+
+def test_prune_removes_uploads_that_were_left_behind(command: Command, host: Host, capsys: Captured) -> None:
+    place = store.uploads(host)
+    place.mkdir(parents=True)
+    for name in ("old.sql", "wanted.tar"):
+        (place / name).touch()
+    operation = {"state": "unconfirmed", "database": f"bundle:{place}/wanted.tar"}
+    (host.releases).mkdir(exist_ok=True)
+    (host.releases / "operation.json").write_text(json.dumps(operation))
+    assert command("backup", "prune") == 0
+    assert capsys.readouterr().out == "nothing to remove\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "UPLOAD_SECONDS", -1)
+        assert command("backup", "prune", "--dry-run") == 0
+        assert command("backup", "prune") == 0
+        assert capsys.readouterr().out == "uploaded/old.sql\n" * 2
+        assert [file.name for file in place.iterdir()] == ["wanted.tar"]
+        (host.releases / "operation.json").write_text(json.dumps({**operation, "state": "succeeded"}))
+        assert command("backup", "prune") == 0
+    assert list(place.iterdir()) == []

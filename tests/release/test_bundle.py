@@ -81,8 +81,25 @@ def test_any_tar_unpacks_it(tmp_path: Path) -> None:
     assert digest.split()[0].decode() == (tmp_path / "SEAL").read_text().strip()
 
 
-def test_name_says_when_and_which_version() -> None:
-    assert MANIFEST.name == "airflow-20261122T144025Z-2.6.1.tar"
+def test_name_says_whose_when_and_which_version() -> None:
+    assert MANIFEST.name == "airflow-production-atd-data03-20261122T144025Z-2.6.1.tar"
+
+
+@given(environment=st.text(max_size=20), host=st.text(min_size=1, max_size=20))
+def test_name_can_be_taken_apart_again(environment: str, host: str) -> None:
+    """Whatever an inventory calls a host: no two hosts are taken for one by their dashes."""
+    found = bundle.NAME.fullmatch(dataclasses.replace(MANIFEST, environment=environment, host=host).name)
+    assert found
+    assert found["environment"] == (bundle.name_part(environment, "_") or "unknown")
+    assert found["host"] == bundle.name_part(host)
+    assert found["created"] == "20261122T144025Z"
+
+
+def test_manifest_can_be_read_from_the_end_alone(whole: bytes) -> None:
+    assert bundle.read_end(whole[-20 * bundle.BLOCK :]) == bundle.read_end(whole)
+    assert dataclasses.replace(bundle.read_end(whole) or MANIFEST, members={}) == MANIFEST
+    assert bundle.read_end(whole[:-1]) is None
+    assert bundle.read_end(b"") is None
 
 
 def test_every_single_byte_counts(whole: bytes, place: Path) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from airflow_release.backup import backups, bundle, restore, retention
+from airflow_release.backup import backups, bundle, restore, retention, status, store
 from airflow_release.backup.offhost import Remote
+from airflow_release.core import records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.records import Release
 from airflow_release.core.settings import Settings
 
 CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
@@ -28,7 +33,9 @@ def settings(tmp_path: Path) -> Settings:
         pytest.skip("no rclone here: run bin/setup --database")
     config = tmp_path / "rclone.conf"
     config.write_text(CONFIG.format(tmp_path))
-    return Settings(remote="offsite:airflow", remote_config=config, keep_days=7, keep_count=2)
+    return Settings(
+        remote="offsite:airflow", remote_config=config, keep_days=7, keep_count=2, host="atd-data03"
+    )
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def nightly(host: Host, settings: Settings) -> Callable[[], Path]:
 
     def take() -> Path:
         taken = backups.take(host, settings=settings, reason="timer")
-        backups.copy_off_host(host, settings)
+        store.copy_off_host(host, settings)
         return taken
 
     return take
@@ -59,7 +66,7 @@ def earlier(host: Host, taken: Path) -> Path:
 
 def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], place: Path) -> None:
     taken = nightly()
-    assert backups.read_state(host)["last_failure"] is None
+    assert status.read(host)["last_failure"] is None
     assert [file.name for file in place.iterdir()] == [taken.name]
     assert (place / taken.name).read_bytes() == taken.read_bytes()
     assert json.loads((host.status / "backup.json").read_text())["last_good"]["off_host"] is True
@@ -69,7 +76,7 @@ def test_switch_waits_for_no_remote(host: Host, settings: Settings, nightly: Cal
     """Its backup is taken while scheduling stands still; the next night's run brings it there."""
     settings.remote_config.write_text("")
     of_switch = earlier(host, backups.take(host, settings=settings, reason="before an upgrade"))
-    state = backups.read_state(host)
+    state = status.read(host)
     assert state["last_failure"] is None
     assert state["last_good"]["off_host"] is False
     settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
@@ -82,7 +89,7 @@ def test_copy_that_differs_is_an_error(
 ) -> None:
     rclone = Remote._rclone
 
-    def lossy(self: Remote, *arguments: str, doing: str) -> str:
+    def lossy(self: Remote, *arguments: str, doing: str, stdout: object = None) -> str:
         output = rclone(self, *arguments, doing=doing)
         if arguments[0] == "copyto":
             [copy] = place.iterdir()
@@ -95,7 +102,7 @@ def test_copy_that_differs_is_an_error(
         nightly()
     [taken] = host.backups.glob("airflow-*.tar")
     assert bundle.verify(taken)
-    state = backups.read_state(host)
+    state = status.read(host)
     assert "comparing airflow-" in state["last_failure"]["reason"]
     assert state["last_good"]["off_host"] is False
     assert state["last_failure"]["at"] >= state["last_good"]["at"]
@@ -109,16 +116,16 @@ def test_remote_that_is_away_leaves_a_good_backup(
     with pytest.raises(ReleaseError, match="copying"):
         nightly()
     [taken] = host.backups.glob("airflow-*.tar")
-    failure = backups.read_state(host)["last_failure"]
+    failure = status.read(host)["last_failure"]
     assert "copying" in failure["reason"]
     assert "didn't find section in config file" in failure["reason"], "what rclone says, too"
     assert backups.check(host, taken).counts == bundle.verify(taken).counts
     earlier(host, taken)
     backups.take(host, settings=settings, reason="before an upgrade")
-    assert backups.read_state(host)["last_failure"] == failure
+    assert status.read(host)["last_failure"] == failure
     settings.remote_config.write_text(CONFIG.format(settings.remote_config.parent))
-    backups.copy_off_host(host, settings)
-    assert backups.read_state(host)["last_failure"] is None
+    store.copy_off_host(host, settings)
+    assert status.read(host)["last_failure"] is None
     assert len(Remote(host, settings).sizes()) == 2
 
 
@@ -143,11 +150,83 @@ def test_damaged_file_does_not_replace_its_copy(host: Host, nightly: Callable[[]
 
 def test_old_copies_go_as_here(nightly: Callable[[], Path], place: Path) -> None:
     place.mkdir(parents=True)
-    names = [f"airflow-202001{day:02}T000000Z-2.5.3.tar" for day in range(1, 4)]
+    names = [f"airflow-production-atd-data03-202001{day:02}T000000Z-2.5.3.tar" for day in range(1, 4)]
     for name in [*names, "notes.txt"]:
         (place / name).write_text("x")
     taken = nightly()
     assert sorted(file.name for file in place.iterdir()) == sorted([taken.name, names[2], "notes.txt"])
+
+
+def test_way_back_stays_there_as_here(host: Host, nightly: Callable[[], Path], place: Path) -> None:
+    first = nightly()
+    needed, *others = (
+        first.name.replace(first.name[-26:-10], f"2020010{day}T000000Z") for day in range(1, 4)
+    )
+    for name in (needed, *others):
+        shutil.copy(first, host.backups / name)
+        shutil.copy(first, place / name)
+    records.save(host, Release("left", "2.5.3", 1, bundle=str(host.backups / needed)))
+    taken = earlier(host, first)
+    nightly()
+    assert (place / needed).exists()
+    assert (host.backups / needed).exists()
+    assert not any((folder / others[0]).exists() for folder in (place, host.backups))
+    assert taken.exists()
+
+
+def neighbours(taken: Path, place: Path, of: dict[str, Any]) -> list[str]:
+    """Put bundles of another host there, one of each kind of name, all newer than what was taken."""
+    manifest = dataclasses.replace(bundle.describe(taken), created="2099-01-01T00:00:00Z", members={}, **of)
+    names = [manifest.name, re.sub(r"airflow-.*(?=-2099)", "airflow", manifest.name)]
+    for name in names:
+        bundle.write(place / name, manifest, {bundle.DUMP: b"PGDMP of a neighbour"})
+    return names
+
+
+@pytest.mark.parametrize(
+    "of", [{"host": "atd-data04"}, {"environment": "staging"}], ids=["host", "environment"]
+)
+def test_neighbours_backups_are_not_touched(
+    host: Host, settings: Settings, nightly: Callable[[], Path], place: Path, of: dict[str, str]
+) -> None:
+    """Two hosts share the remote; `latest` and retention know only their own."""
+    taken = nightly()
+    names = neighbours(taken, place, of)
+    settings = dataclasses.replace(settings, keep_days=0, keep_count=1)
+    store.copy_off_host(host, settings)
+    assert {file.name for file in place.iterdir()} == {taken.name, *names}
+    assert restore.find(host, settings, "latest") == taken
+    taken.unlink()
+    assert restore.find(host, settings, "latest") == taken, "from the remote"
+    for name in names:
+        found = restore.find(host, settings, name)
+        assert bundle.verify(found).created == "2099-01-01T00:00:00Z"
+    assert restore.find(host, settings, "latest") == taken, "also once a neighbour's was fetched"
+    for file in place.glob(f"*{taken.name}"):
+        file.unlink()
+    taken.unlink()
+    with pytest.raises(ReleaseError, match=r"is `latest`: .* nor another host's.*airflow-"):
+        restore.find(host, settings, "latest")
+
+
+def test_earlier_names_of_this_host_are_its_own(
+    host: Host, settings: Settings, nightly: Callable[[], Path], place: Path
+) -> None:
+    taken = nightly()
+    old = re.sub(r"airflow-.*(?=-20)", "airflow", taken.name)
+    taken.rename(host.backups / old)
+    (place / taken.name).rename(place / old)
+    assert restore.find(host, settings, "latest").name == old
+    (host.backups / old).unlink()
+    assert restore.find(host, settings, "latest").name == old, "from the remote, by its manifest"
+
+
+def test_latest_there_is_not_what_a_restore_replaced(host: Host, settings: Settings) -> None:
+    taken = earlier(host, backups.take(host, settings=settings, reason="timer"))
+    backups.take(host, settings=settings, reason="before 20261122T023456Z-restore-2.6.1")
+    store.copy_off_host(host, settings)
+    shutil.rmtree(host.backups)
+    assert restore.find(host, settings, "latest").name == taken.name
 
 
 def test_an_empty_host_gets_its_backup_from_there(

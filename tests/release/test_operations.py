@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import pytest
 from airflow_release import cli
-from airflow_release.backup import backups
+from airflow_release.backup import space
 from airflow_release.core import images, lock, records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
@@ -514,7 +514,7 @@ def test_space_is_compared(
 ) -> None:
     """All is on one disk here: the database twice, a backup of each, the images, and a reserve."""
     size = 2**30
-    needed = 4 * size + images + backups.RESERVE_BYTES
+    needed = 4 * size + images + space.RESERVE_BYTES
     model.backups.mkdir()
     monkeypatch.setattr("airflow_release.core.database.Database.size", lambda self: size)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed))

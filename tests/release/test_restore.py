@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,58 @@ def test_finds_by_name_by_path_and_the_latest(host: Host, taken: Path, tmp_path:
     assert restore.find(host, SETTINGS, "latest") == taken
     assert restore.find(host, SETTINGS, older.name) == older
     assert restore.find(host, SETTINGS, str(tmp_path / "airflow.sql")) == tmp_path / "airflow.sql"
+
+
+@pytest.mark.parametrize(
+    ("reason", "eligible"),
+    [
+        ("before 20261122T023456Z-restore-2.6.1", False),
+        ("before 20261122T023456Z-rollback-2.5.3", False),
+        ("rehearsal of 20261122T023456Z-restore-2.6.1", False),
+        ("before 20261122T023456Z-upgrade-2.6.1", True),
+        ("rehearsal of 20261122T023456Z-upgrade-2.6.1", True),
+        ("before 20261122T023456Z-rotate-2.6.1", True),
+        ("before the restore-test of the office", True),
+    ],
+)
+def test_latest_is_never_what_a_way_back_replaced(
+    host: Host, database: Database, taken: Path, reason: str, eligible: bool
+) -> None:
+    good = taken.rename(host.backups / taken.name.replace("-20", "-19"))
+    database.sql("DELETE FROM dag_run")
+    newer = backups.take(host, settings=SETTINGS, reason=reason)
+    assert restore.find(host, SETTINGS, "latest") == (newer if eligible else good)
+    assert restore.find(host, SETTINGS, newer.name) == newer, "by its name it can be had"
+    good.unlink()
+    if not eligible:
+        with pytest.raises(
+            ReleaseError, match=rf"is `latest`: .*restore or a rollback replaced.*{newer.name}"
+        ):
+            restore.find(host, SETTINGS, "latest")
+
+
+def test_damaged_newest_is_not_passed_over(host: Host, taken: Path) -> None:
+    damaged = host.backups / taken.name.replace("-20", "-21")
+    damaged.write_bytes(taken.read_bytes()[:-1000])
+    assert restore.find(host, SETTINGS, "latest") == damaged
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (59, "less than a minute old"),
+        (60, "1 minute old"),
+        (119 * 60, "119 minutes old"),
+        (3 * 3600 + 1800, "3 hours old"),
+        (47 * 3600, "47 hours old"),
+        (72 * 3600, "3 days old"),
+    ],
+)
+def test_age_in_words(host: Host, taken: Path, seconds: int, words: str) -> None:
+    examined = restore.examine(host, taken, Target())
+    made = datetime.strptime(examined.created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert examined.age(made + timedelta(seconds=seconds)) == words
+    assert dataclasses.replace(examined, created="").age() == "of unknown age"
 
 
 def test_absent_backup_is_refused_with_what_there_is(host: Host, taken: Path) -> None:

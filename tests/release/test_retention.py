@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from airflow_release.backup.retention import created, expired, newest_first
 from hypothesis import given
 from hypothesis import strategies as st
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
 
 def name(age: timedelta) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from airflow_release.backup import backups, bundle
+from airflow_release.backup import backups, bundle, store
 from airflow_release.core import records
 from airflow_release.core.database import APPLICATION, LIVE, NEXT, PREVIOUS, SCRATCH, Database
 from airflow_release.core.errors import ReleaseError
@@ -164,7 +164,7 @@ def test_old_database_is_backed_up_and_gone(platform: PlatformOnPostgres, databa
     operation = switch(platform)
     assert operation.state == "succeeded", operation.failure
     assert operation.warnings == []
-    [name] = backups.names(platform)
+    [name] = store.names(platform)
     manifest = bundle.verify(platform.backups / name)
     assert (manifest.counts, manifest.airflow_version, manifest.reason) == (counts, OLD, "before id")
     assert database.names() & {NEXT, PREVIOUS, SCRATCH} == set()

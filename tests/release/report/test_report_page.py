@@ -181,7 +181,7 @@ DEFAULTS: Json = {
     "inventory_hostname": "atd-data03",
     "upgrade_running_version": "2.6.1",
     "upgrade_target_version": "2.11.2",
-    "upgrade_acknowledge": [],
+    "__upgrade_acknowledged": [],
     "upgrade_operation": {},
     "__upgrade_report": {},
     "__upgrade_notes": [],

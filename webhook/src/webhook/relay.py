@@ -5,11 +5,14 @@ A channel keeps nothing: what is sent while nobody listens is lost. So after eve
 webhook to sync, and likewise when it had to give a call up. A lost call then costs seconds, not a deployment.
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import contextlib
 import json
 import logging
+import math
 import signal
 import ssl
 import sys
@@ -18,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import httpx
 import httpx_sse
 
@@ -33,7 +37,7 @@ _DROPPED_HEADERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Timing:
     """All times, in seconds."""
 
@@ -155,18 +159,19 @@ class Relay:
         """Work until cancelled."""
         systemd.notify(READY="1", STATUS="connecting")
         # Proxies of the environment lead to the channel, never to this host.
-        async with (
+        local = httpx.AsyncClient(
             # No proxy stands in between, but the certificate may be of the office's own authority.
-            httpx.AsyncClient(
-                trust_env=False, verify=ssl.create_default_context(), timeout=self._timing.local_answer
-            ) as local,
-            asyncio.TaskGroup() as group,
-        ):
-            group.create_task(self._listen())
-            group.create_task(self._deliver(local))
-            group.create_task(self._request_syncs(local))
-            group.create_task(self._report(local))
-            group.create_task(self._feed_watchdog())
+            trust_env=False,
+            verify=ssl.create_default_context(),
+            timeout=self._timing.local_answer,
+        )
+        # anyio, which httpx brings, has on every Python what asyncio has from 3.11 on.
+        async with local, anyio.create_task_group() as group:
+            group.start_soon(self._listen)
+            group.start_soon(self._deliver, local)
+            group.start_soon(self._request_syncs, local)
+            group.start_soon(self._report, local)
+            group.start_soon(self._feed_watchdog)
 
     async def _listen(self) -> None:
         """Keep the line to the channel up."""
@@ -176,22 +181,22 @@ class Relay:
         connected_before = False
         while True:
             try:
-                async with (
-                    asyncio.timeout(timing.first_event) as limit,
-                    httpx.AsyncClient(timeout=timeout) as client,
-                    httpx_sse.aconnect_sse(client, "GET", self._source) as stream,
-                ):
-                    stream.response.raise_for_status()
-                    async for event in stream.aiter_sse():
-                        limit.reschedule(None)
-                        if event.event == "ready":
-                            failures = 0
-                            self._connected(again=connected_before)
-                            connected_before = True
-                        elif event.event == "ping":
-                            self._heard.set()
-                        elif event.event == "message":
-                            self._take(event.data)
+                with anyio.fail_after(timing.first_event) as limit:
+                    async with (
+                        httpx.AsyncClient(timeout=timeout) as client,
+                        httpx_sse.aconnect_sse(client, "GET", self._source) as stream,
+                    ):
+                        stream.response.raise_for_status()
+                        async for event in stream.aiter_sse():
+                            limit.deadline = math.inf
+                            if event.event == "ready":
+                                failures = 0
+                                self._connected(again=connected_before)
+                                connected_before = True
+                            elif event.event == "ping":
+                                self._heard.set()
+                            elif event.event == "message":
+                                self._take(event.data)
                 reason = "the channel closed the line"
             except httpx.ReadTimeout:
                 reason = f"nothing heard for {timing.silence:g} s"
@@ -341,12 +346,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.source_file}: {error.strerror}")
     if options.token_file is None:
         log.warning("without --token-file the webhook cannot be asked to sync after a gap")
-    asyncio.run(_run_until_signal(Relay(source, options.target, options.token_file)))
+    asyncio.run(_run_until_signal(source, options.target, options.token_file))
     return 0
 
 
-async def _run_until_signal(relay: Relay) -> None:
-    task = asyncio.ensure_future(relay.run())
+async def _run_until_signal(source: str, target: str, token_file: Path | None) -> None:
+    # Before Python 3.10 a queue belongs to the loop in which it is made.
+    task = asyncio.ensure_future(Relay(source, target, token_file).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -4,6 +4,8 @@ Ten lines of its own, since the protocol is one datagram: the libraries for it e
 host or have not been released for years.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 

@@ -1,36 +1,28 @@
-"""Takes backups and proves each by restoring it; keeps some here and, where there is a remote, there."""
+"""Takes a backup and proves it by restoring it; nothing else counts as one."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from airflow_release.backup import bundle, retention
+from airflow_release.backup import bundle, status, store
 from airflow_release.backup.bundle import Manifest
-from airflow_release.backup.offhost import Remote
-from airflow_release.core import records
+from airflow_release.backup.space import expected_dump, require_space
 from airflow_release.core.database import LIVE, SCRATCH, Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.core.files import move, replace_file
+from airflow_release.core.files import move
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings, load
 
 CONFIGURATION = ("docker-compose.yaml", ".env", "haproxy/haproxy.cfg", "weather", "docker-socket-proxy")
 """What a bundle holds beside the data. No file with a secret: those are made anew from 1Password."""
-
-RESERVE_BYTES = 256 * 2**20
-"""What stays free on a disk: a full one stops Postgres."""
 
 Progress = Callable[[str], None]
 
@@ -50,89 +42,32 @@ def take(
     caller holds the platform's lock. The copy elsewhere is `copy_off_host`'s, which may take hours.
 
     Raises:
-        ReleaseError: there is no backup; the status page's file says so, too.
+        ReleaseError: there is no backup, whatever went wrong; the status page's file says so, too.
     """
-    settings = settings or load()
-    source = _Source(host, database, files or host.directory, reason, settings)
     try:
+        settings = settings or load()
+        source = _Source(host, database, files or host.directory, reason, settings)
         path, manifest = _take(source, progress)
-    except ReleaseError as error:
-        _record(host, last_failure={"at": time.time(), "reason": _reason(error)})
-        raise
-    good = {
-        "name": path.name,
-        "at": time.time(),
-        "size": path.stat().st_size,
-        "airflow_version": manifest.airflow_version,
-        "counts": manifest.counts,
-        "off_host": False,
-    }
-    _record(host, last_good=good, last_failure=_failed_copy(host) if settings.remote else None)
-    for name in prune(host, settings, known_good=path.name):
-        progress(f"removed {name}")
-    return path
-
-
-def copy_off_host(host: Host, settings: Settings, progress: Progress = lambda line: None) -> None:
-    """Bring the remote the bundles that it lacks, the newest first; remove there what need not be kept.
-
-    Among them are those of a switch, which waits for no remote. Needs no lock: a bundle never changes.
-
-    Raises:
-        ReleaseError: not everything is there now; the status page's file says so, too.
-    """
-    remote = Remote(host, settings)
-    if not remote:
-        return
-    here = {name: (host.backups / name).stat().st_size for name in names(host)}
+        good = {
+            "name": path.name,
+            "at": time.time(),
+            "size": path.stat().st_size,
+            "airflow_version": manifest.airflow_version,
+            "counts": manifest.counts,
+            "off_host": False,
+        }
+        failed_copy = status.failed_copy(host) if settings.remote else None
+        status.record(host, last_good=good, last_failure=failed_copy)
+    except Exception as error:
+        # Also an unmounted disk, or words of psql that nobody foresaw: a missing backup is shown at once.
+        raise status.record_failure(host, error) from error
     try:
-        for name in list(here)[:1]:
-            # Before the place is looked at: this makes it.
-            progress(f"copy {name} to {settings.remote}")
-            remote.copy(host.backups / name)
-        there = remote.sizes()
-        expired = retention.expired(
-            {*here, *there},
-            days=settings.keep_days,
-            count=settings.keep_count,
-            now=datetime.now(UTC),
-            is_good=lambda name: name in here and _is_good(host.backups / name),
-        )
-        for name in [name for name in here if name not in expired and there.get(name) != here[name]]:
-            # Of another size is a copy that was interrupted, or that of a file which was damaged since.
-            if _is_good(host.backups / name):
-                progress(f"copy {name} to {settings.remote}, too")
-                remote.copy(host.backups / name)
-        for name in [name for name in expired if name in there]:
-            progress(f"remove {name} from {settings.remote}")
-            remote.remove(name)
-    except ReleaseError as error:
-        # The last line of rclone's, which knows of no rows that nobody may see.
-        reason = ": ".join([str(error), *error.log.strip().splitlines()[-1:]])
-        _record(host, last_failure={"at": time.time(), "reason": reason, "copying": True})
-        raise
-    last = read_state(host)["last_good"]
-    _record(host, last_good={**last, "off_host": last["name"] in here}, last_failure=None)
-
-
-def names(host: Host) -> list[str]:
-    """Return the bundles on this host, the newest first."""
-    return retention.newest_first(file.name for file in host.backups.glob("airflow-*.tar"))
-
-
-def prune(host: Host, settings: Settings, *, known_good: str = "", dry_run: bool = False) -> list[str]:
-    """Remove the bundles on this host that need not be kept (see `retention.expired`); return their names."""
-    removed = retention.expired(
-        names(host),
-        days=settings.keep_days,
-        count=settings.keep_count,
-        now=datetime.now(UTC),
-        is_good=lambda name: name == known_good or _is_good(host.backups / name),
-        keep=_needed_to_go_back(host),
-    )
-    for name in [] if dry_run else removed:
-        (host.backups / name).unlink()
-    return removed
+        for name in store.prune(host, settings, known_good=path.name):
+            progress(f"removed {name}")
+    except (OSError, ReleaseError) as error:
+        # The backup is good. That the disk fills is for the status page.
+        progress(str(status.record_failure(host, error, "removing old backups")))
+    return path
 
 
 def check(host: Host, path: Path, progress: Progress = lambda line: None) -> Manifest:
@@ -155,35 +90,6 @@ def extract_database(path: Path, into: Path) -> Path:
         ReleaseError: the bundle is damaged, or the disk is full.
     """
     return bundle.extract(path, bundle.DUMP, into)
-
-
-def require_space(
-    host: Host, database: int, *, copies_of_dump: int, dump: int, copies_of_database: int = 1, images: int = 0
-) -> None:
-    """Refuse, before anything is written, what would fill a disk: copies of the database and of its dump.
-
-    `images` is the size of images to be built; Docker keeps them where it keeps volumes. All are in bytes.
-
-    Raises:
-        ReleaseError: a disk has too little free space; the message says how much is missing.
-    """
-    docker = host.volume("postgres_data")
-    needed: dict[int, tuple[Path, list[tuple[int, str]]]] = {}
-    for place, size, what in (
-        (docker, copies_of_database * database, "copies of the database"),
-        (docker, images, "new images"),
-        (host.backups, copies_of_dump * dump, "dumps"),
-    ):
-        _, sizes = needed.setdefault(place.stat().st_dev, (place, [(RESERVE_BYTES, "reserve")]))
-        sizes.append((size, what))
-    for place, sizes in needed.values():
-        free, total = shutil.disk_usage(place).free, sum(size for size, _ in sizes)
-        if free < total:
-            parts = ", ".join(f"{what} {size / 2**20:.0f}" for size, what in sizes if size)
-            raise ReleaseError(
-                f"too little disk: {place} has {free / 2**20:.0f} MiB free, and {total / 2**20:.0f} MiB are "
-                f"needed ({parts})"
-            )
 
 
 @contextlib.contextmanager
@@ -238,13 +144,14 @@ def _take(source: _Source, progress: Progress) -> tuple[Path, Manifest]:
 def _describe(source: _Source, size: int) -> Manifest:
     host, database = source.host, Database(source.host)
     environment = host.environment(project=source.files)
+    environment_name, machine = store.identity(host, source.settings, source.files)
     fernet_key = host.environment("env/airflow.env", source.files).get("AIRFLOW__CORE__FERNET_KEY", "")
     live = host.directory / "trees/current"
     return Manifest(
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         reason=source.reason,
-        host=socket.gethostname(),
-        environment=environment.get("ENVIRONMENT", ""),
+        host=machine,
+        environment=environment_name,
         airflow_version=environment.get("AIRFLOW_VERSION", "0"),
         postgres_version=database.version(),
         schema_revision=database.revision(source.database),
@@ -272,15 +179,6 @@ def _configuration(directory: Path) -> dict[str, Path | bytes]:
     return {f"config/{file.relative_to(directory)}": file for file in files}
 
 
-def expected_dump(host: Host, size: int) -> int:
-    """Return how large the dump of a database of `size` becomes: in proportion to the last; in bytes."""
-    for name in names(host)[:1]:
-        with contextlib.suppress(ReleaseError):
-            last = bundle.describe(host.backups / name)
-            return int(1.2 * size * last.members[bundle.DUMP]["size"] / last.database_size)
-    return size
-
-
 def _prove(host: Host, path: Path, manifest: Manifest, directory: Path, progress: Progress) -> None:
     """Restore the bundle itself, not the dump that went into it, and compare what comes out."""
     progress("restore it into a scratch database and compare")
@@ -298,46 +196,4 @@ def _prove(host: Host, path: Path, manifest: Manifest, directory: Path, progress
         details = ", ".join(
             f"{name}: {wanted.get(name)} in the backup, {found.get(name)} restored" for name in differing
         )
-        raise ReleaseError(f"the backup restores to something else than was dumped ({details})")
-
-
-def _needed_to_go_back(host: Host) -> set[str]:
-    """Return the backup that a rollback by one release would take."""
-    left = [Path(release.bundle).name for release in records.history(host) if release.bundle]
-    return set(left[-1:])
-
-
-def _is_good(path: Path) -> bool:
-    try:
-        bundle.verify(path)
-    except ReleaseError:
-        return False
-    return True
-
-
-def _reason(error: ReleaseError) -> str:
-    """Return the error with what the failed program called its error; other lines may show rows of data."""
-    said = next((line for line in error.log.splitlines() if re.search(r"error|fatal", line, re.I)), "")
-    return f"{error}: {said.strip()[:300]}" if said else str(error)
-
-
-def _failed_copy(host: Host) -> dict[str, Any] | None:
-    """Return the last failure, if it was that of a copy: a good backup here does not mend it."""
-    failure: dict[str, Any] | None = read_state(host).get("last_failure")
-    return failure if failure and failure.get("copying") else None
-
-
-def _record(host: Host, **changes: object) -> None:
-    """Write what the status page shows; it may read this file and nothing else of the backups."""
-    host.status.mkdir(mode=0o755, parents=True, exist_ok=True)
-    state = {**read_state(host), **changes}
-    replace_file(host.status / "backup.json", json.dumps(state, indent=2) + "\n", mode=0o644)
-
-
-def read_state(host: Host) -> dict[str, Any]:
-    """Return what is known: `last_good`, and `last_failure` when that came later; {} where nothing is."""
-    try:
-        state: dict[str, Any] = json.loads((host.status / "backup.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return state
+        raise bundle.DamagedError(f"the backup restores to something else than was dumped ({details})")

@@ -21,12 +21,20 @@ from airflow_release.core.errors import ReleaseError
 FORMAT = 1
 DUMP = "database.dump"
 MANIFEST = "manifest.json"
-NAME = re.compile(r"airflow-(?P<created>\d{8}T\d{6}Z)-(?P<version>[0-9][0-9A-Za-z.]*)\.tar")
+NAME = re.compile(
+    r"airflow-(?:(?P<environment>[A-Za-z0-9_]+)-(?P<host>[A-Za-z0-9._-]+)-)?"
+    r"(?P<created>\d{8}T\d{6}Z)-(?P<version>[0-9][0-9A-Za-z.]*)\.tar"
+)
+"""Bundles of earlier versions of this platform bear neither environment nor host."""
 
 BLOCK = 512
 SEAL_SIZE = 4 * BLOCK
 """Header, digest, and the two empty blocks that end an archive."""
 CHUNK = 1 << 20
+
+
+class DamagedError(ReleaseError):
+    """A file that is not what a backup has to be, whoever reads it and however often."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,13 @@ class Manifest:
     def name(self) -> str:
         """The bundle's file name."""
         stamp = re.sub(r"[-:]", "", self.created)
-        return f"airflow-{stamp}-{self.airflow_version}.tar"
+        environment, host = name_part(self.environment, "_") or "unknown", name_part(self.host)
+        return f"airflow-{environment}-{host}-{stamp}-{self.airflow_version}.tar"
+
+
+def name_part(text: str, other: str = "._-") -> str:
+    """Return an environment's or a host's name as it stands in a bundle's name."""
+    return re.sub(rf"[^A-Za-z0-9{re.escape(other)}]", "_", text)
 
 
 def fingerprints(fernet_key: str) -> list[str]:
@@ -113,6 +127,21 @@ def describe(path: Path) -> Manifest:
         raise ReleaseError(f"the backup {path} cannot be read: {error.strerror}") from error
 
 
+def read_end(end: bytes) -> Manifest | None:
+    """Return the manifest that stands in the last bytes of a bundle, None when they are those of no bundle.
+
+    It says what a bundle on the remote is without fetching it, and proves nothing.
+    """
+    for start in range(len(end) - SEAL_SIZE - BLOCK, -1, -BLOCK):
+        if end.startswith(MANIFEST.encode() + b"\0", start):
+            try:
+                header = tarfile.TarInfo.frombuf(end[start : start + BLOCK], "utf-8", "strict")
+                return Manifest(**json.loads(end[start + BLOCK : start + BLOCK + header.size]))
+            except (tarfile.TarError, TypeError, ValueError):
+                return None
+    return None
+
+
 def extract(path: Path, member: str, into: Path) -> Path:
     """Write one member of a verified bundle into a directory and return its path.
 
@@ -135,7 +164,7 @@ def extract(path: Path, member: str, into: Path) -> Path:
         raise ReleaseError(f"{member} cannot be taken out of {path}: {error}") from error
     if digest.hexdigest() != manifest.members[member]["sha256"]:
         target.unlink()
-        raise ReleaseError(f"{member} in {path} is not what its manifest says")
+        raise DamagedError(f"{member} in {path} is not what its manifest says")
     return target
 
 
@@ -191,7 +220,7 @@ def _verify_seal(path: Path, file: IO[bytes]) -> None:
         digest.update(chunk)
         left -= len(chunk)
     if left or file.read() != _seal(digest.hexdigest()):
-        raise ReleaseError(
+        raise DamagedError(
             f"{path} is not a whole backup: it was cut off or altered, or is another kind of file"
         )
 
@@ -207,7 +236,7 @@ def _read_manifest(path: Path, file: IO[bytes]) -> Manifest:
             raise ReleaseError(f"{path} has format {values.get('format')}; this version reads {FORMAT}")
         manifest = Manifest(**values)
     except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
-        raise ReleaseError(f"{path} is not one of this platform's backups: {error}") from error
+        raise DamagedError(f"{path} is not one of this platform's backups: {error}") from error
     if sizes != {name: member["size"] for name, member in manifest.members.items()}:
-        raise ReleaseError(f"the members of {path} are not those of its manifest")
+        raise DamagedError(f"the members of {path} are not those of its manifest")
     return manifest

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release.backup import backups, bundle, restore, retention
+from airflow_release.backup import backups, bundle, restore, retention, space, status, store
 from airflow_release.backup.offhost import Remote
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
@@ -79,7 +79,10 @@ def _may_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def _take(host: Host, arguments: argparse.Namespace) -> int:
-    settings = load(arguments.settings)
+    try:
+        settings = load(arguments.settings)
+    except ReleaseError as error:
+        raise status.record_failure(host, error) from error
     started = time.monotonic()
     with exclusive(host.lock, arguments.wait, doing="a backup"):
         path = backups.take(host, reason=arguments.reason, settings=settings, progress=_progress)
@@ -90,7 +93,7 @@ def _take(host: Host, arguments: argparse.Namespace) -> int:
         arguments, {"path": str(path), "size": size, "seconds": seconds, "manifest": asdict(manifest)}, text
     )
     try:
-        backups.copy_off_host(host, settings, _progress)
+        store.copy_off_host(host, settings, _progress)
     except ReleaseError as error:
         raise ReleaseError(
             f"The backup is good, but not all copies elsewhere are: {error}", error.log
@@ -109,7 +112,7 @@ def _list(host: Host, arguments: argparse.Namespace) -> int:
         return 0
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
-    for name in backups.names(host):
+    for name in store.names(host):
         path = host.backups / name
         try:
             manifest = bundle.describe(path)
@@ -128,11 +131,16 @@ def _list(host: Host, arguments: argparse.Namespace) -> int:
 def _check(host: Host, arguments: argparse.Namespace) -> int:
     settings = load(arguments.settings)
     path = restore.find(host, settings, arguments.backup)
-    if arguments.deep:
-        with exclusive(host.lock, arguments.wait, doing="a check of a backup"):
-            manifest = backups.check(host, path, _progress)
-    else:
-        manifest = bundle.verify(path)
+    try:
+        if arguments.deep:
+            with exclusive(host.lock, arguments.wait, doing="a check of a backup"):
+                manifest = backups.check(host, path, _progress)
+        else:
+            manifest = bundle.verify(path)
+    except bundle.DamagedError as damage:
+        # This is the answer, not a failure to find it.
+        print(damage, file=sys.stderr)
+        return 1
     how = "whole, and restores to the same" if arguments.deep else "whole"
     _print(arguments, asdict(manifest), f"{path}: {how}: {_counts(manifest.counts)}")
     return 0
@@ -141,7 +149,7 @@ def _check(host: Host, arguments: argparse.Namespace) -> int:
 def _prune(host: Host, arguments: argparse.Namespace) -> int:
     settings = load(arguments.settings)
     with exclusive(host.lock, doing="the removal of old backups"):
-        removed = backups.prune(host, settings, dry_run=arguments.dry_run)
+        removed = store.prune(host, settings, dry_run=arguments.dry_run)
     _print(arguments, removed, "\n".join(removed) or "nothing to remove")
     return 0
 
@@ -155,12 +163,12 @@ def _examine(host: Host, arguments: argparse.Namespace) -> int:
         fernet_fingerprints=arguments.fernet_fingerprint,
     )
     examined = restore.examine(host, path, target)
-    answer: dict[str, Any] = asdict(examined)
+    answer: dict[str, Any] = {**asdict(examined), "name": examined.name, "age": examined.age()}
     if arguments.installed:
         answer["replaced"] = restore.replaced(host, examined.counts)
         _note_disk(host, path, examined)
         answer["refused"] = examined.refused
-    text = f"{path}: {_size(examined.size)}, {_counts(examined.counts)}"
+    text = f"{path}, {answer['age']}: {_size(examined.size)}, {_counts(examined.counts)}"
     _print(arguments, answer, "\n".join([text, *(f"REFUSED: {reason}" for reason in examined.refused)]))
     return 1 if examined.refused else 0
 
@@ -169,7 +177,7 @@ def _note_disk(host: Host, path: Path, examined: restore.Examined) -> None:
     # The backup of what is there comes first and the new database beside it; each needs its disk.
     unpacked = examined.database_size if path.suffix == ".gz" else examined.size
     try:
-        backups.require_space(host, examined.database_size, copies_of_dump=1, dump=unpacked)
+        space.require_space(host, examined.database_size, copies_of_dump=1, dump=unpacked)
     except ReleaseError as error:
         examined.refused.append(str(error))
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from airflow_release.backup import bundle
+from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
 
 TIMEOUT_SECONDS = 6 * 3600
+END_BYTES = 512 * bundle.BLOCK
+"""How much of a bundle's end holds its manifest for sure."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,18 @@ class Remote:
         )
         return {file["Name"]: file["Size"] for file in json.loads(listed)}
 
+    def manifest(self, name: str) -> bundle.Manifest | None:
+        """Return what a bundle there says of itself, None when it is damaged; it is not fetched for that."""
+        with tempfile.TemporaryFile() as end:
+            try:
+                self._rclone(
+                    "cat", f"--tail={END_BYTES}", self._place(name), doing=f"looking at {name}", stdout=end
+                )
+            except ReleaseError:
+                return None
+            end.seek(0)
+            return bundle.read_end(end.read())
+
     def fetch(self, name: str, into: Path) -> None:
         """Bring a bundle from there."""
         self._rclone(
@@ -70,7 +88,7 @@ class Remote:
         separator = "" if self.settings.remote.endswith((":", "/")) else "/"
         return f"{self.settings.remote}{separator}{name}"
 
-    def _rclone(self, *arguments: str, doing: str) -> str:
+    def _rclone(self, *arguments: str, doing: str, stdout: IO[bytes] | None = None) -> str:
         # rclone tries again by itself, three times and with pauses.
         command = ["rclone", f"--config={self.settings.remote_config}", "--contimeout=30s", *arguments]
-        return self.host.run(command, timeout=TIMEOUT_SECONDS, doing=doing)
+        return self.host.run(command, stdout=stdout, timeout=TIMEOUT_SECONDS, doing=doing)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
-from airflow_release.backup import backups, bundle, retention, sqlfile
+from airflow_release.backup import backups, bundle, retention, sqlfile, store
 from airflow_release.backup.offhost import Remote
 from airflow_release.core import images
 from airflow_release.core.database import Database
@@ -36,9 +37,12 @@ class Target:
 class Examined:
     """A backup or SQL file that is whole, and every reason why it cannot be restored here."""
 
+    path: str
+    """The file that was found, for every further look: `latest` may be another one by then."""
     database: str
-    """What the switch takes: `bundle:<path>` or `sql:<path>`."""
+    """What the switch takes: `bundle:<path>` or `sql:<path>`, with the same path."""
     created: str
+    """In ISO 8601 and UTC; "" for plain SQL, which does not say."""
     airflow_version: str
     schema_revision: str
     counts: dict[str, int]
@@ -46,6 +50,24 @@ class Examined:
     size: int
     database_size: int
     refused: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return Path(self.path).name
+
+    def age(self, now: datetime | None = None) -> str:
+        """Return how old the data are, in words."""
+        if not self.created:
+            return "of unknown age"
+        made = datetime.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        minutes = int(((now or datetime.now(timezone.utc)) - made).total_seconds() // 60)
+        for unit, size in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
+            # "30 hours" says more than "1 day".
+            if minutes >= 2 * size or (unit == "minute" and minutes >= 1):
+                count = minutes // size
+                return f"{count} {unit}{'s' if count > 1 else ''} old"
+        return "less than a minute old"
 
 
 def find(host: Host, settings: Settings, wanted: str) -> Path:
@@ -57,40 +79,31 @@ def find(host: Host, settings: Settings, wanted: str) -> Path:
     if "/" in wanted:
         if not Path(wanted).is_file():
             raise ReleaseError(f"there is no file {wanted} on this host")
-        return Path(wanted)
-    here = backups.names(host)
-    if wanted == "latest" and here:
-        return host.backups / here[0]
-    if wanted in here:
-        return host.backups / wanted
+        return Path(wanted).absolute()
+    name = store.latest(host, settings) if wanted == "latest" else wanted
+    if name in store.names(host):
+        return host.backups / name
     remote = Remote(host, settings)
     there = retention.newest_first(remote.sizes()) if remote else []
-    name = there[0] if wanted == "latest" and there else wanted
     if name not in there:
-        places = (
-            f"{host.backups} or {settings.remote}"
-            if remote
-            else f"{host.backups}, and there is no backup_remote"
-        )
-        known = f"; there are: {', '.join((here + there)[:10])}" if here + there else ""
-        raise ReleaseError(f"no backup {'at all' if wanted == 'latest' else wanted} in {places}{known}")
-    return fetch(host, remote, name)
+        raise store.absent(host, settings, name, there)
+    return fetch(host, settings, remote, name)
 
 
-def fetch(host: Host, remote: Remote, name: str) -> Path:
-    """Bring a bundle from the remote to this host's backups.
+def fetch(host: Host, settings: Settings, remote: Remote, name: str) -> Path:
+    """Bring a bundle from the remote to this host's backups; that of another host to what was uploaded.
 
     Raises:
         ReleaseError: it could not be fetched, or arrived damaged.
     """
-    with (
-        exclusive(host.lock, LOCK_SECONDS, doing="the fetching of a backup"),
-        backups.working_directory(host) as directory,
-    ):
+    lock = exclusive(host.lock, LOCK_SECONDS, doing="the fetching of a backup")
+    with lock, backups.working_directory(host) as directory:
         remote.fetch(name, directory / name)
-        bundle.verify(directory / name)
-        move(directory / name, host.backups / name)
-    return host.backups / name
+        manifest = bundle.verify(directory / name)
+        place = host.backups if store.is_of(host, settings, name, manifest) else store.uploads(host)
+        place.mkdir(mode=0o700, exist_ok=True)
+        move(directory / name, place / name)
+    return place / name
 
 
 def examine(host: Host, path: Path, target: Target) -> Examined:
@@ -117,6 +130,7 @@ def examine(host: Host, path: Path, target: Target) -> Examined:
 def _examine_bundle(path: Path, target: Target) -> Examined:
     manifest = bundle.verify(path)
     examined = Examined(
+        path=str(path),
         database=f"bundle:{path}",
         created=manifest.created,
         airflow_version=manifest.airflow_version,
@@ -128,7 +142,7 @@ def _examine_bundle(path: Path, target: Target) -> Examined:
     )
     missing = set(manifest.fernet_key["fingerprints"]) - set(target.fernet_fingerprints)
     if target.fernet_fingerprints and missing:
-        place = {"vault": "?", "item": "?", "field": "?"} | manifest.fernet_key
+        place = {"vault": "?", "item": "?", "field": "?", **manifest.fernet_key}
         examined.refused.append(
             "its connections and variables are encrypted with another Fernet key than the vault has: "
             f"fingerprint {', '.join(sorted(missing))}, not {', '.join(target.fernet_fingerprints)}. Put the "
@@ -141,6 +155,7 @@ def _examine_bundle(path: Path, target: Target) -> Examined:
 def _examine_sql(path: Path) -> Examined:
     content = sqlfile.examine(path)
     return Examined(
+        path=str(path),
         database=f"sql:{path}",
         created="",
         # Plain SQL does not say which Airflow wrote it; only the schema's revision does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from airflow_release.backup.bundle import NAME
 
@@ -13,12 +13,15 @@ def created(name: str) -> datetime | None:
     found = NAME.fullmatch(name)
     if not found:
         return None
-    return datetime.strptime(found["created"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.strptime(found["created"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
 
 
 def newest_first(names: Iterable[str]) -> list[str]:
     """Return the bundles among these file names, the newest first."""
-    return sorted((name for name in names if created(name)), reverse=True)
+    made = {name: created(name) for name in names}
+    return sorted(
+        (name for name, at in made.items() if at), key=lambda name: (made[name], name), reverse=True
+    )
 
 
 def expired(

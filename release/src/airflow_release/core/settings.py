@@ -1,4 +1,4 @@
-"""What the role `airflow_release` tells this package about the host, in /etc/airflow-release/settings.json."""
+"""What the role `airflow_release` tells about the host, in /etc/airflow-release/settings.json."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class Settings:
     remote_config: Path = Path("/etc/airflow-release/rclone.conf")
     fernet_key: dict[str, str] = field(default_factory=dict)
     """Where the Fernet key is kept: the 1Password `vault`, `item` and `field`. Never the key."""
+    host: str = ""
+    """The inventory's name of this host, which its backups bear; "" for the name that it has itself."""
+    environment: str = ""
+    """Which the backups bear, too; "" for that of the platform's `.env`."""
 
 
 def load(path: Path = SETTINGS_FILE) -> Settings:
@@ -40,6 +44,9 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             remote=values["remote"],
             remote_config=path.with_name("rclone.conf"),
             fernet_key=values["fernet_key"],
+            # Written since two hosts may share a remote.
+            host=str(values.get("host", "")),
+            environment=str(values.get("environment", "")),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(f"{path} cannot be understood ({error}); run site.yml") from error

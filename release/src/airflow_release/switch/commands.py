@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from airflow_release.backup import backups
+from airflow_release.backup import space as disk
 from airflow_release.core import images, lock, records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
@@ -340,13 +340,13 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
     """Compare free disk with what a switch needs: the database twice, backups of both, and the new images."""
     size = Database(host).size()
     try:
-        backups.require_space(
+        disk.require_space(
             host,
             size,
             copies_of_database=2,
             images=arguments.images,
             copies_of_dump=2,
-            dump=backups.expected_dump(host, size),
+            dump=disk.expected_dump(host, size),
         )
     except ReleaseError as error:
         print(error)

@@ -52,10 +52,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copystat(model, parent)
         os.chown(parent, model.stat().st_uid, model.stat().st_gid)
     partial = target.with_name(f".{target.name}.partial")
-    with (
-        source.open("rb") as reader,
-        open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writer,
-    ):
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with source.open("rb") as reader, open(descriptor, "wb") as writer:
         shutil.copyfileobj(reader, writer)
         writer.flush()
         os.fsync(writer.fileno())
