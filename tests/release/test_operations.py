@@ -21,7 +21,7 @@ from airflow_release.backup import space
 from airflow_release.core import images, lock, records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, next_database, rollback
+from airflow_release.switch import engine, next_database, pace, rollback
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
@@ -173,6 +173,18 @@ def test_verdict_on_another_operation_is_refused(model: Platform, command: tuple
     with pytest.raises(ReleaseError, match="another one than the-one-before"):
         call(model, *command, "--operation", "the-one-before")
     assert not (model.releases / "verdict.json").exists()
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(900, False), (30, True)])
+def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: int, refused: bool) -> None:
+    """Also where nothing is rehearsed, such as for a rotation: by the pace of the last copy on this host."""
+    pace.remember(model, size=1_000_000, seconds=60)
+    if not refused:
+        begin(model, "--options", json.dumps({"outage_limit": limit}))
+        return
+    with pytest.raises(ReleaseError, match=r"about 70 s, .* upgrade_outage_limit is 30 s"):
+        begin(model, "--options", json.dumps({"outage_limit": limit}))
+    assert Journal(model).read() is None
 
 
 def test_nothing_begins_during_a_backup(model: Platform) -> None:

@@ -19,7 +19,7 @@ from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, rehearsal, release_files, rollback, stack
+from airflow_release.switch import engine, pace, rehearsal, release_files, rollback, stack
 from airflow_release.switch.journal import PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
@@ -184,6 +184,8 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
     with lock.exclusive(host.lock, arguments.wait, doing="the beginning of a switch"):
         _require_free(journal.read(), command, arguments.take_over)
         running = records.current(host, _revision(host, arguments.kind))
+        if arguments.database == "copy":
+            pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
         # Nothing refuses this one any more. From here on whoever drives the earlier one is refused.
         with journal.changing() as earlier:
@@ -487,7 +489,8 @@ def status(host: Host, arguments: argparse.Namespace) -> int:
     else:
         print(operation.outcome)
         for one in operation.phases:
-            print(f"  {one.name:<10} {one.state:<8} {one.seconds:>7.1f} s  {one.note}")
+            seconds = time.time() - one.started if one.state == "running" else one.seconds
+            print(f"  {one.name:<10} {one.state:<8} {seconds:>7.1f} s  {one.note}")
         for warning in operation.warnings:
             print(f"  warning: {warning}")
     return 0

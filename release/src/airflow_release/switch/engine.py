@@ -106,6 +106,10 @@ class Engine:
 
     def _make_next(self) -> None:
         size, began = self.database.size(LIVE), time.time()
+        if self.operation.database == "copy":
+            expected = pace.copy_seconds(self.host, size)
+            about = f", about {expected:.0f} s" if expected else ""
+            self.journal.say(self.operation, f"copying {size / 2**20:.0f} MiB{about}")
         next_database.make(self.database, self.operation.database)
         if self.operation.database == "copy":
             pace.remember(self.host, size, time.time() - began)

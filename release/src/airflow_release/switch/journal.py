@@ -122,7 +122,8 @@ class Operation:
             return f"{self.state} since {_clock(self.touched)}"
         phase = self.phases[-1]
         if phase.state == "running":
-            return f"{self.state}, {phase.name} since {_clock(phase.started)}"
+            note = f" ({phase.note})" if phase.note else ""
+            return f"{self.state}, {phase.name} since {_clock(phase.started)}{note}"
         return f"{self.state}, {phase.name} {phase.state} since {_clock(phase.started + phase.seconds)}"
 
     @property
@@ -238,6 +239,12 @@ class Journal:
         self.save(operation)
         self.note(operation, event, ", ".join(part for part in (detail, note) if part))
         return phase
+
+    def say(self, operation: Operation, note: str) -> None:
+        """Show what the phase under way is doing; its end replaces that by what came of it."""
+        operation.phases[-1].note = note
+        self.save(operation)
+        self.note(operation, operation.phases[-1].name, note)
 
     @contextlib.contextmanager
     def phase(self, operation: Operation, name: str) -> Iterator[Phase]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 
@@ -24,6 +25,32 @@ def copy_seconds(host: Host, size: int) -> float | None:
         return float(last["seconds"]) * size / max(int(last["bytes"]), 1)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def require(host: Host, size: int, limit: int) -> None:
+    """Refuse a copy that would keep the pages away for longer than `limit` seconds; unknown is no reason.
+
+    Raises:
+        ReleaseError: it would, and says what to do.
+    """
+    seconds = copy_seconds(host, size)
+    if seconds is not None:
+        require_outage(seconds + SECONDS_BESIDE_THE_DATA, size, limit)
+
+
+def require_outage(seconds: float, size: int, limit: int) -> None:
+    """Refuse what would keep the pages away for longer than `limit` seconds.
+
+    Raises:
+        ReleaseError: it would, and says what to do.
+    """
+    if seconds > limit:
+        raise ReleaseError(
+            f"The switch would keep Airflow's pages away for about {seconds:.0f} s, mostly for the "
+            f"{size / 2**20:.0f} MiB of the database, and upgrade_outage_limit is {limit} s. Make the "
+            "database smaller (`airflow db clean`), or give it the time: "
+            f"-e upgrade_outage_limit={seconds * 2:.0f}."
+        )
 
 
 def _file(host: Host) -> Path:

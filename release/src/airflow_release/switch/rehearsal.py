@@ -6,7 +6,6 @@ import time
 
 from airflow_release.backup import backups
 from airflow_release.core.database import LIVE, NEXT, SCRATCH, Database
-from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.switch import next_database, pace, standby
 from airflow_release.switch.journal import Journal, Operation
@@ -45,14 +44,7 @@ def rehearse(host: Host, operation: Operation) -> None:
             f"migrating took {migrated:.1f} s, and the new webserver serves the result; "
             f"the switch will keep pages away for about {expected:.0f} s"
         )
-        if expected > options.outage_limit:
-            raise ReleaseError(
-                f"The switch would keep Airflow's pages away for about {expected:.0f} s, mostly to copy and "
-                f"migrate {database.size(LIVE) / 2**20:.0f} MiB, and upgrade_outage_limit is "
-                f"{options.outage_limit} s. "
-                "Make the database smaller (`airflow db clean`), or give it the time: "
-                f"-e upgrade_outage_limit={expected * 2:.0f}."
-            )
+        pace.require_outage(expected, database.size(LIVE), options.outage_limit)
 
 
 def clean_up(host: Host) -> None:
