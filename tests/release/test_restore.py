@@ -154,6 +154,16 @@ def test_absent_backup_is_refused_with_what_there_is(host: Host, taken: Path) ->
         restore.find(host, SETTINGS, "latest")
 
 
+def test_damage_to_what_is_replaced_is_a_sentence(host: Host, database: Database, taken: Path) -> None:
+    """It is the reason for the restore, and does not stop it."""
+    database.close(LIVE)
+    try:
+        [said] = restore.replaced(host, bundle.verify(taken).counts)
+    finally:
+        database.open(LIVE)
+    assert "cannot be counted" in said
+
+
 def test_says_what_would_be_replaced(host: Host, database: Database, taken: Path) -> None:
     database.sql(
         "DELETE FROM dag WHERE dag_id = 'two'; INSERT INTO dag_run (start_date) VALUES ('2026-02-01Z')"

@@ -130,6 +130,10 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
     platform: Platform, control: ControlNode, committed: Committed
 ) -> None:
     """From the copy elsewhere: the history, and all that was committed before the backup. About 240 s."""
+    containers = platform.containers()
+    listed = control.run("playbooks/destroy.yml", CONFIRMED, "--check").succeeded().output
+    assert "/srv/airflow/docker-compose.yaml" in listed
+    assert platform.containers() == containers
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()
     assert not platform.host.file(f"{DIRECTORY}/docker-compose.yaml").exists
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()  # what is gone is no error
@@ -155,6 +159,9 @@ def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlN
         platform.check("docker compose exec --no-TTY postgres pg_dump --username=airflow airflow")
     )
     platform.airflow.call("POST", "variables", json={"key": "after_the_dump", "value": "is lost"})
+    containers = platform.containers()
+    control.run("restore.yml", f"--extra-vars=backup={dump}", CONFIRMED, "--check").succeeded()
+    assert platform.containers() == containers
     # One restores when something is wrong.
     platform.check("docker compose stop airflow-scheduler")
     control.run("restore.yml", f"--extra-vars=backup={dump}", CONFIRMED, seconds=900).succeeded()

@@ -170,14 +170,21 @@ def _examine_sql(path: Path) -> Examined:
 
 
 def replaced(host: Host, counts: dict[str, int]) -> list[str]:
-    """Say what a restore to these rows would replace: the newest run, and each table whose rows differ."""
+    """Say what a restore to these rows would replace: the newest run, and each table whose rows differ.
+
+    A database that cannot be counted, since it is damaged or does not run, is told in a sentence.
+    """
     database = Database(host)
-    lines = [
+    try:
+        newest, rows_now = database.newest_run(), database.counts()
+    except ReleaseError as error:
+        return [f"the rows of the live database cannot be counted: {error}"]
+    differing = [
         f"{table}: {rows} rows now, {counts.get(table, 'none')} in the backup"
-        for table, rows in database.counts().items()
+        for table, rows in rows_now.items()
         if counts.get(table) != rows
     ]
-    return [f"the newest DAG run now: {database.newest_run() or 'none'}", *lines]
+    return [f"the newest DAG run now: {newest or 'none'}", *differing]
 
 
 def _order(version: str) -> tuple[int, ...]:
