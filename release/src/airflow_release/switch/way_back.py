@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from airflow_release.core import records
 from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, Database
 from airflow_release.core.errors import ReleaseError
@@ -47,7 +49,9 @@ def _revert(host: Host, operation: Operation) -> None:
     # A switch that was still draining has stopped the scheduler only, and workers may be at work.
     if "door_shut" in operation.done:
         if stack.HAPROXY in host.running():
-            haproxy.use(host, None)
+            # It only makes the pages go in good order: what serves them is stopped next in any case.
+            with contextlib.suppress(ReleaseError):
+                haproxy.use(host, None)
         stack.stop(host, *stack.CLIENTS, seconds=10)
     changed: set[str] = set()
     if saved := operation.done.get("saved"):
