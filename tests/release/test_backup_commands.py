@@ -63,7 +63,7 @@ def test_copy_that_fails_is_told_beside_the_good_backup(
 ) -> None:
     settings = tmp_path / "settings.json"
     settings.write_text(settings.read_text().replace('"remote": ""', '"remote": "nowhere:airflow"'))
-    assert command("backup", "take") == 1
+    assert command("backup", "take") == 3
     captured = capsys.readouterr()
     assert "restored and compared" in captured.out
     assert "The backup is good, but not all copies elsewhere are: copying airflow-" in captured.err
@@ -84,7 +84,7 @@ def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments
     backups.take(host, settings=Settings(), reason="by hand")
     before = status.read(host)
     with exclusive(host.lock, doing="an upgrade"):
-        assert command("backup", *arguments) == 1
+        assert command("backup", *arguments) == 3
     assert "an upgrade is under way since" in capsys.readouterr().err
     # A refusal is no failed backup.
     assert status.read(host) == before
@@ -92,7 +92,7 @@ def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments
 
 def test_failure_is_shown_with_its_log(command: Command, database: Database, capsys: Captured) -> None:
     database.rename(("airflow", "elsewhere"))
-    assert command("backup", "take") == 1
+    assert command("backup", "take") == 3
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "SQL on postgres failed" in captured.err
@@ -126,7 +126,7 @@ def test_settings_that_cannot_be_understood_are_an_error(
     command: Command, tmp_path: Path, capsys: Captured
 ) -> None:
     (tmp_path / "settings.json").write_text("{")
-    assert command("backup", "list") == 1
+    assert command("backup", "list") == 3
     assert "settings.json cannot be understood" in capsys.readouterr().err
 
 

@@ -179,12 +179,26 @@ def test_verdict_on_another_operation_is_refused(model: Platform, command: tuple
 def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: int, refused: bool) -> None:
     """Also where nothing is rehearsed, such as for a rotation: by the pace of the last copy on this host."""
     pace.remember(model, size=1_000_000, seconds=60)
+    command = (
+        "begin",
+        "--kind",
+        "rotate",
+        "--to-version",
+        OLD,
+        "--options",
+        json.dumps({"outage_limit": limit}),
+    )
     if not refused:
-        begin(model, "--options", json.dumps({"outage_limit": limit}))
+        call(model, *command)
         return
     with pytest.raises(ReleaseError, match=r"about 70 s, .* upgrade_outage_limit is 30 s"):
-        begin(model, "--options", json.dumps({"outage_limit": limit}))
+        call(model, *command)
     assert Journal(model).read() is None
+
+
+def test_copy_of_a_small_database_says_nothing_of_a_large_one(model: Platform) -> None:
+    pace.remember(model, size=12 * 2**20, seconds=1.4)
+    assert pace.copy_seconds(model, 8 * 2**30) is None
 
 
 def test_nothing_begins_during_a_backup(model: Platform) -> None:
@@ -370,9 +384,12 @@ def test_start_hands_it_to_the_unit(model: Platform) -> None:
 
 
 @pytest.mark.parametrize("command", [("abandon", "--message", "no"), ("refuse", "--message", "no")])
-def test_switch_that_never_began_can_be_ended(model: Platform, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("done", [{}, {"prepared": True}], ids=["unprepared", "rehearsed"])
+def test_switch_that_never_began_can_be_ended(
+    model: Platform, command: tuple[str, ...], done: dict[str, Any]
+) -> None:
     """For example because `start` was killed before it spoke to systemd."""
-    put(model, state="switching")
+    put(model, state="switching", done=done)
     assert call(model, *command) == 0
     assert (read(model).state, read(model).failure["message"]) == ("abandoned", "no")
 

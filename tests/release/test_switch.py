@@ -487,6 +487,43 @@ def test_no_switch_without_space_for_the_way_back(
     check(model, operation)
 
 
+def test_service_that_cannot_be_created_keeps_nothing_else_away(model: PlatformModel) -> None:
+    """Its image was removed meanwhile: one attempt is enough, and all else runs."""
+
+    def during(line: str) -> None:
+        old = model.environment()["AIRFLOW_VERSION"] == OLD
+        if old and " up " in line and ("flower" in line or line.endswith("--no-build")):
+            model.world.running.pop("flower", None)
+            raise ReleaseError("starting flower failed with code 1", "no such image")
+
+    model.world.during = during
+    confirm(model, confirmed=False)
+    operation = run(model)
+    assert operation.state == "reverted"
+    assert set(model.world.running) == set(CONTAINERS) - {"flower"}
+    assert any("flower does not run" in warning for warning in operation.warnings)
+
+
+def test_left_database_of_another_operation_is_not_taken(model: PlatformModel) -> None:
+    """Nothing is stopped for long, and the live database stays the live one."""
+    model.world.databases["airflow_previous"] = {"revision": "of long ago"}
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "drain")
+    assert "airflow_previous" in operation.failure["message"]
+    assert model.world.databases.pop("airflow_previous") == {"revision": "of long ago"}
+    check(model, operation)
+
+
+def test_lost_database_is_restored(model: PlatformModel) -> None:
+    """There is nothing to close, to rename and to back up."""
+    model.world.databases = {"airflow_next": {"revision": f"schema-of-{NEW}"}}
+    change(model, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    check(model, operation)
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
 @pytest.mark.parametrize("ending", ["good", "refused", "ill", "not backed up"])
 def test_killed_at_every_command(model: PlatformModel, before: bool, ending: str, tmp_path: Path) -> None:

@@ -178,9 +178,9 @@ def _copy(host: Host, settings: Settings, remote: Remote, here: dict[str, int], 
 
 
 def needed_to_go_back(host: Host) -> set[str]:
-    """Return the backup that a rollback by one release would take."""
+    """Return the backup that a rollback by one release would take, and that of an operation under way."""
     left = [Path(release.bundle).name for release in records.history(host) if release.bundle]
-    return set(left[-1:])
+    return {*left[-1:], Path(_wanted(host)).name}
 
 
 def is_good(path: Path) -> bool:
@@ -231,15 +231,19 @@ def _places(host: Host, settings: Settings) -> str:
     )
 
 
-def _uploads_left_behind(host: Host) -> list[Path]:
-    """Return what was brought more than a day ago, but for what an operation is still to restore."""
-    limit = time.time() - UPLOAD_SECONDS
+def _wanted(host: Host) -> str:
+    """Return the path of the file that an operation under way is still to restore, "" for none."""
     try:
         operation = json.loads((host.releases / "operation.json").read_text())
         over = operation["state"] in ("succeeded", "reverted", "abandoned")
-        wanted = "" if over else str(operation["database"]).partition(":")[2]
+        return "" if over else str(operation["database"]).partition(":")[2]
     except (OSError, ValueError, KeyError, TypeError):
-        wanted = ""
+        return ""
+
+
+def _uploads_left_behind(host: Host) -> list[Path]:
+    """Return what was brought more than a day ago, but for what an operation is still to restore."""
+    limit, wanted = time.time() - UPLOAD_SECONDS, _wanted(host)
     place = uploads(host)
     found = sorted(place.iterdir()) if place.is_dir() else []
     return [path for path in found if str(path) != wanted and path.lstat().st_ctime < limit]

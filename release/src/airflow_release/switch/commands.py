@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_release.backup import space as disk
 from airflow_release.core import images, lock, records
-from airflow_release.core.database import Database
+from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
@@ -184,7 +184,8 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
     with lock.exclusive(host.lock, arguments.wait, doing="the beginning of a switch"):
         _require_free(journal.read(), command, arguments.take_over)
         running = records.current(host, _revision(host, arguments.kind))
-        if arguments.database == "copy":
+        # An upgrade is measured by its rehearsal.
+        if arguments.database == "copy" and arguments.kind != "upgrade":
             pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
         # Nothing refuses this one any more. From here on whoever drives the earlier one is refused.
@@ -333,14 +334,21 @@ def phase(host: Host, arguments: argparse.Namespace) -> int:
 
 def health(host: Host, arguments: argparse.Namespace) -> int:
     """Print what is wrong, a line each."""
-    found = stack.problems(host) or stack.pending_migrations(host)
+    found = stack.problems(host)
+    if not found:
+        try:
+            found = stack.pending_migrations(host)
+        except ReleaseError as error:
+            found = [f"the schema cannot be asked for: {error}"]
     print("\n".join(found) or "healthy")
     return 1 if found else 0
 
 
 def space(host: Host, arguments: argparse.Namespace) -> int:
     """Compare free disk with what a switch needs: the database twice, backups of both, and the new images."""
-    size = Database(host).size()
+    database = Database(host)
+    # Where the live one is lost, what replaces it was weighed when it was examined.
+    size = database.size() if LIVE in database.names() else 0
     try:
         disk.require_space(
             host,
@@ -551,6 +559,8 @@ def _remedy(operation: Operation) -> str:
             "Run its command again, or judge it: "
             "airflow-release confirm, or airflow-release refuse --message TEXT."
         )
+    if operation.state == "switching":
+        return f"Wait for it: airflow-release wait end. To call it off and go back: systemctl restart {UNIT}."
     return "Wait for it: airflow-release wait end."
 
 

@@ -69,4 +69,6 @@ def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool
 
 def _tasks(database: Database, *, queued: bool) -> list[str]:
     or_queued = "OR ti.state = 'queued'" if queued else ""
-    return database.sql(UNDER_WAY.format(or_queued=or_queued), LIVE, timeout=None).splitlines()
+    # It reads by index what is under way. What takes longer waits for a lock, or for an ill disk.
+    limits = "SET statement_timeout = '60s'; SET lock_timeout = '30s';"
+    return database.sql(limits + UNDER_WAY.format(or_queued=or_queued), LIVE, timeout=120).splitlines()

@@ -49,7 +49,8 @@ class Engine:
         Raises:
             ReleaseError: the end cannot be reached now; calling it again tries once more.
         """
-        if self.operation.done.get("begun"):
+        # The way back ends them itself, once Compose can read the project.
+        if self.operation.state in ("unconfirmed", "finishing"):
             self._end_leftovers()
         if self.operation.state == "switching" and not self.operation.done.get("begun"):
             self._forward()
@@ -77,6 +78,11 @@ class Engine:
         reserve.put_aside(self.host)
         if self._replaces:
             stack.ensure_database(self.host)
+        if PREVIOUS in self.database.names():
+            raise ReleaseError(
+                f"There is a database {PREVIOUS} of an operation that did not get to its end. Look at it, "
+                f"and rename or drop it: docker compose exec postgres dropdb --username=airflow {PREVIOUS}"
+            )
         old = records.current(self.host, self.database.revision_or_none(LIVE))
         release_files.install(self.host.directory, old.files(self.host))
         self._remember(saved=old.id, scheduling_stopped=time.time())
@@ -97,7 +103,8 @@ class Engine:
         stack.stop(self.host, stack.WEBSERVER, seconds=0)
         next_database.set_password(self.database, self.host.next)
         if "prepared" in self.operation.done:
-            self.database.close(LIVE)
+            if self._live_is_there():
+                self.database.close(LIVE)
         else:
             self._make_next()
         self.operation.paused = next_database.pause(self.database)
@@ -105,21 +112,24 @@ class Engine:
         return f"{len(self.operation.paused)} DAGs paused until confirmed"
 
     def _make_next(self) -> None:
-        size, began = self.database.size(LIVE), time.time()
-        if self.operation.database == "copy":
+        source, size = self.operation.database, 0
+        if source == "copy":
+            size = self.database.size(LIVE)
             expected = pace.copy_seconds(self.host, size)
             about = f", about {expected:.0f} s" if expected else ""
             self.journal.say(self.operation, f"copying {size / 2**20:.0f} MiB{about}")
-        next_database.make(self.database, self.operation.database)
-        if self.operation.database == "copy":
+        began = time.time()
+        next_database.make(self.database, source)
+        if size:
             pace.remember(self.host, size, time.time() - began)
-        next_database.migrate(self.host, self.operation.database, self.options.accept_undecryptable)
+        next_database.migrate(self.host, source, self.options.accept_undecryptable)
 
     def _start(self) -> str:
         # Nobody may be connected while a database gets its name, not even what somebody has started again.
         next_database.point(self.host, "nowhere")
         stack.stop(self.host, *stack.AIRFLOW, seconds=0)
-        self.database.rename((LIVE, PREVIOUS), (NEXT, LIVE))
+        self._remember(renaming=True)
+        self.database.rename(*([(LIVE, PREVIOUS)] if self._live_is_there() else []), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
@@ -227,6 +237,10 @@ class Engine:
         self.database.open(PREVIOUS)
         reason, files = f"before {self.operation.id}", left.files(self.host)
         return backups.take(self.host, database=PREVIOUS, reason=reason, files=files)
+
+    def _live_is_there(self) -> bool:
+        """Say whether there is a live database; a restore may be the remedy for its loss."""
+        return LIVE in self.database.names()
 
     @property
     def _replaces(self) -> bool:

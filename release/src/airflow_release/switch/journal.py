@@ -108,7 +108,7 @@ class Operation:
     @property
     def never_began(self) -> bool:
         """Say whether it was handed to its unit, and the unit has not done anything."""
-        return self.state == "switching" and not self.done
+        return self.state == "switching" and not self.done.get("begun")
 
     @property
     def title(self) -> str:

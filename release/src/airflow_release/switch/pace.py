@@ -9,6 +9,9 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 
+COMPARABLE = 4
+"""How many times as large a database may be as the one that was measured."""
+
 SECONDS_BESIDE_THE_DATA = 10
 """What the pages are away for whatever the size: sessions end, files are put in place, HAProxy is told."""
 
@@ -19,9 +22,14 @@ def remember(host: Host, size: int, seconds: float) -> None:
 
 
 def copy_seconds(host: Host, size: int) -> float | None:
-    """Return how long a copy of so many bytes will take; None when none was ever measured."""
+    """Return how long a copy of so many bytes will take; None when none like it was ever measured.
+
+    That of a small database is nearly all a fixed cost, and says nothing of a large one.
+    """
     try:
         last = json.loads(_file(host).read_text())
+        if size > COMPARABLE * int(last["bytes"]):
+            return None
         return float(last["seconds"]) * size / max(int(last["bytes"]), 1)
     except (OSError, ValueError, KeyError, TypeError):
         return None

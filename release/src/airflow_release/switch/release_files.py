@@ -24,7 +24,8 @@ def install(source: Path, target: Path) -> set[str]:
     for name in sorted(changed & wanted):
         _copy(source / name, target / name)
     for name in present - wanted:
-        (target / name).unlink()
+        # What a killed copy left has been replaced by now where the same file was copied again.
+        (target / name).unlink(missing_ok=True)
     return changed
 
 

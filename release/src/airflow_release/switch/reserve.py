@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,26 +21,28 @@ def put_aside(host: Host) -> None:
     Raises:
         ReleaseError: a disk has less.
     """
-    for place in _places(host):
-        try:
+    place = host.releases
+    try:
+        for place in _places(host):
             descriptor = os.open(place, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, SIZE)
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            give_back(host)
-            raise ReleaseError(
-                f"{place.parent} has no {SIZE // 2**20} MiB to put aside for the way back: {error.strerror}"
-            ) from error
+    except OSError as error:
+        give_back(host)
+        raise ReleaseError(
+            f"{place.parent} has no {SIZE // 2**20} MiB to put aside for the way back: {error.strerror}"
+        ) from error
 
 
 def give_back(host: Host) -> None:
-    """Free the space again; what is not there is no error."""
+    """Free the space again. What is not there, or cannot be freed, keeps nobody from going back."""
     # First this one, which is found without Docker.
     (host.releases / NAME).unlink(missing_ok=True)
-    for place in _places(host):
-        place.unlink(missing_ok=True)
+    with contextlib.suppress(OSError, ReleaseError):
+        for place in _places(host):
+            place.unlink(missing_ok=True)
 
 
 def _places(host: Host) -> list[Path]:

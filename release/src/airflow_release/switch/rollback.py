@@ -11,6 +11,7 @@ from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.records import Release
+from airflow_release.switch import stack
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def plan(host: Host, identifier: str = "") -> Plan:
         ReleaseError: there is no such release, or its backup is missing or damaged.
     """
     database = Database(host)
+    # One that merely does not run must not be taken for one that is lost.
+    stack.ensure_database(host)
     revision = database.revision_or_none()
     running = records.current(host, revision)
     release = records.load(host, identifier) if identifier else records.previous(host)

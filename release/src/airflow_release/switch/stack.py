@@ -79,11 +79,15 @@ def start(
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
+def services(host: Host) -> list[str]:
+    """Return what should run."""
+    return host.compose("config", "--services", doing="reading the Compose file").split()
+
+
 def problems(host: Host) -> list[str]:
     """Return what keeps the platform from being healthy, each in words; [] when it is well."""
     running = host.running()
-    expected = host.compose("config", "--services", doing="reading the Compose file").split()
-    found = [f"{name} does not run" for name in sorted(set(expected) - set(running))]
+    found = [f"{name} does not run" for name in sorted(set(services(host)) - set(running))]
     found += [
         f"{name} is {health}" for name, health in sorted(running.items()) if health not in ("healthy", "")
     ]

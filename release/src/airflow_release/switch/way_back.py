@@ -46,6 +46,9 @@ def take(host: Host, operation: Operation) -> None:
 def _revert(host: Host, operation: Operation) -> None:
     database = Database(host)
     reserve.give_back(host)
+    # First: Compose cannot read a project of which only some files are the old ones.
+    if saved := operation.done.get("saved"):
+        release_files.install(records.load(host, saved).files(host), host.directory)
     # A switch that was still draining has stopped the scheduler only, and workers may be at work.
     if "door_shut" in operation.done:
         if stack.HAPROXY in host.running():
@@ -53,53 +56,56 @@ def _revert(host: Host, operation: Operation) -> None:
             with contextlib.suppress(ReleaseError):
                 haproxy.use(host, None)
         stack.stop(host, *stack.CLIENTS, seconds=10)
-    changed: set[str] = set()
-    if saved := operation.done.get("saved"):
-        changed = release_files.install(records.load(host, saved).files(host), host.directory)
     stack.start(host, stack.POSTGRES, seconds=POSTGRES_SECONDS)
     database.end_leftovers()
     _take_back_database(database, operation)
     next_database.set_password(database, host.directory)
     # People first: whatever else is ill must not keep the pages away.
     _try_to_start(host, stack.WEBSERVER, stack.HAPROXY)
-    if any(name.startswith("haproxy/") for name in changed):
-        haproxy.reload(host)
+    # In any case: an earlier attempt may have put the old configuration back.
+    haproxy.reload(host)
     haproxy.use(host, haproxy.LIVE)
     standby.remove(host)
     _try_to_start(host)
 
 
 def _try_to_start(host: Host, *services: str) -> None:
-    """Start services, or all; an ill one keeps none of the others away."""
+    """Start services, or all; one that is ill or cannot be started keeps none of the others away."""
     try:
         stack.start(host, *services, seconds=SERVICE_SECONDS, dependencies=not services)
     except ReleaseError:
-        stack.launch(host, *services)
+        for service in services or stack.services(host):
+            # What stays away is told at the end.
+            with contextlib.suppress(ReleaseError):
+                stack.launch(host, service)
 
 
 def _ill(host: Host, version: str) -> list[str]:
     """Return in words what is not as it should be, now that all has been started."""
     try:
         stack.verify(host, version, seconds=HEARTBEAT_SECONDS)
-    except ReleaseError as error:
-        return [str(error)]
+    except Exception as error:  # whatever the webserver answers: the pages are back, and must not go again
+        return [str(error) or type(error).__name__]
     return []
 
 
 def _take_back_database(database: Database, operation: Operation) -> None:
     """Give the old database its name back. One that failed is kept for a look as `airflow_failed`."""
     names = database.names()
-    if PREVIOUS in names:
-        if LIVE in names:
-            database.drop(FAILED)
-            database.close(LIVE)
-            database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
+    # What lies there from an operation that was thrown away is not this one's to take.
+    if PREVIOUS in names and "renaming" in operation.done:
+        database.close(LIVE)
+        if operation.failure.get("phase") in WORTHLESS_AFTER and FAILED in names:
+            database.rename((LIVE, NEXT), (PREVIOUS, LIVE))
+            database.drop(NEXT)
         else:
-            database.rename((PREVIOUS, LIVE))
+            database.drop(FAILED)
+            database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
     elif NEXT in names:
         if "door_shut" in operation.done and operation.failure.get("phase") not in WORTHLESS_AFTER:
             database.drop(FAILED)
             database.rename((NEXT, FAILED))
         else:
             database.drop(NEXT)
-    database.open(LIVE)
+    if LIVE in database.names():
+        database.open(LIVE)
