@@ -34,11 +34,11 @@ _raw:
   elements: str
 """
 
-OLDEST_CORE = "2.18"
-"""`break_when` of a loop came with it; an earlier one would fail only when a switch has begun."""
+OLDEST_CORE = "2.19"
+"""Templates need its evaluation, loops `break_when` of 2.18: an older one would fail in mid-operation."""
 
 OLDEST_PYTHON = (3, 11)
-"""What ansible-core 2.18 asks for on the control node."""
+"""What ansible-core 2.19 asks for on the control node."""
 
 PACKAGES = ("httpx_retries", "onepasswordconnectsdk", "requests")
 """What plugins/ and community.docker import here."""

@@ -11,8 +11,8 @@ from plugins.lookup.control_node import PACKAGES, found, lacking
     ("core", "python", "missing", "says"),
     [
         ("2.19.14", (3, 11), "", []),
-        ("2.18.0", (3, 13), "", []),
-        ("2.17.9", (3, 11), "", ["ansible-core is 2.17.9; 2.18 or newer is needed"]),
+        ("2.19.0", (3, 13), "", []),
+        ("2.18.9", (3, 11), "", ["ansible-core is 2.18.9; 2.19 or newer is needed"]),
         ("2.9.27", (3, 8), "", ["ansible-core is 2.9.27", "Python is 3.8; 3.11 or newer"]),
         ("2.19.14", (3, 11), "ansible_collections.a.b", ["the collection a.b is missing"]),
         ("2.19.14", (3, 11), PACKAGES[0], [f"the Python package {PACKAGES[0]} is missing"]),

@@ -80,6 +80,31 @@ STUBS = {
     ],
     "roles/smoke/tasks/doors.yml": [{"name": "doors | Look", "ansible.builtin.debug": {"msg": "open"}}],
 }
+_NOTHING = [{"name": "Do nothing", "ansible.builtin.debug": {"msg": "done"}}]
+RESTORE_STUBS = {
+    "roles/secrets/tasks/main.yml": [
+        {
+            "name": "Give secrets",
+            "ansible.builtin.set_fact": {
+                "secrets": {"fernet_key": "k", "airflow_admin_username": "a", "airflow_admin_password": "b"}
+            },
+        }
+    ],
+    **dict.fromkeys(
+        (
+            "roles/preflight/tasks/main.yml",
+            "roles/preflight/tasks/control.yml",
+            "roles/airflow_release/tasks/main.yml",
+            "roles/airflow_release/tasks/files.yml",
+            "roles/stack/tasks/files.yml",
+            "roles/stack/tasks/images.yml",
+            "roles/haproxy/tasks/configure.yml",
+        ),
+        _NOTHING,
+    ),
+}
+"""The roles around an operation, as far as restore.yml uses them."""
+
 FOOTER = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
 AnsibleModule(argument_spec=dict(url={}, username={}, password={"no_log": True})).exit_json(version="2.6.1")
@@ -138,6 +163,7 @@ class Hosts:
             "command": {"kind": "upgrade", "airflow_version": "2.6.1"},
             "state": "switching",
             "phases": [{"name": "drain", "state": "running", "started": 1795552872.0}],
+            "done": {"begun": True},
             "control": GONE,
             "database": "copy",
             "failure": {},
@@ -159,6 +185,35 @@ class Hosts:
 
     def commands(self, name: str) -> list[str]:
         return [arguments[0] for arguments, _ in self.calls(name)]
+
+    def restore(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run playbooks/restore.yml itself on the only host; what is not the operation is a stub."""
+        [name] = self.names
+        text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
+        (self.folder / "playbooks/restore.yml").write_text(text)
+        (self.folder / "playbooks/site.yml").write_text(
+            yaml.safe_dump([{"name": "Bring it up", "hosts": "airflow"}])
+        )
+        (self.folder / "playbooks/tasks").symlink_to(ROOT / "playbooks/tasks")
+        for path, tasks in RESTORE_STUBS.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_text(yaml.safe_dump(tasks))
+        for step in ("examine", "upload", "remove_upload"):
+            path = f"roles/airflow_release/tasks/{step}.yml"
+            (self.folder / path).symlink_to(ROOT / path)
+        (self.home(name) / "docker-compose.yaml").touch()
+        self.inventory(
+            **{
+                name: {
+                    "airflow_release_backup_directory": str(self.folder / "backups"),
+                    "ansible_become": False,
+                    "upgrade_report_directory": "{{ airflow_directory }}/reports",
+                }
+            }
+        )
+        (self.folder / "backups").mkdir(exist_ok=True)
+        options += (f"--extra-vars=confirm_host={name}", "--extra-vars=airflow_version=2.6.1")
+        return self._ansible("restore.yml", *options, PATH=f"{self.home(name)}/bin:{os.environ['PATH']}")
 
     def play(
         self, *options: str, tasks: list[str] | None = None, role: str = "", **variables: Any
@@ -186,17 +241,21 @@ class Hosts:
         }
         path = self.folder / "playbooks/play.yml"
         path.write_text(yaml.safe_dump([play]))
+        return self._ansible("play.yml", *options)
+
+    def _ansible(self, playbook: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return ansible(
             "ansible-playbook",
             f"--inventory={self.folder}/inventory",
             f"--extra-vars=project_root={ROOT}",
             *options,
-            str(path),
+            str(self.folder / "playbooks" / playbook),
             environment={
                 "ANSIBLE_ROLES_PATH": f"{self.folder}/roles:{ROOT}/roles",
                 "ANSIBLE_LIBRARY": f"{self.folder}/library:{ROOT}/plugins/modules",
                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
                 "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+                **environment,
             },
         )
 

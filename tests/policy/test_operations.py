@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,81 @@ def test_interrupted_operation_is_gone_on_with_as_it_was_begun(hosts: Hosts) -> 
     assert hosts.operation("one")["state"] == "succeeded"
 
 
+def test_switch_that_never_began_is_not_gone_on_with(hosts: Hosts) -> None:
+    """Waiting for it would never end."""
+    hosts.journal("one", done={})
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert "Give it up on the host: airflow-release abandon" in said(run)
+    assert hosts.calls("one") == []
+
+
+@pytest.mark.parametrize("state", ["switching", "unconfirmed", "reverting"])
+def test_check_of_what_is_carried_out_is_refused(hosts: Hosts, state: str) -> None:
+    """Its end was once the refusal of a release that served."""
+    hosts.journal("one", state=state)
+    run = hosts.play("--check", **UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert "a check has nothing to look at until it is over" in said(run)
+    assert hosts.calls("one") == []
+
+
+def test_version_of_the_command_line_does_not_contradict_what_is_gone_on_with(hosts: Hosts) -> None:
+    """It wins over every fact."""
+    found = hosts.journal("one", state="unconfirmed")
+    run = hosts.play("--extra-vars=airflow_version=2.11.2", **UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert f"Leave -e airflow_version out: this goes on with {found['id']} to Airflow 2.6.1" in said(run)
+    assert hosts.calls("one") == []
+
+
+def test_replaced_operation_is_not_judged_by_another(hosts: Hosts) -> None:
+    hosts.journal("one", id="another", state="unconfirmed")
+    run = hosts.play(role="go_back", **UPGRADE | {"upgrade_id": "an-id", "upgrade_running_version": "2.5.3"})
+    assert run.returncode == 2, said(run)
+    assert "an-id on one was replaced by another; nothing was done" in said(run)
+    assert hosts.commands("one") == ["status"]
+
+
+@pytest.mark.parametrize(("file", "command"), [("follow", "wait"), ("go_back", "status")])
+def test_poll_that_cannot_succeed_ends_at_once(hosts: Hosts, file: str, command: str) -> None:
+    hosts.says("one", failing={command: "the journal cannot be read"})
+    run = hosts.play(role=file, **UPGRADE | {"upgrade_phases": ["drain"]})
+    assert run.returncode == 2, said(run)
+    assert "the journal cannot be read" in said(run)
+    assert hosts.commands("one") == [command]
+
+
+def test_restore_goes_to_its_end(hosts: Hosts, tmp_path: Path) -> None:
+    """By its own plays: what the first of them includes is unknown in the last."""
+    backup = tmp_path / "a.tar"
+    backup.write_text("a bundle")
+    # As an operator names it: from where the command is started.
+    hosts.says("one", examine=[0, json.dumps({"database": "bundle:/b/a.tar", "replaced": []})])
+    run = hosts.restore(f"--extra-vars=backup={os.path.relpath(backup, ROOT)}")
+    assert run.returncode == 0, said(run)
+    commands = hosts.commands("one")
+    assert [name for name in commands if name not in ("status", "wait", "phase")] == [
+        *("examine", "examine", "begin", "health", "space", "rehearse", "start", "confirm")
+    ]
+    assert hosts.calls("one")[0][0][1] == str(tmp_path / "backups/uploaded/a.tar")
+    assert not (tmp_path / "backups/uploaded").exists()
+
+
+@pytest.mark.parametrize("failing", ["", "wait"])
+def test_upload_stays_as_long_as_a_resumed_restore_needs_it(
+    hosts: Hosts, tmp_path: Path, failing: str
+) -> None:
+    hosts.journal("one", kind="restore", state="unconfirmed", command={"kind": "restore", "backup": "a.tar"})
+    hosts.says("one", failing={failing: "the host is busy", "refuse": "the host is busy"} if failing else {})
+    upload = tmp_path / "backups/uploaded/a.tar"
+    upload.parent.mkdir(parents=True)
+    upload.touch()
+    run = hosts.restore("--extra-vars=backup=a.tar")
+    assert run.returncode == (2 if failing else 0), said(run)
+    assert upload.exists() is bool(failing)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
@@ -267,6 +343,19 @@ def test_pin_is_written_where_it_is_for_this_host_alone(
     if not written:
         file = tmp_path / "inventory/host_vars/one.yml"
         assert f"Write this line into {file}: airflow_version: 2.6.1" in said(run)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_pin_that_is_right_is_no_warning(tmp_path: Path, shared: bool) -> None:
+    """The inventory says that version already, or nothing does and it is the one of before."""
+    hosts = Hosts(tmp_path, "one", "two")
+    if shared:
+        (tmp_path / "inventory/group_vars").mkdir()
+        (tmp_path / "inventory" / SHARED).write_text('---\nairflow_version: "2.6.1" # as tested\n')
+    running = "2.5.3" if shared else "2.6.1"
+    run = hosts.play("--limit=one", role="pin", **UPGRADE, upgrade_running_version=running)
+    assert run.returncode == 0, said(run)
+    assert "WARNING: the inventory" not in said(run)
 
 
 def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -> None:

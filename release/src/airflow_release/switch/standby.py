@@ -16,7 +16,7 @@ def remove(host: Host) -> None:
     running = host.running()
     if stack.STANDBY in running:
         if stack.HAPROXY in running:
-            haproxy.wait_until_idle(host, haproxy.STANDBY, seconds=5)
+            haproxy.wait_until_idle(host, haproxy.STANDBY, seconds=30)
         stack.stop(host, stack.STANDBY, seconds=0)
     host.compose(
         "--profile=switch", "rm", "--stop", "--force", stack.STANDBY, doing="removing the standby webserver"
