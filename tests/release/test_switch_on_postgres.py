@@ -303,7 +303,7 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
     monkeypatch.setattr(next_database, "_run_in_next", check_fernet)
     operation = read(platform)
     operation.database, operation.options["accept_undecryptable"] = f"bundle:{good}", accepted
-    if lost == accepted:
+    if lost <= accepted:
         rehearsal.rehearse(platform, operation)
         return
     with pytest.raises(ReleaseError) as refused:
