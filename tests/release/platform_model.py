@@ -222,6 +222,8 @@ class PlatformModel(Host):
         if services[0] not in self.world.running:
             raise ReleaseError(f"{services[0]} does not run")
         self.world.doors.update(re.findall(r"set server airflow/(\w+) state (\w+)", command[-1]))
+        if "show info" in command[-1]:
+            return f"Pid: {sum('kill -HUP' in line for line in self.world.commands)}"
         if command[-1].endswith("/health"):
             return '{"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}'
         if command[-1].endswith("/api/v1/version"):

@@ -67,3 +67,30 @@ def test_waiting_has_an_end() -> None:
     host = Proxy()
     host.answers(*[statistics(airflow=1)] * 50)
     haproxy.wait_until_idle(host, haproxy.LIVE, 0.3)
+
+
+def test_reload_is_over_when_another_process_answers() -> None:
+    """What is told to the one that goes is lost with it."""
+    host = Proxy()
+    commands: list[str] = []
+    answers = ["Name: HAProxy\nPid: 8", "", "Pid: 8", "no answer", "Pid: 21"]
+
+    def compose(*arguments: str, **_: object) -> str:
+        commands.append(arguments[-1])
+        answer = answers.pop(0)
+        if answer == "no answer":
+            raise ReleaseError("telling HAProxy failed with code 1")
+        return answer
+
+    object.__setattr__(host, "compose", compose)
+    haproxy.reload(host)
+    assert answers == []
+    assert commands[1] == "kill -HUP 1"
+
+
+def test_configuration_that_haproxy_does_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Proxy()
+    object.__setattr__(host, "compose", lambda *arguments, **_: "Pid: 8")
+    monkeypatch.setattr(haproxy, "RELOAD_SECONDS", 0)
+    with pytest.raises(ReleaseError, match="did not take its configuration"):
+        haproxy.reload(host)

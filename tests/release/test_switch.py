@@ -169,10 +169,10 @@ def test_database_that_cannot_be_backed_up_stays_beside(model: PlatformModel, ki
     assert records.previous(model).kept == kept
 
 
-def commands_until_killed(model: PlatformModel) -> list[str]:
+def commands_until_killed(model: PlatformModel, *, confirmed: bool = True) -> list[str]:
     """Return the commands of a switch on a platform like this one, which stays as it is."""
     other = fresh(model, model.directory.parent / "other")
-    confirm(other)
+    confirm(other, confirmed=confirmed)
     run(other)
     return other.world.commands
 
@@ -575,6 +575,25 @@ def test_killed_again_on_the_way_back(model: PlatformModel, part: int) -> None:
         run(model)
     assert read(model).state == "reverting"
     check(model, run(model))
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another configuration", "the same"])
+def test_haproxy_is_reloaded_by_a_second_attempt_where_it_has_to_be(
+    model: PlatformModel, other: bool
+) -> None:
+    """The first was killed after the files were back. One without need would cost a moment."""
+    if not other:
+        shutil.copy(model.directory / "haproxy/haproxy.cfg", model.next / "haproxy/haproxy.cfg")
+    commands = commands_until_killed(model, confirmed=False)
+    [renamed] = [i for i, line in enumerate(commands) if "RENAME TO airflow_failed" in line]
+    model.world.die_at = renamed
+    confirm(model, confirmed=False)
+    with pytest.raises(Killed):
+        run(model)
+    model.world.commands.clear()
+    model.world.die_at = None
+    assert run(model).state == "reverted"
+    assert any("kill -HUP" in line for line in model.world.commands) is other
 
 
 class LineKiller:

@@ -11,6 +11,8 @@ from airflow_release.core.host import Host
 LIVE = "airflow"
 STANDBY = "standby"
 
+RELOAD_SECONDS = 30
+
 
 def use(host: Host, server: str | None) -> None:
     """Let the Airflow door lead to one webserver, or to none: then it answers with the maintenance page.
@@ -36,8 +38,29 @@ def wait_until_idle(host: Host, server: str, seconds: float) -> None:
 
 
 def reload(host: Host) -> None:
-    """Have HAProxy read its configuration again without dropping a connection."""
+    """Have HAProxy read its configuration again, drop no connection, and wait until that is in force.
+
+    What its runtime API is told before would be told to the process that goes.
+
+    Raises:
+        ReleaseError: HAProxy does not run, or does not take the configuration.
+    """
+    before = _process(host)
     host.compose("exec", "--no-TTY", "haproxy", "bash", "-c", "kill -HUP 1", doing="reloading HAProxy")
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while _process(host) in (before, ""):
+        if time.monotonic() > deadline:
+            raise ReleaseError(f"HAProxy did not take its configuration within {RELOAD_SECONDS} s")
+        time.sleep(0.2)  # a new process that starts; HAProxy cannot call us
+
+
+def _process(host: Host) -> str:
+    """Return the number of the process that answers, "" for a moment without one (guide, section 9.3)."""
+    try:
+        lines = _ask(host, "show info").splitlines()
+    except ReleaseError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Pid:")), "")
 
 
 def _sessions(host: Host, server: str) -> int:

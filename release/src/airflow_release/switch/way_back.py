@@ -32,7 +32,7 @@ def take(host: Host, operation: Operation) -> None:
     """
     journal = Journal(host)
     with journal.phase(operation, "revert") as phase:
-        _revert(host, operation)
+        _revert(host, operation, journal)
         ill = _ill(host, operation.from_version)
         for text in ill:
             journal.warn(operation, text)
@@ -43,12 +43,16 @@ def take(host: Host, operation: Operation) -> None:
     journal.move(operation, "reverted")
 
 
-def _revert(host: Host, operation: Operation) -> None:
+def _revert(host: Host, operation: Operation, journal: Journal) -> None:
     database = Database(host)
     reserve.give_back(host)
     # First: Compose cannot read a project of which only some files are the old ones.
     if saved := operation.done.get("saved"):
-        release_files.install(records.load(host, saved).files(host), host.directory)
+        changed = release_files.install(records.load(host, saved).files(host), host.directory)
+        if any(name.startswith("haproxy/") for name in changed):
+            # Kept: a second attempt finds the files as they should be, and HAProxy perhaps not.
+            operation.done["haproxy_changed"] = True
+            journal.save(operation)
     # A switch that was still draining has stopped the scheduler only, and workers may be at work.
     if "door_shut" in operation.done:
         if stack.HAPROXY in host.running():
@@ -62,8 +66,8 @@ def _revert(host: Host, operation: Operation) -> None:
     next_database.set_password(database, host.directory)
     # People first: whatever else is ill must not keep the pages away.
     _try_to_start(host, stack.WEBSERVER, stack.HAPROXY)
-    # In any case: an earlier attempt may have put the old configuration back.
-    haproxy.reload(host)
+    if "haproxy_changed" in operation.done:
+        haproxy.reload(host)
     haproxy.use(host, haproxy.LIVE)
     standby.remove(host)
     _try_to_start(host)
