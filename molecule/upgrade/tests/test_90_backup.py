@@ -139,7 +139,8 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
     control.run("playbooks/destroy.yml", CONFIRMED).succeeded()  # what is gone is no error
     platform.host.check_output(f"rm --recursive {BACKUPS}")  # which destroy.yml leaves
     # A new host has read no list of packages yet, and has no rclone.
-    platform.host.check_output("apt-get remove --yes --quiet rclone && rm --recursive /var/lib/apt/lists")
+    platform.host.check_output("apt-get remove --yes --quiet rclone")
+    platform.host.check_output("find /var/lib/apt/lists -type f -delete")
     control.run("restore.yml", "--extra-vars=backup=latest", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
     assert platform.version == "2.11.2"
