@@ -1,0 +1,98 @@
+"""The command `airflow-checker`: is the platform well, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_checker import judge, mend, messages, report
+from airflow_checker.files import replace_json
+from airflow_checker.gather import everything, host
+from airflow_checker.lights import table
+from airflow_checker.memory import Memory
+from airflow_checker.memory import load as load_memory
+from airflow_checker.settings import FILE, Settings, SettingsError
+from airflow_checker.settings import load as load_settings
+
+LOOK = 2
+FAILED = 3
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 well or done, 2 something needs a look or the call is wrong, 3 it failed."""
+    parser = argparse.ArgumentParser(prog="airflow-checker", description=__doc__, epilog=main.__doc__)
+    parser.add_argument("--settings", type=Path, default=FILE, help="the host's settings (%(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("check", help="look at everything, write it down, mend and tell; the timer does this")
+    status = commands.add_parser("status", help="show what the last check found")
+    status.add_argument("--json", action="store_true", help="as it is in status/health.json")
+    commands.add_parser("record", help="take the host's files as they are for those that were rendered")
+    commands.add_parser("lights", help="print the table of all lights")
+    arguments = parser.parse_args(given)
+    if arguments.command == "lights":
+        print(table(), end="")
+        return 0
+    try:
+        settings = load_settings(arguments.settings)
+        if arguments.command == "check":
+            return check(settings)
+        if arguments.command == "record":
+            operation = host.document(settings.directory / "releases/operation.json")
+            print("recorded" if everything.record(settings, operation) else "unchanged")
+            return 0
+    except (SettingsError, OSError) as error:
+        print(f"airflow-checker {arguments.command}: {error}", file=sys.stderr)
+        return FAILED
+    document, now = host.document(settings.health), time.time()
+    print(json.dumps(document, indent=2) if arguments.json else report.screen(document, now))
+    return LOOK if report.needs_a_look(document, now) else 0
+
+
+def check(settings: Settings, run: host.Run = host.run) -> int:
+    """Look, judge, mend, write and tell; return 0 also when something is wrong: the unit did not fail.
+
+    Raises:
+        OSError: the result cannot be written.
+    """
+    memory = load_memory(settings.memory)
+    facts = everything.observe(settings, memory, run=run)
+    memory.observe(facts)
+    findings = judge.judge(facts, memory)
+    blind = facts.stopped or judge.switching(facts) or not facts.docker
+    over = memory.see(findings, blind=blind)
+    for service, asking in mend.wanted(facts, findings, memory, settings.never_restart).items():
+        mend.restart(service, run)
+        memory.restart(service)
+        print(f"restarted {service}: {asking[0].what}")
+        for finding in asking:
+            memory.episodes[finding.key].restarts += 1
+    document = report.build(facts, findings, memory)
+    replace_json(settings.health, document, mode=0o644)
+    tell(settings, messages.news(findings, over, memory), memory, document["overall"])
+    memory.save(settings.memory)
+    return 0
+
+
+def tell(settings: Settings, news: messages.News, memory: Memory, overall: str) -> None:
+    """Send what is to be told, and call the heartbeat while all is well.
+
+    What Slack did not take is told by the next run.
+    """
+    if news:
+        title = f"{settings.environment} {settings.host}".strip() or "airflow"
+        words = messages.text(news, memory, title=title, page=settings.status_page)
+        print(words)
+        failed = messages.call(settings.slack, {"text": words}) if settings.slack else ""
+        if failed:
+            print(f"Slack did not take the message: {failed}", file=sys.stderr)
+            memory.owe(news.over)
+        else:
+            messages.note(news, memory)
+    if overall == "ok" and settings.heartbeat:
+        failed = messages.call(settings.heartbeat)
+        if failed:
+            print(f"the heartbeat was not taken: {failed}", file=sys.stderr)

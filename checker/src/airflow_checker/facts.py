@@ -1,0 +1,123 @@
+"""What was observed at one moment. Whatever could not be observed is None, and says why in `Facts.gaps`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the platform; times are in seconds since the epoch."""
+
+    service: str
+    id: str = ""
+    image: str = ""
+    state: str = "running"
+    """Docker's word: created, running, paused, restarting, removing, exited or dead."""
+    health: str = "healthy"
+    """Docker's word: starting, healthy or unhealthy; "" without a health check."""
+    failing: int = 0
+    """How often the health check failed in a row."""
+    said: str = ""
+    """What the last failed check printed."""
+    started: float = 0.0
+    finished: float = 0.0
+    restarts: int = 0
+    """How often Docker has started it again by itself."""
+    addresses: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    """Only what `gather.docker` names; never a secret."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of systemd, in its own words (systemctl(1), show)."""
+
+    name: str
+    load: str = "loaded"
+    active: str = "active"
+    sub: str = "running"
+    result: str = "success"
+    enabled: str = "enabled"
+    next: float = 0.0
+    """When a timer elapses next, in seconds since the epoch; 0 when systemd names no time."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system, in bytes and inodes."""
+
+    path: str
+    size: int
+    free: int
+    """What programs other than root's may still use."""
+    inodes: int = 0
+    """0 where the file system has no fixed number."""
+    inodes_free: int = 0
+
+
+@dataclass(frozen=True)
+class Database:
+    """What Airflow's own tables say; ages are in seconds, None where there is nothing to be old."""
+
+    size: int = 0
+    scheduler_age: float | None = 0.0
+    triggerer_age: float | None = 0.0
+    parsed_age: float | None = 0.0
+    """Since any DAG file was parsed; None when there is no active DAG."""
+    running: int = 0
+    queued: int = 0
+    oldest_queued: dict[str, float] = field(default_factory=dict)
+    """By queue: for how long its oldest task has been queued."""
+    overdue: dict[str, float] = field(default_factory=dict)
+    """By DAG: how long ago its next run should have been created."""
+
+
+@dataclass(frozen=True)
+class Connect:
+    """1Password Connect, as tasks know it."""
+
+    status: int = 200
+    """The HTTP status of a call with the token; 0 for no answer."""
+    said: str = ""
+    clock: float | None = None
+    """Connect's time minus this host's, in seconds."""
+    token_ends: float | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One observation of the host. `now` is in seconds since the epoch."""
+
+    now: float
+    docker: bool = True
+    services: dict[str, str] | None = None
+    """What the Compose project wants running: each service with its image."""
+    containers: dict[str, Container] = field(default_factory=dict)
+    units: list[Unit] = field(default_factory=list)
+    operation: dict[str, Any] = field(default_factory=dict)
+    """releases/operation.json; {} where there never was one."""
+    stopped: bool = False
+    """Whether the platform was stopped on purpose."""
+    database: Database | None = None
+    queues: dict[str, int] | None = None
+    """By queue: the messages that wait in Redis."""
+    disks: list[Disk] = field(default_factory=list)
+    certificate_ends: float | None = None
+    connect: Connect | None = None
+    clock_synchronised: bool | None = None
+    reboot_required: bool = False
+    security_updates: int | None = None
+    backup: dict[str, Any] | None = None
+    """status/backup.json; {} when it cannot be read."""
+    backup_remote: bool = False
+    changed_files: list[str] = field(default_factory=list)
+    version: str = ""
+    """The Airflow version that the files on the host name."""
+    recorded_version: str = ""
+    """That of the newest recorded release, "" where there is none."""
+    gaps: dict[str, str] = field(default_factory=dict)
+    """What could not be looked at, and why."""

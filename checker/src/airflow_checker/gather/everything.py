@@ -1,0 +1,156 @@
+"""One observation of the host: each part on its own, so that what cannot be seen hides nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from airflow_checker.facts import Container, Facts
+from airflow_checker.files import replace_json
+from airflow_checker.gather import host
+from airflow_checker.gather.docker import Docker, DockerError
+from airflow_checker.memory import Memory
+from airflow_checker.settings import Settings
+
+T = TypeVar("T")
+UPDATES_SECONDS = 86_400.0
+REBOOT = Path("/run/reboot-required")
+"""Written by the packages that ask for a reboot (Debian Policy, update-notifier-common)."""
+
+
+def observe(
+    settings: Settings, memory: Memory, docker: Docker | None = None, run: host.Run = host.run
+) -> Facts:
+    """Look at everything once. Whatever fails is a gap, with its reason."""
+    docker = docker or Docker()
+    gaps: dict[str, str] = {}
+    directory = settings.directory
+
+    def attempt(name: str, look: Callable[[], T]) -> T | None:
+        try:
+            return look()
+        except Exception as error:  # of any kind: a look that fails is a finding and ends no other look
+            gaps[name] = " ".join(str(error).split())[:200] or type(error).__name__
+            return None
+
+    containers = attempt("docker", docker.containers)
+    known = containers or {}
+    operation = host.document(directory / "releases/operation.json")
+    rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
+    environment = host.environment(directory / ".env")
+    return Facts(
+        now=time.time(),
+        docker=containers is not None,
+        services=attempt("compose project", lambda: _services(settings, memory, run)),
+        containers=known,
+        units=attempt("units", lambda: host.units(run)) or [],
+        operation=operation,
+        stopped=(directory / "stopped").exists(),
+        database=attempt("database", lambda: _database(docker, known)) if "postgres" in known else None,
+        queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
+        disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
+        certificate_ends=attempt("certificate", lambda: _certificate(directory)),
+        connect=attempt("Connect", lambda: _connect(directory)),
+        clock_synchronised=host.clock_synchronised(),
+        reboot_required=REBOOT.exists(),
+        security_updates=attempt("updates", lambda: _updates(memory, run)),
+        backup=host.document(directory / "status/backup.json"),
+        backup_remote=settings.backup_remote,
+        changed_files=rendered or [],
+        version=environment.get("AIRFLOW_VERSION", ""),
+        recorded_version=host.recorded_version(directory),
+        gaps=gaps,
+    )
+
+
+def _services(settings: Settings, memory: Memory, run: host.Run) -> dict[str, str]:
+    """Ask Compose only when the project's files are others: that costs more than all else together."""
+    files = [settings.directory / name for name in ("docker-compose.yaml", ".env")]
+    stamp = [[path.stat().st_mtime_ns, path.stat().st_size] for path in files]
+    kept = memory.kept("project")
+    if kept.get("stamp") != stamp:
+        kept.update(services=host.project(run, settings.directory), stamp=stamp)
+    services: dict[str, str] = kept["services"]
+    return services
+
+
+def _database(docker: Docker, containers: dict[str, Container]) -> Any:
+    from airflow_checker.gather import database
+
+    return database.parse(docker.execute(containers["postgres"].id, database.command()))
+
+
+def _queues(containers: dict[str, Container], directory: Path) -> dict[str, int]:
+    from airflow_checker.gather import redis
+
+    password = host.environment(directory / "env/redis.env").get("REDISCLI_AUTH", "")
+    addresses = containers["redis"].addresses
+    if not addresses:
+        raise DockerError("its container has no address")
+    return redis.queues(addresses[0], password)
+
+
+def _places(docker: Docker, settings: Settings) -> list[Path]:
+    """Return where data, images, logs and backups are."""
+    root = Path("/var/lib/docker")
+    with contextlib.suppress(DockerError):  # told elsewhere; the usual place is looked at all the same
+        root = Path(docker.get("/info")["DockerRootDir"])
+    return [root, settings.directory, settings.backups, Path("/")]
+
+
+def _certificate(directory: Path) -> float | None:
+    path = directory / "haproxy/certificate.pem"
+    if not path.exists():
+        return None
+    from airflow_checker.gather import certificate
+
+    return certificate.ends(path.read_text())
+
+
+def _connect(directory: Path) -> Any:
+    """Ask with what tasks have."""
+    values = host.environment(directory / "env/onepassword.env")
+    if not values.get("OP_CONNECT"):
+        return None
+    from airflow_checker.gather import connect
+
+    return connect.ask(values["OP_CONNECT"], values.get("OP_API_TOKEN", ""), values.get("OP_VAULT_ID", ""))
+
+
+def _updates(memory: Memory, run: host.Run) -> int | None:
+    """Ask apt once a day; on a host without it there is nothing to ask."""
+    kept, now = memory.kept("updates"), time.time()
+    if not 0 <= now - kept.get("at", 0) < UPDATES_SECONDS:
+        kept["at"] = now
+        kept["count"] = host.security_updates(run) if Path("/usr/bin/apt-get").exists() else None
+    count: int | None = kept.get("count")
+    return count
+
+
+def _changed_files(settings: Settings, operation: dict[str, Any]) -> list[str]:
+    """Compare the rendered files with how they were recorded; the end of an operation records them anew."""
+    recorded = host.document(settings.rendered)
+    if not recorded:
+        return []
+    if ended(operation) not in ("", recorded.get("operation")):
+        record(settings, operation)
+        return []
+    return host.changes(recorded.get("files", {}), host.hashes(settings.directory))
+
+
+def ended(operation: dict[str, Any]) -> str:
+    """Return an operation that is over, as `id state`; "" where none is."""
+    state = operation.get("state", "")
+    return f"{operation.get('id')} {state}" if state in ("succeeded", "reverted") else ""
+
+
+def record(settings: Settings, operation: dict[str, Any]) -> bool:
+    """Write down the rendered files as they are now; say whether they were others."""
+    document = {"operation": ended(operation), "files": host.hashes(settings.directory)}
+    if host.document(settings.rendered) == document:
+        return False
+    replace_json(settings.rendered, document)
+    return True

@@ -1,0 +1,191 @@
+"""The host itself: units, disks, the clock, files, updates. Paths can be moved for a test by `root`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_checker.facts import Disk, Unit
+
+Run = Callable[[Sequence[str], float], str]
+"""Runs a command for at most so many seconds and returns what it printed."""
+
+UNITS = ("airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
+"""Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
+PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime"
+RENDERED = (
+    "docker-compose.yaml",
+    ".env",
+    "env/*.env",
+    "haproxy/*",
+    "docker-socket-proxy/*",
+    "weather/*",
+)
+"""Which files below the platform's directory are rendered, and by nothing else changed."""
+
+
+def run(command: Sequence[str], timeout: float) -> str:
+    """Run a command to its end; return what it printed.
+
+    Raises:
+        OSError: it cannot be run, fails, or does not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=True, text=True
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(f"{command[0]} did not end within {timeout:.0f} s") from None
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines()
+        raise OSError(
+            lines[-1][:200] if lines else f"{command[0]} ended with code {error.returncode}"
+        ) from None
+    return done.stdout
+
+
+def units(run: Run, folder: Path = Path("/etc/systemd/system")) -> list[Unit]:
+    """Return the platform's units and Docker's, by one question to systemd.
+
+    Raises:
+        OSError: systemd does not answer.
+    """
+    found = {path.name for pattern in UNITS for path in folder.glob(pattern) if "@." not in path.name}
+    names = sorted(found - {"airflow-checker.service"} | {"docker.service"})
+    return parse_units(run(["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", *names], 20))
+
+
+def parse_units(text: str) -> list[Unit]:
+    """Read what `systemctl show` says of several units: paragraphs of NAME=value."""
+    found = []
+    for paragraph in text.split("\n\n"):
+        values = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
+        if not values.get("Id") or values.get("LoadState") == "not-found":
+            continue
+        following = values.get("NextElapseUSecRealtime", "")
+        found.append(
+            Unit(
+                name=values["Id"],
+                load=values.get("LoadState", ""),
+                active=values.get("ActiveState", ""),
+                sub=values.get("SubState", ""),
+                result=values.get("Result", ""),
+                enabled=values.get("UnitFileState", ""),
+                next=float(following[1:]) if re.fullmatch(r"@\d+(\.\d+)?", following) else 0.0,
+            )
+        )
+    return found
+
+
+def disks(paths: Iterable[Path]) -> list[Disk]:
+    """Return the file systems of these paths, each once, under the first path that is on it."""
+    found: dict[int, Disk] = {}
+    for path in paths:
+        try:
+            device, space = os.stat(path).st_dev, os.statvfs(path)
+        except OSError:
+            continue
+        found.setdefault(
+            device,
+            Disk(
+                str(path),
+                space.f_blocks * space.f_frsize,
+                space.f_bavail * space.f_frsize,
+                space.f_files,
+                space.f_favail,
+            ),
+        )
+    return list(found.values())
+
+
+def clock_synchronised() -> bool | None:
+    """Ask the kernel, as `timedatectl` does, whether its clock is synchronised; None if it does not say.
+
+    See adjtimex(2).
+    """
+    import ctypes
+
+    try:
+        ask = ctypes.CDLL(None, use_errno=True).adjtimex
+        # struct timex with `modes` 0, which changes nothing; 256 bytes hold it on every architecture.
+        state = ask(ctypes.create_string_buffer(256))
+    except (OSError, AttributeError):
+        return None
+    time_error = 5
+    return None if state < 0 else bool(state != time_error)
+
+
+def security_updates(run: Run) -> int:
+    """Return how many packages have a security update, by a simulated upgrade, which changes nothing.
+
+    Raises:
+        OSError: apt-get cannot be run.
+    """
+    text = run(["apt-get", "--simulate", "--option=Debug::NoLocking=1", "--quiet", "dist-upgrade"], 120)
+    return count_security(text)
+
+
+def count_security(text: str) -> int:
+    """Count the packages of a simulated upgrade that come from a security archive of Debian or Ubuntu."""
+    return len(re.findall(r"^Inst .*\([^()]*(?:-security|Debian-Security)", text, re.MULTILINE))
+
+
+def document(path: Path) -> dict[str, Any]:
+    """Return a JSON file's object; {} when there is none or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def environment(path: Path) -> dict[str, str]:
+    """Read an env file: `NAME=value`, the value perhaps in single quotes; {} where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {
+        name: value[1:-1] if len(value) > 1 and value[0] == value[-1] == "'" else value
+        for name, value in pairs
+    }
+
+
+def recorded_version(directory: Path) -> str:
+    """Return the Airflow version of the release that went live last, "" where none is recorded."""
+    records = [document(path) for path in (directory / "releases/records").glob("*/release.json")]
+    newest = max(records, key=lambda record: float(record.get("since") or 0), default={})
+    return str(newest.get("airflow_version", ""))
+
+
+def hashes(directory: Path, folder: Path = Path("/etc/systemd/system")) -> dict[str, str]:
+    """Return the SHA-256 of each rendered file, by its path."""
+    paths = [path for pattern in RENDERED for path in directory.glob(pattern)]
+    paths += [path for pattern in UNITS for path in folder.glob(pattern)]
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()
+    }
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the files that were changed, added or removed."""
+    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+
+
+def project(run: Run, directory: Path) -> dict[str, str]:
+    """Return the services that the Compose project wants running, each with its image.
+
+    Raises:
+        OSError: Compose refuses the project.
+        ValueError: its answer cannot be understood.
+    """
+    command = ["docker", "compose", "--project-directory", str(directory), "config", "--format", "json"]
+    services = json.loads(run(command, 30))["services"]
+    return {str(name): str(service.get("image", "")) for name, service in services.items()}

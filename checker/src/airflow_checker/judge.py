@@ -1,0 +1,359 @@
+"""From what was observed to what is wrong: small functions without any effect, one for each kind of thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow_checker.facts import Container, Disk, Facts, Unit
+from airflow_checker.lights import Finding
+
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86_400.0
+
+SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
+"""States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
+HEARTBEAT_SECONDS = 45
+"""A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
+PARSED_SECONDS = 5 * MINUTE
+QUEUED_SECONDS = 3 * MINUTE
+OVERDUE_SECONDS = 5 * MINUTE
+STARTING_SECONDS = 5 * MINUTE
+"""The longest start_period of the Compose file is 2 minutes."""
+RESTARTS = 3
+TIMER_LATE_SECONDS = 10 * MINUTE
+OPERATION_SECONDS = 6 * HOUR
+BACKUP_SECONDS = 2 * DAY
+CERTIFICATE_SECONDS = 21 * DAY
+TOKEN_SECONDS = 14 * DAY
+CLOCK_SECONDS = 60
+GROWTH_BYTES = 2**30
+GROWTH_SHARE = 0.1
+
+
+def switching(facts: Facts) -> bool:
+    """Say whether an operation changes what runs at this moment."""
+    return facts.operation.get("state") in SWITCHING
+
+
+def judge(facts: Facts, memory: Trends) -> list[Finding]:
+    """Return all that is wrong.
+
+    What a switch does on purpose is no finding, and nor is a platform that was stopped on purpose: then only
+    the host itself is judged.
+    """
+    findings = [*host(facts), *disks(facts.disks, memory)]
+    if not (facts.stopped or switching(facts)):
+        findings += platform(facts, memory)
+    findings += operation(facts)
+    return findings
+
+
+class Trends:
+    """What earlier observations say; see `memory.Memory`. This one knows nothing."""
+
+    def starts(self, service: str) -> int:
+        """Return how often the service's container started within the last hour."""
+        return 0
+
+    def days_until_full(self, disk: Disk) -> float | None:
+        """Return in how many days the disk is full at its present growth; None while that is unknown."""
+        return None
+
+    def database_growth(self) -> tuple[int, float] | None:
+        """Return by how many bytes the database grew in a day, and by which share; None while unknown."""
+        return None
+
+
+def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
+    """Judge what should run."""
+    if not facts.docker:
+        # All below follows from it.
+        yield Finding("docker-down", "", "Docker does not answer.")
+        return
+    yield from services(facts, memory)
+    yield from units(facts)
+    yield from airflow(facts)
+    yield from database_growth(memory)
+    for name in facts.changed_files:
+        yield Finding("files-differ", name, f"{name} is not as it was rendered.")
+    if facts.recorded_version and facts.version != facts.recorded_version:
+        what = (
+            f"The files name Airflow {facts.version or '?'}, and {facts.recorded_version} was recorded last."
+        )
+        yield Finding("version-differs", "", what)
+
+
+def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
+    """Judge each service that the Compose project wants."""
+    for service, image in (facts.services or {}).items():
+        container = facts.containers.get(service)
+        if container is None:
+            yield Finding("service-down", service, f"{service} has no container.")
+            continue
+        yield from running(container, facts.now)
+        if image and container.image and container.image != image:
+            what = f"{service} runs the image {container.image}, and the files name {image}."
+            yield Finding("image-differs", service, what)
+        if memory.starts(service) >= RESTARTS:
+            what = f"{service} was started {memory.starts(service)} times within the hour."
+            yield Finding("service-restarts", service, what)
+
+
+def running(container: Container, now: float) -> Iterator[Finding]:
+    """Judge one container: it runs, and its check passes."""
+    name = container.service
+    if container.state != "running":
+        yield Finding("service-down", name, f"The container of {name} is {container.state}.")
+    elif container.health == "starting":
+        if now - container.started > STARTING_SECONDS:
+            what = f"{name} has been starting for {minutes(now - container.started)}."
+            yield Finding("service-unhealthy", name, what, mends=name)
+    elif container.health == "unhealthy" or container.failing:
+        count = f"{container.failing} times in a row" if container.failing > 1 else "once"
+        said = f": {container.said}" if container.said else ""
+        # Docker itself waits for as many failures as the check has retries.
+        mends = name if container.health == "unhealthy" else ""
+        yield Finding(
+            "service-unhealthy", name, f"{name} failed its health check {count}{said}.", mends=mends
+        )
+
+
+def units(facts: Facts) -> Iterator[Finding]:
+    """Judge the platform's own units, and timers that did not run when they should have."""
+    for unit in facts.units:
+        if unit.name.endswith(".timer"):
+            yield from timer(unit, facts.now)
+        elif unit.active == "failed":
+            yield Finding("unit-failed", unit.name, f"{unit.name} failed: {unit.result}.")
+        elif unit.load == "masked":
+            yield Finding("unit-failed", unit.name, f"{unit.name} is masked.")
+
+
+def timer(unit: Unit, now: float) -> Iterator[Finding]:
+    """Judge a timer."""
+    # A timer of a platform without a repository is there and not enabled; that is meant so.
+    if unit.load == "masked" or unit.enabled.startswith("masked"):
+        yield Finding("timer-off", unit.name, f"{unit.name} is masked.")
+    elif unit.active != "active":
+        if unit.active == "failed" or unit.enabled == "enabled":
+            yield Finding("timer-off", unit.name, f"{unit.name} is {unit.active}.")
+    elif unit.sub == "elapsed":
+        yield Finding("timer-off", unit.name, f"{unit.name} has no next time.")
+    elif unit.sub == "waiting" and 0 < unit.next < now - TIMER_LATE_SECONDS:
+        yield Finding("timer-off", unit.name, f"{unit.name} should have run {minutes(now - unit.next)} ago.")
+
+
+def airflow(facts: Facts) -> Iterator[Finding]:
+    """Judge what Airflow's tables and Redis say."""
+    workers = [container for container in facts.containers.values() if is_worker(container)]
+    scheduler, triggerer = "airflow-scheduler", "airflow-triggerer"
+    wanted = facts.services or {}
+    database = facts.database
+    if database is None:
+        if "postgres" in wanted:
+            yield Finding("database-silent", "", f"The database does not answer{because(facts, 'database')}.")
+    else:
+        if scheduler in wanted:
+            yield from heartbeat("scheduler-silent", scheduler, database.scheduler_age)
+        if triggerer in wanted:
+            yield from heartbeat("triggerer-silent", triggerer, database.triggerer_age)
+        if database.parsed_age is not None and database.parsed_age > PARSED_SECONDS:
+            what = f"No DAG file was parsed for {minutes(database.parsed_age)}."
+            yield Finding("dags-not-parsed", "", what, mends=scheduler)
+        slots = sum(concurrency(worker) for worker in workers)
+        consumed = {queue for worker in workers for queue in queues_of(worker)}
+        for queue, age in sorted(database.oldest_queued.items()):
+            if queue in consumed and age > QUEUED_SECONDS and database.running < slots:
+                what = (
+                    f"A task in the queue {queue} waits for {minutes(age)}, and"
+                    f" {slots - database.running} of {slots} slots are free."
+                )
+                yield Finding("tasks-wait", queue, what, mends=consumer(workers, queue))
+        for dag, age in sorted(database.overdue.items()):
+            if age > OVERDUE_SECONDS:
+                yield Finding(
+                    "run-overdue", dag, f"The next run of {dag} should have been created {minutes(age)} ago."
+                )
+    if facts.queues is None and "redis" in wanted:
+        yield Finding("queue-silent", "", f"Redis does not answer{because(facts, 'queues')}.")
+    if workers:
+        yield from unconsumed(facts, workers)
+
+
+def unconsumed(facts: Facts, workers: list[Container]) -> Iterator[Finding]:
+    """Judge the queues in which something waits and that are no worker's."""
+    consumed = {queue for worker in workers for queue in queues_of(worker)}
+    waiting = {queue for queue, count in (facts.queues or {}).items() if count}
+    if facts.database is not None:
+        waiting |= {queue for queue, age in facts.database.oldest_queued.items() if age > MINUTE}
+    for queue in sorted(waiting - consumed):
+        what = f"Tasks wait in the queue {queue}; the workers consume {', '.join(sorted(consumed))}."
+        yield Finding("queue-without-worker", queue, what)
+
+
+def heartbeat(light: str, service: str, age: float | None) -> Iterator[Finding]:
+    """Judge when a service last said that it is alive."""
+    if age is None:
+        yield Finding(light, "", f"{service} has never said that it is alive.", mends=service)
+    elif age > HEARTBEAT_SECONDS:
+        yield Finding(light, "", f"{service} was last alive {minutes(age)} ago.", mends=service)
+
+
+def database_growth(memory: Trends) -> Iterator[Finding]:
+    """Judge how fast the database grows."""
+    growth = memory.database_growth()
+    if growth is not None and growth[0] > GROWTH_BYTES and growth[1] > GROWTH_SHARE:
+        yield Finding("database-grows", "", f"The database grew by {growth[0] / 2**30:.1f} GiB within a day.")
+
+
+def is_worker(container: Container) -> bool:
+    """Say whether tasks run in it, by its command."""
+    return container.command[:3] == ("airflow", "celery", "worker")
+
+
+def queues_of(worker: Container) -> list[str]:
+    """Return the queues that a worker's command names, or Airflow's default queue."""
+    command = worker.command
+    for index, argument in enumerate(command):
+        name, _, value = argument.partition("=")
+        if name in ("-q", "--queues"):
+            named = value or (command[index + 1] if index + 1 < len(command) else "")
+            return [queue.strip() for queue in named.split(",") if queue.strip()]
+    return [worker.environment.get("AIRFLOW__OPERATORS__DEFAULT_QUEUE") or "default"]
+
+
+def concurrency(worker: Container) -> int:
+    """Return a worker's slots; Airflow's own default is 16."""
+    value = worker.environment.get("AIRFLOW__CELERY__WORKER_CONCURRENCY", "")
+    return int(value) if value.isdigit() else 16
+
+
+def consumer(workers: list[Container], queue: str) -> str:
+    """Return the service that consumes a queue."""
+    return next((worker.service for worker in workers if queue in queues_of(worker)), "")
+
+
+def operation(facts: Facts) -> Iterator[Finding]:
+    """Judge an operation that does not come to its end: while it switches, nothing else is judged."""
+    state = facts.operation.get("state")
+    phases = facts.operation.get("phases") or [{}]
+    began = phases[0].get("started") or facts.operation.get("touched") or facts.now
+    if state in (*SWITCHING, "prepared") and facts.now - began > OPERATION_SECONDS:
+        what = f"The {facts.operation.get('kind', 'operation')} is {state} for {minutes(facts.now - began)}."
+        yield Finding("operation-stands", "", what)
+
+
+def host(facts: Facts) -> Iterator[Finding]:
+    """Judge what does not depend on what runs."""
+    yield from certificate(facts.certificate_ends, facts.now)
+    yield from connect(facts)
+    yield from clock(facts)
+    yield from backup(facts)
+    if facts.reboot_required:
+        yield Finding("reboot-pending", "", "An update asks for a reboot.")
+    if facts.security_updates:
+        count = facts.security_updates
+        yield Finding("security-updates", "", f"{count} security update{'s' * (count > 1)} to install.")
+    # These have lights of their own.
+    for name, reason in facts.gaps.items():
+        if name not in ("database", "queues", "docker", "certificate"):
+            yield Finding("check-failed", name, f"{name} could not be looked at: {reason}.")
+    if "certificate" in facts.gaps:
+        yield Finding(
+            "certificate-ended", "", f"The certificate cannot be read{because(facts, 'certificate')}."
+        )
+
+
+def certificate(ends: float | None, now: float) -> Iterator[Finding]:
+    """Judge the certificate that HAProxy serves."""
+    if ends is None:
+        return
+    if ends <= now:
+        yield Finding("certificate-ended", "", f"The certificate ended {minutes(now - ends)} ago.")
+    elif ends - now < CERTIFICATE_SECONDS:
+        yield Finding("certificate-ends", "", f"The certificate ends in {minutes(ends - now)}.")
+
+
+def connect(facts: Facts) -> Iterator[Finding]:
+    """Judge 1Password Connect and the token."""
+    known = facts.connect
+    if known is None:
+        return
+    ended = known.token_ends is not None and known.token_ends <= facts.now
+    if ended or known.status in (401, 403):
+        what = (
+            "The Connect token has ended." if ended else f"Connect refuses the token (HTTP {known.status})."
+        )
+        yield Finding("token-refused", "", what)
+    elif known.status == 0 or known.status >= 500:
+        what = f"HTTP {known.status}" if known.status else known.said
+        yield Finding("connect-silent", "", f"1Password Connect does not answer: {what}.")
+    if known.token_ends is not None and 0 < known.token_ends - facts.now < TOKEN_SECONDS:
+        yield Finding("token-ends", "", f"The Connect token ends in {minutes(known.token_ends - facts.now)}.")
+
+
+def clock(facts: Facts) -> Iterator[Finding]:
+    """Judge the host's clock against another host's, and against what was written before it changed."""
+    offset = facts.connect.clock if facts.connect else None
+    if offset is not None and abs(offset) > CLOCK_SECONDS:
+        way = "behind" if offset > 0 else "ahead of"
+        yield Finding("clock-wrong", "", f"The host's clock is {minutes(abs(offset))} {way} that of Connect.")
+    elif facts.database and (facts.database.scheduler_age or 0) < -CLOCK_SECONDS:
+        ahead = minutes(-(facts.database.scheduler_age or 0))
+        yield Finding("clock-wrong", "", f"The scheduler's last heartbeat is {ahead} in the future.")
+    if facts.clock_synchronised is False:
+        yield Finding("clock-not-synchronised", "", "The kernel's clock is not synchronised.")
+
+
+def backup(facts: Facts) -> Iterator[Finding]:
+    """Judge the backups by what they say of themselves."""
+    known = facts.backup
+    if known is None:
+        return
+    last, failure = known.get("last_good"), known.get("last_failure")
+    since = (last or {}).get("at", known.get("installed_at"))
+    if since is None:
+        yield Finding("backup-old", "", "There is no backup that is known of.")
+    elif facts.now - since > BACKUP_SECONDS:
+        which = "The last good backup is" if last else "There is no backup, and the platform is"
+        yield Finding("backup-old", "", f"{which} {minutes(facts.now - since)} old.")
+    if failure:
+        what = "copy of a backup" if failure.get("copying") else "backup"
+        yield Finding("backup-failed", "", f"The last {what} failed: {failure.get('reason', '')}"[:300])
+    elif last and facts.backup_remote and not last.get("off_host"):
+        yield Finding("backup-not-copied", "", "The last good backup has no copy at the remote.")
+
+
+def disks(found: Iterable[Disk], memory: Trends) -> Iterator[Finding]:
+    """Judge space and inodes of each disk."""
+    for disk in found:
+        share = disk.free / disk.size if disk.size else 1.0
+        days = memory.days_until_full(disk)
+        full = "" if days is None else f"; at its present growth it is full in {days:.1f} days"
+        what = f"The disk of {disk.path} has {share:.0%} free ({disk.free / 2**30:.1f} GiB){full}."
+        if share < 0.05 or (days is not None and days < 1):
+            yield Finding("disk-full", disk.path, what)
+        elif share < 0.1 or (days is not None and days < 7):
+            yield Finding("disk-low", disk.path, what)
+        if disk.inodes and disk.inodes_free / disk.inodes < 0.05:
+            what = f"The disk of {disk.path} has {disk.inodes_free} of {disk.inodes} inodes free."
+            yield Finding("inodes-low", disk.path, what)
+
+
+def because(facts: Facts, name: str) -> str:
+    """Return why something could not be looked at, as the end of a sentence."""
+    return f": {facts.gaps[name]}" if facts.gaps.get(name) else ""
+
+
+def minutes(seconds: float) -> str:
+    """Return a duration in words, such as `3 minutes` or `2 days`.
+
+    >>> minutes(200)
+    '3 minutes'
+    """
+    for size, unit in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{max(0, int(seconds))} s"

@@ -1,0 +1,243 @@
+"""Every light: its name, how grave it is, what it means and what to do.
+
+docs/operations.md has this table, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CRITICAL = "critical"
+"""Something that users or DAGs need does not work, or soon will not."""
+WARNING = "warning"
+"""It works, and needs a look today."""
+NOTICE = "notice"
+"""It can wait for the next maintenance; the verdict stays `ok` and nobody is sent a message."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """One kind of finding."""
+
+    severity: str
+    meaning: str
+    """A sentence for whoever reads the table."""
+    advice: str
+    """One sentence that says what to do."""
+
+
+_LOG = "read its log with `docker compose logs <service>`, then run site.yml"
+
+LIGHTS = {
+    "docker-down": Light(
+        CRITICAL, "Docker does not answer.", "Run `systemctl restart docker`, then `journalctl -u docker`."
+    ),
+    "service-down": Light(
+        CRITICAL,
+        "A service that should run has no running container.",
+        f"Run `docker compose ps --all`, {_LOG}.",
+    ),
+    "service-unhealthy": Light(
+        CRITICAL,
+        "A container fails its health check. It is restarted when that lasts, three times an hour at most.",
+        f"If restarts do not help, {_LOG}.",
+    ),
+    "service-restarts": Light(
+        WARNING, "A container was started three times or more within the hour.", f"To find out why, {_LOG}."
+    ),
+    "image-differs": Light(
+        WARNING,
+        "A container runs another image than the files on the host name.",
+        "Run site.yml, which replaces the container.",
+    ),
+    "version-differs": Light(
+        WARNING,
+        "The files on the host name another Airflow version than the release that was recorded last.",
+        "Compare `.env` with `airflow-release releases`, then run site.yml.",
+    ),
+    "files-differ": Light(
+        WARNING,
+        "A file on the host is not as it was rendered.",
+        "Move the change into the inventory or the templates, then run site.yml.",
+    ),
+    "database-silent": Light(
+        CRITICAL, "The metadata database does not answer.", "Read `docker compose logs postgres`."
+    ),
+    "database-grows": Light(
+        WARNING,
+        "The metadata database grew by more than a tenth within a day, and by more than 1 GiB.",
+        "Look for a DAG that writes large XComs or many runs.",
+    ),
+    "queue-silent": Light(CRITICAL, "Redis does not answer.", "Read `docker compose logs redis`."),
+    "scheduler-silent": Light(
+        CRITICAL,
+        "The scheduler has not said for 45 seconds that it is alive. It is restarted when that lasts.",
+        "If a restart does not help, read `docker compose logs airflow-scheduler`.",
+    ),
+    "triggerer-silent": Light(
+        CRITICAL,
+        "The triggerer has not said for 45 seconds that it is alive. It is restarted when that lasts.",
+        "If a restart does not help, read `docker compose logs airflow-triggerer`.",
+    ),
+    "dags-not-parsed": Light(
+        CRITICAL,
+        "No DAG file was parsed for five minutes. The scheduler, which does it, is then restarted.",
+        "If a restart does not help, read `docker compose logs airflow-scheduler`.",
+    ),
+    "tasks-wait": Light(
+        CRITICAL,
+        "Tasks are queued for three minutes while the worker has free slots. It is restarted when that lasts.",
+        "If a restart does not help, read `docker compose logs airflow-worker`.",
+    ),
+    "queue-without-worker": Light(
+        CRITICAL,
+        "Tasks wait in a queue that no worker consumes.",
+        "Correct the task's `queue`, or add it to a worker's command.",
+    ),
+    "run-overdue": Light(
+        CRITICAL,
+        "An unpaused DAG has free slots, and its next run should have been created five minutes ago.",
+        "Read `docker compose logs airflow-scheduler`, and look at the DAG's import errors.",
+    ),
+    "unit-failed": Light(
+        WARNING,
+        "A unit of the platform failed.",
+        "Run `systemctl status <unit>`, correct the cause, then `systemctl restart <unit>`.",
+    ),
+    "timer-off": Light(
+        WARNING,
+        "A timer of the platform is off or masked, or did not run when it should have.",
+        "Run `systemctl unmask <timer>`, then `systemctl enable --now <timer>`.",
+    ),
+    "operation-stands": Light(
+        WARNING,
+        "An operation is active for more than six hours.",
+        "Run `airflow-release status`, and the command of the operation again.",
+    ),
+    "disk-low": Light(
+        WARNING,
+        "A disk has less than 10 % free, or is full within a week at its present growth.",
+        "Free some space: old logs, or images that no container uses.",
+    ),
+    "disk-full": Light(
+        CRITICAL,
+        "A disk has less than 5 % free, or is full within a day at its present growth.",
+        "Free some space now: Postgres stops when there is none.",
+    ),
+    "inodes-low": Light(
+        CRITICAL,
+        "A disk has less than 5 % of its inodes free.",
+        "Remove many small files, such as old task logs.",
+    ),
+    "certificate-ends": Light(
+        WARNING,
+        "The certificate ends within three weeks.",
+        "Renew it, set `tls_certificate`, and run site.yml.",
+    ),
+    "certificate-ended": Light(
+        CRITICAL,
+        "The certificate has ended or cannot be read.",
+        "Renew it, set `tls_certificate`, and run site.yml.",
+    ),
+    "token-ends": Light(
+        WARNING,
+        "The Connect token ends within two weeks.",
+        "Make a new token in 1Password and run site.yml with it.",
+    ),
+    "token-refused": Light(
+        CRITICAL,
+        "The Connect token has ended, or Connect refuses it: tasks cannot read their secrets.",
+        "Make a new token in 1Password and run site.yml with it.",
+    ),
+    "connect-silent": Light(
+        CRITICAL,
+        "1Password Connect does not answer: tasks cannot read their secrets.",
+        "Check the Connect server and the way to it.",
+    ),
+    "clock-wrong": Light(
+        CRITICAL,
+        "The host's clock differs by more than a minute from Connect's, or from what the database knows.",
+        "Set up time synchronisation on the host.",
+    ),
+    "clock-not-synchronised": Light(
+        NOTICE, "The kernel's clock is not synchronised.", "Set up time synchronisation on the host."
+    ),
+    "backup-old": Light(
+        WARNING,
+        "The last good backup is more than two days old, or there is none.",
+        "Run `ansible-playbook backup.yml`, and read `journalctl -u airflow-backup`.",
+    ),
+    "backup-failed": Light(
+        WARNING, "The last backup, or its copy elsewhere, failed.", "Read `journalctl -u airflow-backup`."
+    ),
+    "backup-not-copied": Light(
+        WARNING,
+        "The last good backup has no copy at the remote.",
+        "Read `journalctl -u airflow-backup`, then run `ansible-playbook backup.yml`.",
+    ),
+    "reboot-pending": Light(
+        NOTICE,
+        "An update asks for a reboot.",
+        "Reboot the host at a quiet time; the platform comes back by itself.",
+    ),
+    "security-updates": Light(
+        NOTICE, "Security updates are not installed.", "Run `apt-get upgrade` at a quiet time."
+    ),
+    "check-failed": Light(
+        WARNING,
+        "Something could not be looked at.",
+        "Read `journalctl -u airflow-checker`.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong now with one thing."""
+
+    light: str
+    subject: str
+    """Which service, unit, disk or queue; with the light it makes the finding's identity."""
+    what: str
+    """One plain sentence."""
+    mends: str = ""
+    """The service whose restart may mend it, "" for none."""
+
+    @property
+    def key(self) -> str:
+        """Return what tells it from every other."""
+        return f"{self.light} {self.subject}".strip()
+
+    @property
+    def severity(self) -> str:
+        """Return how grave it is."""
+        return LIGHTS[self.light].severity
+
+    def document(self, since: str) -> dict[str, Any]:
+        """Return it as health.json has it."""
+        light = LIGHTS[self.light]
+        return {
+            "id": self.light,
+            "severity": light.severity,
+            "since": since,
+            "subject": self.subject,
+            "what": self.what,
+            "advice": light.advice,
+            "anchor": f"light-{self.light}",
+        }
+
+
+def verdict(severities: list[str]) -> str:
+    """Return the whole platform's state: `ok`, `warning` or `critical`."""
+    return next((grave for grave in (CRITICAL, WARNING) if grave in severities), "ok")
+
+
+def table() -> str:
+    """Return the table of docs/operations.md."""
+    lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
+    lines += [
+        f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning} | {light.advice} |'
+        for name, light in LIGHTS.items()
+    ]
+    return "\n".join(lines) + "\n"

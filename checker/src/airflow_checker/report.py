@@ -1,0 +1,142 @@
+"""status/health.json, which the status page, `airflow-checker status` and status.yml read. Its schema:
+
+    schema       1
+    generated    when, ISO 8601 in UTC
+    overall      ok, warning or critical; notices change nothing
+    state        running; stopped (on purpose); switching (an operation changes what runs)
+    doing        the operation in words, "" for none
+    findings     the gravest first: id, severity (critical, warning, notice), since, subject, what (one
+                 sentence), advice (one sentence), anchor (in docs/operations.md)
+    services     name, state, health, since, restarts, for each that should run
+    figures      disks (path, size, free, days_until_full), database_bytes, tasks_running, tasks_queued,
+                 queues, certificate_ends, token_ends, checker_seconds
+
+Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_checker import judge
+from airflow_checker.facts import Facts
+from airflow_checker.lights import CRITICAL, WARNING, Finding, verdict
+from airflow_checker.memory import Memory
+
+SCHEMA = 1
+SILENT_SECONDS = 180
+"""A health.json that is older says nothing any more."""
+_ORDER = (CRITICAL, WARNING)
+
+
+def build(facts: Facts, findings: Sequence[Finding], memory: Memory) -> dict[str, Any]:
+    """Return the document."""
+    documents = [finding.document(iso(memory.episodes[finding.key].since) or "") for finding in findings]
+    documents.sort(
+        key=lambda one: (_ORDER.index(one["severity"]) if one["severity"] in _ORDER else 2, one["id"])
+    )
+    operation = facts.operation
+    switching = judge.switching(facts)
+    versions = " -> ".join(
+        dict.fromkeys(str(operation.get(name, "")) for name in ("from_version", "to_version"))
+    )
+    return {
+        "schema": SCHEMA,
+        "generated": iso(facts.now),
+        "overall": verdict([finding.severity for finding in findings]),
+        "state": "stopped" if facts.stopped else "switching" if switching else "running",
+        "doing": f"{operation.get('kind', 'operation')} {versions}, {operation['state']}"
+        if switching
+        else "",
+        "findings": documents,
+        "services": [service(name, facts) for name in sorted({*(facts.services or {}), *facts.containers})],
+        "figures": figures(facts, memory),
+    }
+
+
+def service(name: str, facts: Facts) -> dict[str, Any]:
+    """Return one row of the table of services."""
+    container = facts.containers.get(name)
+    if container is None:
+        return {"name": name, "state": "missing", "health": "", "since": None, "restarts": 0}
+    since = container.started if container.state == "running" else container.finished
+    return {
+        "name": name,
+        "state": container.state,
+        "health": container.health,
+        "since": iso(since),
+        "restarts": container.restarts,
+    }
+
+
+def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
+    """Return the numbers."""
+    database = facts.database
+    return {
+        "disks": [
+            {
+                "path": disk.path,
+                "size": disk.size,
+                "free": disk.free,
+                "days_until_full": memory.days_until_full(disk),
+            }
+            for disk in facts.disks
+        ],
+        "database_bytes": database.size if database else None,
+        "tasks_running": database.running if database else None,
+        "tasks_queued": database.queued if database else None,
+        "queues": facts.queues,
+        "certificate_ends": iso(facts.certificate_ends),
+        "token_ends": iso(facts.connect.token_ends if facts.connect else None),
+        "checker_seconds": round(time.process_time(), 3),
+    }
+
+
+def iso(at: float | None) -> str | None:
+    """Return a time in ISO 8601 and UTC; None for none."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)) if at else None
+
+
+def age(document: dict[str, Any], now: float) -> float:
+    """Return how old a document is in seconds; infinity when it does not say."""
+    import calendar
+
+    try:
+        return now - calendar.timegm(time.strptime(str(document["generated"]), "%Y-%m-%dT%H:%M:%SZ"))
+    except (KeyError, ValueError):
+        return float("inf")
+
+
+def screen(document: dict[str, Any], now: float) -> str:
+    """Return it as one screen for a person."""
+    if not document:
+        return "The checker has written nothing yet: systemctl status airflow-checker.timer"
+    old = age(document, now)
+    lines = [f"{document['overall']}: the platform is {document['doing'] or document['state']}"]
+    if old > SILENT_SECONDS:
+        silent = f"unknown: the checker is silent since {document.get('generated')}"
+        lines = [f"{silent}: systemctl status airflow-checker.timer"]
+    for finding in document.get("findings", []):
+        lines.append(f"  {finding['severity']:8}  {finding['what']} (since {finding['since']})")
+        lines.append(f"            {finding['advice']}  docs/operations.md#{finding['anchor']}")
+    lines += ["", f"{'service':24} {'state':10} {'health':10} {'since':21} restarts"]
+    lines += [
+        f"{row['name']:24} {row['state']:10} {row['health']:10} {row['since'] or '':21} {row['restarts']}"
+        for row in document.get("services", [])
+    ]
+    numbers = document.get("figures", {})
+    for disk in numbers.get("disks", []):
+        full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
+        lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")
+    lines.append(
+        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued; "
+        f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB"
+    )
+    return "\n".join(lines)
+
+
+def needs_a_look(document: dict[str, Any], now: float) -> bool:
+    """Say whether somebody has to look: the verdict is not `ok`, or there is none that is fresh."""
+    return document.get("overall") != "ok" or not -SILENT_SECONDS < age(document, now) <= SILENT_SECONDS
