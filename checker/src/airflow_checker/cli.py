@@ -23,7 +23,7 @@ FAILED = 3
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 well or done, 2 something needs a look or the call is wrong, 3 it failed."""
+    """Exit codes: 0 well or done, 1 no, 2 something needs a look or a wrong call, 3 it failed."""
     parser = argparse.ArgumentParser(prog="airflow-checker", description=__doc__, epilog=main.__doc__)
     parser.add_argument("--settings", type=Path, default=FILE, help="the host's settings (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -31,6 +31,7 @@ def main(given: Sequence[str] | None = None) -> int:
     status = commands.add_parser("status", help="show what the last check found")
     status.add_argument("--json", action="store_true", help="as it is in status/health.json")
     commands.add_parser("record", help="take the host's files as they are for those that were rendered")
+    commands.add_parser("may-restart", help="exit with 1 while an operation changes what runs")
     commands.add_parser("lights", help="print the table of all lights")
     arguments = parser.parse_args(given)
     if arguments.command == "lights":
@@ -40,8 +41,10 @@ def main(given: Sequence[str] | None = None) -> int:
         settings = load_settings(arguments.settings)
         if arguments.command == "check":
             return check(settings)
+        operation = host.document(settings.directory / "releases/operation.json")
+        if arguments.command == "may-restart":
+            return int(judge.switching(operation))
         if arguments.command == "record":
-            operation = host.document(settings.directory / "releases/operation.json")
             print("recorded" if everything.record(settings, operation) else "unchanged")
             return 0
     except (SettingsError, OSError) as error:
@@ -62,7 +65,7 @@ def check(settings: Settings, run: host.Run = host.run) -> int:
     facts = everything.observe(settings, memory, run=run)
     memory.observe(facts)
     findings = judge.judge(facts, memory)
-    blind = facts.stopped or judge.switching(facts) or not facts.docker
+    blind = facts.stopped or judge.switching(facts.operation) or not facts.docker
     over = memory.see(findings, blind=blind)
     for service, asking in mend.wanted(facts, findings, memory, settings.never_restart).items():
         mend.restart(service, run)
@@ -86,13 +89,13 @@ def tell(settings: Settings, news: messages.News, memory: Memory, overall: str) 
         title = f"{settings.environment} {settings.host}".strip() or "airflow"
         words = messages.text(news, memory, title=title, page=settings.status_page)
         print(words)
-        failed = messages.call(settings.slack, {"text": words}) if settings.slack else ""
+        failed = messages.post(settings.slack, words) if settings.slack else ""
         if failed:
             print(f"Slack did not take the message: {failed}", file=sys.stderr)
             memory.owe(news.over)
         else:
             messages.note(news, memory)
     if overall == "ok" and settings.heartbeat:
-        failed = messages.call(settings.heartbeat)
+        failed = messages.beat(settings.heartbeat)
         if failed:
             print(f"the heartbeat was not taken: {failed}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from airflow_checker.facts import Container, Disk, Facts, Unit
 from airflow_checker.lights import Finding
@@ -31,9 +32,9 @@ GROWTH_BYTES = 2**30
 GROWTH_SHARE = 0.1
 
 
-def switching(facts: Facts) -> bool:
+def switching(operation: dict[str, Any]) -> bool:
     """Say whether an operation changes what runs at this moment."""
-    return facts.operation.get("state") in SWITCHING
+    return operation.get("state") in SWITCHING
 
 
 def judge(facts: Facts, memory: Trends) -> list[Finding]:
@@ -43,7 +44,7 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     the host itself is judged.
     """
     findings = [*host(facts), *disks(facts.disks, memory)]
-    if not (facts.stopped or switching(facts)):
+    if not (facts.stopped or switching(facts.operation)):
         findings += platform(facts, memory)
     findings += operation(facts)
     return findings

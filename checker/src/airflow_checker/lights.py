@@ -25,8 +25,12 @@ class Light:
     """A sentence for whoever reads the table."""
     advice: str
     """One sentence that says what to do."""
+    patience: float = 60
+    """Seconds for which it has to stand before somebody is told."""
 
 
+_CONVERGE = 3600.0
+"""site.yml renders files, builds, replaces containers and proves them; meanwhile they differ on purpose."""
 _LOG = "read its log with `docker compose logs <service>`, then run site.yml"
 
 LIGHTS = {
@@ -50,16 +54,19 @@ LIGHTS = {
         WARNING,
         "A container runs another image than the files on the host name.",
         "Run site.yml, which replaces the container.",
+        _CONVERGE,
     ),
     "version-differs": Light(
         WARNING,
         "The files on the host name another Airflow version than the release that was recorded last.",
         "Compare `.env` with `airflow-release releases`, then run site.yml.",
+        _CONVERGE,
     ),
     "files-differ": Light(
         WARNING,
         "A file on the host is not as it was rendered.",
         "Move the change into the inventory or the templates, then run site.yml.",
+        _CONVERGE,
     ),
     "database-silent": Light(
         CRITICAL, "The metadata database does not answer.", "Read `docker compose logs postgres`."
@@ -87,7 +94,7 @@ LIGHTS = {
     ),
     "tasks-wait": Light(
         CRITICAL,
-        "Tasks are queued for three minutes while the worker has free slots. It is restarted when that lasts.",
+        "Tasks wait for three minutes while the worker has free slots. It is restarted when that lasts.",
         "If a restart does not help, read `docker compose logs airflow-worker`.",
     ),
     "queue-without-worker": Light(

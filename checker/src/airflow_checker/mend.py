@@ -16,15 +16,19 @@ SETTLE_SECONDS = 150.0
 """For so long after a restart the service is let be: it starts, and its check has to pass first."""
 
 
+STOPPING_SECONDS = 660.0
+"""A worker that was told to stop lets its tasks finish for ten minutes, and answers no check meanwhile."""
+
+
 def wanted(
     facts: Facts, findings: Sequence[Finding], memory: Memory, never: Sequence[str]
 ) -> dict[str, list[Finding]]:
     """Return the services to restart now, each with the findings that ask for it."""
-    if not facts.docker or facts.stopped or judge.switching(facts):
+    if not facts.docker or facts.stopped or judge.switching(facts.operation):
         return {}
     asked: dict[str, list[Finding]] = {}
     for finding in findings:
-        if finding.mends and _stands(finding, memory):
+        if finding.mends and _stands(finding, facts, memory):
             asked.setdefault(finding.mends, []).append(finding)
     return {
         service: asking
@@ -46,10 +50,16 @@ def restart(service: str, run: Run) -> None:
     run(["systemctl", "start", "--no-block", f"airflow-restart@{service}.service"], 20)
 
 
-def _stands(finding: Finding, memory: Memory) -> bool:
+def _stands(finding: Finding, facts: Facts, memory: Memory) -> bool:
     """Docker counts the failures of a health check; anything else has to be seen in two runs."""
     episode = memory.episodes.get(finding.key)
-    return finding.light == "service-unhealthy" or (episode is not None and episode.runs > 1)
+    container = facts.containers.get(finding.mends)
+    if episode is None or container is None:
+        return False
+    if finding.light != "service-unhealthy":
+        return episode.runs > 1
+    busy = judge.is_worker(container) and facts.database is not None and facts.database.running > 0
+    return not busy or facts.now - episode.since >= STOPPING_SECONDS
 
 
 def _can_be_well(service: str, facts: Facts) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
+from airflow_checker import http
 from airflow_checker.judge import DAY, minutes
 from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, Finding
 from airflow_checker.memory import Episode, Memory
@@ -33,13 +32,14 @@ class News:
 
 
 def news(findings: Sequence[Finding], over: Mapping[str, Episode], memory: Memory) -> News:
-    """Return what is to be told: a fault in its second run, or once it led to a restart, and after a day."""
+    """Return what is to be told: a fault that stood for a while or led to a restart, again after a day."""
     began, stands = [], []
     for finding in findings:
         episode = memory.episodes[finding.key]
         if finding.severity == NOTICE:
             continue
-        if episode.told == 0 and (episode.runs > 1 or episode.restarts):
+        stood = episode.runs > 1 and memory.now - episode.since >= LIGHTS[finding.light].patience
+        if episode.told == 0 and (stood or episode.restarts):
             began.append(finding)
         elif episode.told == 1 and memory.now - episode.told_at >= REMIND_SECONDS:
             stands.append(finding)
@@ -82,27 +82,19 @@ def escape(words: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def call(address: str, body: Mapping[str, str] | None = None, *, timeout: float = 5) -> str:
-    """Post JSON to an address, or fetch it; return "" when it was taken, else why not."""
-    parts = urlsplit(address)
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            import ssl  # costs more than all else, where nothing is to be told
+def post(address: str, words: str) -> str:
+    """Send a message; return "" when it was taken, else why not."""
+    return _taken(address, json.dumps({"text": words}))
 
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
-        if body is None:
-            connection.request("GET", path or "/")
-        else:
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", path or "/", json.dumps(body), headers)
-        status = connection.getresponse().status
-        connection.close()
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        # An error's words may have the address in them, which is a secret.
-        return type(error).__name__
-    return "" if status < 400 else f"HTTP {status}"
+
+def beat(address: str) -> str:
+    """Call the heartbeat; return "" when it was taken, else why not."""
+    return _taken(address, None)
+
+
+def _taken(address: str, body: str | None) -> str:
+    try:
+        answer = http.call(address, body=body, headers={"Content-Type": "application/json"} if body else {})
+    except http.NoAnswerError as error:
+        return str(error)
+    return "" if answer.status < 400 else f"HTTP {answer.status}"

@@ -38,7 +38,7 @@ def build(facts: Facts, findings: Sequence[Finding], memory: Memory) -> dict[str
         key=lambda one: (_ORDER.index(one["severity"]) if one["severity"] in _ORDER else 2, one["id"])
     )
     operation = facts.operation
-    switching = judge.switching(facts)
+    switching = judge.switching(operation)
     versions = " -> ".join(
         dict.fromkeys(str(operation.get(name, "")) for name in ("from_version", "to_version"))
     )

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import http.client
 import json
 import time
 from urllib.parse import urlsplit
 
 from airflow_checker.facts import Connect
+from airflow_checker.http import NoAnswerError, call
 
 
 def ask(address: str, token: str, vault: str, *, timeout: float = 5) -> Connect:
@@ -21,26 +21,13 @@ def ask(address: str, token: str, vault: str, *, timeout: float = 5) -> Connect:
     parts = urlsplit(address if "://" in address else f"http://{address}")
     path = parts.path.rstrip("/")
     path = path if path.endswith("/v1") else f"{path}/v1"
+    headers = {"Authorization": f"Bearer {token}"}
     try:
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            import ssl  # costs more than all else, where it is not needed
-
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
-        connection.request("GET", f"{path}/vaults/{vault}", headers={"Authorization": f"Bearer {token}"})
-        response = connection.getresponse()
-        now = time.time()
-        date = response.getheader("Date")
-        response.read()
-        connection.close()
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        # What http.client calls invalid, it quotes: the token may be in it.
-        known = isinstance(error, OSError) and error.strerror
-        return Connect(status=0, said=str(known or type(error).__name__), token_ends=ends)
-    return Connect(status=response.status, clock=offset(date, now), token_ends=ends)
+        url = f"{parts.scheme}://{parts.netloc}{path}/vaults/{vault}"
+        answer = call(url, headers=headers, timeout=timeout)
+    except NoAnswerError as error:
+        return Connect(status=0, said=str(error), token_ends=ends)
+    return Connect(status=answer.status, clock=offset(answer.date, time.time()), token_ends=ends)
 
 
 def offset(date: str | None, now: float) -> float | None:

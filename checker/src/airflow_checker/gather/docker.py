@@ -44,6 +44,10 @@ class Docker:
         """Ask nothing yet; `timeout` is in seconds, for each answer."""
         self._connection = _Connection(path, timeout)
 
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
     def get(self, path: str) -> Any:
         """Return the answer to a question.
 

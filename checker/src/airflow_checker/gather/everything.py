@@ -39,16 +39,17 @@ def observe(
     containers = attempt("docker", docker.containers)
     known = containers or {}
     operation = host.document(directory / "releases/operation.json")
+    units = attempt("units", lambda: host.units(run)) or []
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
     environment = host.environment(directory / ".env")
-    return Facts(
+    facts = Facts(
         now=time.time(),
         docker=containers is not None,
         services=attempt("compose project", lambda: _services(settings, memory, run)),
         containers=known,
-        units=attempt("units", lambda: host.units(run)) or [],
+        units=units,
         operation=operation,
-        stopped=(directory / "stopped").exists(),
+        stopped=host.stopped(units),
         database=attempt("database", lambda: _database(docker, known)) if "postgres" in known else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
         disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
@@ -64,6 +65,8 @@ def observe(
         recorded_version=host.recorded_version(directory),
         gaps=gaps,
     )
+    docker.close()
+    return facts
 
 
 def _services(settings: Settings, memory: Memory, run: host.Run) -> dict[str, str]:

@@ -16,7 +16,9 @@ from airflow_checker.facts import Disk, Unit
 Run = Callable[[Sequence[str], float], str]
 """Runs a command for at most so many seconds and returns what it printed."""
 
-UNITS = ("airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
+KEEPER = "airflow.service"
+"""The unit that keeps the platform running; stop.yml disables it."""
+UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
 PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime"
 RENDERED = (
@@ -81,6 +83,13 @@ def parse_units(text: str) -> list[Unit]:
             )
         )
     return found
+
+
+def stopped(units: Iterable[Unit]) -> bool:
+    """Say whether the platform was stopped on purpose, and not only until the next boot."""
+    return any(
+        unit.name == KEEPER and unit.active == "inactive" and unit.enabled == "disabled" for unit in units
+    )
 
 
 def disks(paths: Iterable[Path]) -> list[Disk]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
@@ -24,8 +23,11 @@ def queues(address: str, password: str, *, port: int = 6379, timeout: float = 5)
         RedisError: Redis does not answer in time, or refuses.
     """
     try:
-        with contextlib.closing(socket.create_connection((address, port), timeout)) as connection:
-            stream = cast(BinaryIO, connection.makefile("rwb"))
+        with (
+            socket.create_connection((address, port), timeout) as connection,
+            connection.makefile("rwb") as file,
+        ):
+            stream = cast(BinaryIO, file)
             if password:
                 ask(stream, "AUTH", password)
             bound = [key.decode(errors="replace") for key in ask(stream, "KEYS", PREFIX + "*")]

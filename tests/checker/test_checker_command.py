@@ -1,0 +1,422 @@
+"""The command on a host of doubles: Docker's socket, the programs of systemd and Compose, Slack."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from airflow_checker import cli, lights, report
+from airflow_checker.gather import everything, host
+from airflow_checker.gather.docker import Docker
+from airflow_checker.settings import Settings, SettingsError, load
+
+from tests.checker.test_checker_parsers import CONTAINER
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("postgres", "redis", "airflow-scheduler", "airflow-triggerer", "airflow-worker")
+ANSWER = {
+    "size": 8_000_000,
+    "scheduler_age": 2,
+    "triggerer_age": 2,
+    "parsed_age": 10,
+    "running": 1,
+    "queued": 0,
+    "oldest_queued": {},
+    "overdue": {},
+}
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Docker's API, as far as it is asked."""
+
+    protocol_version = "HTTP/1.1"
+    ill: ClassVar[set[str]] = set()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].removeprefix("/v1.41")
+        if path == "/info":
+            return self.answer({"DockerRootDir": "/"})
+        if path == "/containers/json":
+            return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
+        if path == "/exec/e/json":
+            return self.answer({"ExitCode": 0})
+        name = path.split("/")[2]
+        return self.answer(self.container(name)) if name in SERVICES else self.answer({}, 404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.endswith("/start"):
+            text = json.dumps(ANSWER).encode() + b"\n"
+            return self.send(b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text)
+        return self.answer({"Id": "e"}, 201)
+
+    def container(self, name: str) -> dict[str, Any]:
+        ill = name in self.ill
+        health = {"Status": "unhealthy" if ill else "healthy", "FailingStreak": 5 if ill else 0, "Log": []}
+        labels = {"com.docker.compose.service": name, "com.docker.compose.depends_on": ""}
+        command = ["airflow", "celery", "worker"] if name == "airflow-worker" else [name]
+        return {
+            **CONTAINER,
+            "Id": name,
+            "State": {**CONTAINER["State"], "Health": health},
+            "Config": {"Image": "i:1", "Cmd": command, "Env": [], "Labels": labels},
+            "NetworkSettings": {"Networks": {"n": {"IPAddress": "127.0.0.1"}}},
+        }
+
+    def answer(self, document: object, status: int = 200) -> None:
+        self.send(json.dumps(document).encode(), status)
+
+    def send(self, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Redis(socketserver.StreamRequestHandler):
+    """Answers what the checker asks."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2])
+            names = (b"default", b"celery.pidbox")
+            bound = b"*2\r\n" + b"".join(
+                b"$%d\r\n_kombu.binding.%s\r\n" % (len(name) + 15, name) for name in names
+            )
+            answers = {b"AUTH": b"+OK\r\n", b"LLEN": b":0\r\n"}
+            self.wfile.write(answers.get(words[0], bound))
+
+
+class Outside(BaseHTTPRequestHandler):
+    """Slack, Connect and the heartbeat's address."""
+
+    calls: ClassVar[list[tuple[str, str]]] = []
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        self.calls.append((self.path, body))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def outside() -> Iterator[str]:
+    Outside.calls = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Outside) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[str]:
+    """Docker's socket."""
+    Engine.ill = set()
+    path = str(tmp_path / "docker.sock")
+    with socketserver.ThreadingUnixStreamServer(path, Engine) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield path
+        server.shutdown()
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from airflow_checker.gather import redis
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Redis) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ask = redis.queues
+        port = server.server_address[1]
+        monkeypatch.setattr(redis, "queues", lambda *given: ask(*given, port=port))
+        yield
+        server.shutdown()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, outside: str) -> Settings:
+    directory = tmp_path / "airflow"
+    (directory / "env").mkdir(parents=True)
+    (directory / "status").mkdir()
+    (directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\n")
+    (directory / "docker-compose.yaml").write_text("services: {}\n")
+    (directory / "env/onepassword.env").write_text(
+        f"OP_CONNECT='{outside}'\nOP_API_TOKEN='opaque'\nOP_VAULT_ID='v'\n"
+    )
+    (directory / "status/backup.json").write_text(json.dumps({"last_good": {"at": time.time()}}))
+    return Settings(
+        directory=directory,
+        backups=tmp_path,
+        state=tmp_path / "state",
+        environment="production",
+        host="atd-data03",
+        slack=f"{outside}/services/secret",
+        heartbeat=f"{outside}/alive",
+    )
+
+
+class Programs:
+    """systemctl, docker compose and apt-get."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: Sequence[str], timeout: float) -> str:
+        self.commands.append(list(command))
+        if command[:2] == ["docker", "compose"]:
+            return json.dumps({"services": {name: {"image": "i:1"} for name in SERVICES}})
+        if command[:2] == ["systemctl", "show"]:
+            return "Id=docker.service\nLoadState=loaded\nActiveState=active\n"
+        return ""
+
+    def restarted(self) -> list[str]:
+        return [command[-1] for command in self.commands if "start" in command]
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch, engine: str, broker: None, tmp_path: Path) -> Programs:
+    """A host where only what the test breaks is broken."""
+    observe = everything.observe
+    monkeypatch.setattr(
+        everything,
+        "observe",
+        lambda settings, memory, run: observe(settings, memory, Docker(engine), run),
+    )
+    # This machine's own disk, clock and updates are not the test's.
+    monkeypatch.setattr(host, "disks", lambda paths: [])
+    monkeypatch.setattr(host, "clock_synchronised", lambda: True)
+    monkeypatch.setattr(everything, "REBOOT", tmp_path / "none")
+    return Programs()
+
+
+def health(settings: Settings) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(settings.health.read_text())
+    return document
+
+
+def test_platform_that_is_well(settings: Settings, programs: Programs) -> None:
+    assert cli.check(settings, programs) == 0
+    document = health(settings)
+    assert document["findings"] == []
+    assert (document["overall"], document["state"], document["schema"]) == ("ok", "running", 1)
+    assert [row["name"] for row in document["services"]] == sorted(SERVICES)
+    assert {row["health"] for row in document["services"]} == {"healthy"}
+    assert document["figures"]["database_bytes"] == 8_000_000
+    assert document["figures"]["queues"]["default"] == 0
+    assert settings.health.stat().st_mode & 0o777 == 0o644
+    assert [path for path, _ in Outside.calls if path == "/alive"] == ["/alive"]
+    assert not [path for path, _ in Outside.calls if "secret" in path]
+
+
+def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, programs: Programs) -> None:
+    Engine.ill = {"airflow-worker"}
+    cli.check(settings, programs)
+    # The database says that a task runs, so that the worker may be about to stop.
+    memory = json.loads(settings.memory.read_text())
+    memory["episodes"]["service-unhealthy airflow-worker"]["since"] -= 700
+    settings.memory.write_text(json.dumps(memory))
+    assert programs.restarted() == []
+    cli.check(settings, programs)
+    cli.check(settings, programs)
+    document = health(settings)
+    [finding] = document["findings"]
+    assert (finding["id"], finding["severity"], finding["subject"]) == (
+        "service-unhealthy",
+        "critical",
+        "airflow-worker",
+    )
+    assert finding["anchor"] == "light-service-unhealthy"
+    assert document["overall"] == "critical"
+    [message] = [json.loads(body)["text"] for path, body in Outside.calls if path == "/services/secret"]
+    assert "airflow-worker failed its health check 5 times in a row" in message
+    assert "*production atd-data03*" in message
+    assert programs.restarted() == ["airflow-restart@airflow-worker.service"]
+    assert not [path for path, _ in Outside.calls if path == "/alive"]
+
+
+def test_docker_that_is_away_is_one_fault(settings: Settings, programs: Programs, engine: str) -> None:
+    cli.check(settings, programs)
+    Path(engine).unlink()
+    cli.check(settings, programs)
+    assert [finding["id"] for finding in health(settings)["findings"]] == ["docker-down"]
+
+
+def test_edited_file_is_drift_until_it_is_recorded(settings: Settings, programs: Programs) -> None:
+    assert everything.record(settings, {})
+    assert not everything.record(settings, {})
+    (settings.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\nEDITED=1\n")
+    cli.check(settings, programs)
+    assert [finding["id"] for finding in health(settings)["findings"]] == ["files-differ"]
+    everything.record(settings, {})
+    cli.check(settings, programs)
+    assert health(settings)["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "accepted"), [("succeeded", True), ("reverted", True), ("prepared", False)]
+)
+def test_files_of_an_operation_that_is_over_are_no_drift(
+    settings: Settings, programs: Programs, state: str, accepted: bool
+) -> None:
+    everything.record(settings, {"id": "one", "state": "succeeded"})
+    (settings.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\nOTHER=1\n")
+    (settings.directory / "releases").mkdir()
+    operation = {"id": "two", "state": state, "touched": time.time()}
+    (settings.directory / "releases/operation.json").write_text(json.dumps(operation))
+    cli.check(settings, programs)
+    assert (health(settings)["findings"] == []) == accepted
+
+
+def test_compose_is_asked_when_its_files_change(settings: Settings, programs: Programs) -> None:
+    for _ in range(3):
+        cli.check(settings, programs)
+    asked = [command for command in programs.commands if command[0] == "docker"]
+    assert len(asked) == 1
+    (settings.directory / "docker-compose.yaml").write_text("services: {a: {}}\n")
+    cli.check(settings, programs)
+    assert len([command for command in programs.commands if command[0] == "docker"]) == 2
+
+
+def test_no_secret_is_in_any_file(settings: Settings, programs: Programs) -> None:
+    cli.check(settings, programs)
+    files = [settings.health, settings.memory]
+    assert [
+        file for file in files for secret in ("opaque", "services/secret") if secret in file.read_text()
+    ] == []
+
+
+def command(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process, with settings that name a directory of the test's own."""
+    file = tmp_path / "settings.json"
+    values: dict[str, Any] = {"directory": str(tmp_path), "backups": "/", "environment": "", "host": ""}
+    file.write_text(json.dumps({**values, "status_page": "", "backup_remote": False, "never_restart": []}))
+    return subprocess.run(
+        [sys.executable, "-m", "airflow_checker", "--settings", str(file), *arguments],
+        env={"PYTHONPATH": str(ROOT / "checker/src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def written(tmp_path: Path, overall: str, age: float = 0, **more: Any) -> None:
+    (tmp_path / "status").mkdir(exist_ok=True)
+    document = {
+        "overall": overall,
+        "generated": report.iso(time.time() - age),
+        "state": "running",
+        "doing": "",
+        "findings": [],
+        "services": [{"name": "redis", "state": "exited", "health": "", "since": None, "restarts": 0}],
+        "figures": {"disks": [{"path": "/", "size": 100, "free": 40, "days_until_full": 30.0}]},
+        **more,
+    }
+    (tmp_path / "status/health.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("overall", "age", "code", "first"),
+    [
+        ("ok", 0, 0, "ok: the platform is running"),
+        ("ok", 100, 0, "ok"),
+        ("ok", 200, 2, "unknown: the checker is silent"),
+        ("warning", 0, 2, "warning"),
+        ("critical", 0, 2, "critical"),
+    ],
+)
+def test_status_is_one_screen_and_an_exit_code(
+    tmp_path: Path, overall: str, age: float, code: int, first: str
+) -> None:
+    light = lights.Finding("disk-low", "/", "The disk is low.").document("2026-01-01T00:00:00Z")
+    written(tmp_path, overall, age, findings=[light])
+    done = command(tmp_path, "status")
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith(first)
+    for part in ("The disk is low.", "Free some space", "docs/operations.md#light-disk-low", "40% free"):
+        assert part in done.stdout
+    assert json.loads(command(tmp_path, "status", "--json").stdout)["overall"] == overall
+
+
+@pytest.mark.parametrize(("state", "code"), [("switching", 1), ("prepared", 0), ("succeeded", 0), (None, 0)])
+def test_restart_waits_for_no_switch_but_does_not_happen_in_one(
+    tmp_path: Path, state: str | None, code: int
+) -> None:
+    """Between the check and the unit that restarts, an operation may have begun."""
+    if state:
+        (tmp_path / "releases").mkdir()
+        (tmp_path / "releases/operation.json").write_text(json.dumps({"state": state}))
+    assert command(tmp_path, "may-restart").returncode == code
+
+
+def test_status_without_a_check_needs_a_look(tmp_path: Path) -> None:
+    done = command(tmp_path, "status")
+    assert done.returncode == 2
+    assert "written nothing yet" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"directory": "/"}'])
+def test_settings_that_cannot_be_understood(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"run site\.yml"):
+        load(tmp_path / "settings.json", {})
+
+
+def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
+    known = load(tmp_path / "none", {"SLACK_WEBHOOK_URL": " https://a ", "HEARTBEAT_URL": ""})
+    assert (known.slack, known.heartbeat) == ("https://a", "")
+
+
+def test_documented_lights_are_these() -> None:
+    """Edit lights.py, then paste what `airflow-checker lights` prints."""
+    assert lights.table() in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def test_command_explains_itself(tmp_path: Path) -> None:
+    text = command(tmp_path, "--help").stdout
+    for verb in ("check", "status", "record", "lights"):
+        assert verb in text
+
+
+def test_run_is_cheap(settings: Settings, programs: Programs, tmp_path: Path) -> None:
+    """Less than a third of a second of one processor, which once in 30 s is 1 %; and 30 MiB."""
+    cli.check(settings, programs)
+    before = time.process_time()
+    cli.check(settings, programs)
+    # The doubles answer in this very process, so that this is more than the checker's own share.
+    assert time.process_time() - before < 0.3
+    # What a process has at most is counted anew by exec, unlike ru_maxrss.
+    script = "import airflow_checker.cli as c; c.main(['lights']); print(open('/proc/self/status').read())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(ROOT / "checker/src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [peak] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("VmHWM:")]
+    assert int(peak) < 30 * 1024

@@ -1,0 +1,285 @@
+"""From observed facts to findings: each kind of fault is said, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from airflow_checker import judge
+from airflow_checker.facts import Connect, Disk, Facts, Unit
+from airflow_checker.judge import DAY, HOUR, Trends
+from airflow_checker.lights import LIGHTS
+from airflow_release.switch import journal
+
+from tests.checker.conftest import NOW, SERVICES, container, containers, database_of, well
+
+
+def found(facts: Facts, trends: Trends | None = None) -> set[str]:
+    """The keys of all findings."""
+    return {finding.key for finding in judge.judge(facts, trends or Trends())}
+
+
+def connect(**changes: Any) -> Connect:
+    known = well().connect
+    assert known is not None
+    return dataclasses.replace(known, **changes)
+
+
+def disk(free: float, inodes_free: int = 5) -> list[Disk]:
+    return [Disk("/", 1000, int(free * 1000), 10, inodes_free)]
+
+
+def backup(**last: Any) -> dict[str, Any]:
+    return {"last_good": {"at": NOW - HOUR, "off_host": True, **last}}
+
+
+TIMER = Unit("dag-sync.timer", sub="waiting", next=NOW + 60)
+
+FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing": ({}, set()),
+    "Docker is gone": ({"docker": False, "containers": {}, "database": None}, {"docker-down"}),
+    "a container exited": (
+        {"containers": containers(weather={"state": "exited"})},
+        {"service-down weather"},
+    ),
+    "a container is missing": (
+        {"containers": {name: one for name, one in containers().items() if name != "weather"}},
+        {"service-down weather"},
+    ),
+    "a container restarts": (
+        {"containers": containers(weather={"state": "restarting"})},
+        {"service-down weather"},
+    ),
+    "a container is paused": (
+        {"containers": containers(weather={"state": "paused"})},
+        {"service-down weather"},
+    ),
+    "a container is unhealthy": (
+        {"containers": containers(weather={"health": "unhealthy", "failing": 5})},
+        {"service-unhealthy weather"},
+    ),
+    "a check failed once": (
+        {"containers": containers(weather={"failing": 1})},
+        {"service-unhealthy weather"},
+    ),
+    "a container starts": (
+        {"containers": containers(weather={"health": "starting", "started": NOW - 60})},
+        set(),
+    ),
+    "a container starts for ever": (
+        {"containers": containers(weather={"health": "starting", "started": NOW - HOUR})},
+        {"service-unhealthy weather"},
+    ),
+    "another image": ({"containers": containers(weather={"image": "nginx:0"})}, {"image-differs weather"}),
+    "another version": ({"version": "2.6.1"}, {"version-differs"}),
+    "no release was recorded": ({"recorded_version": ""}, set()),
+    "a file was edited": ({"changed_files": ["/srv/airflow/.env"]}, {"files-differ /srv/airflow/.env"}),
+    "the database is silent": ({"database": None}, {"database-silent"}),
+    "Redis is silent": ({"queues": None}, {"queue-silent"}),
+    "the scheduler is stopped": ({"database": database_of(scheduler_age=46)}, {"scheduler-silent"}),
+    "there was never a scheduler": ({"database": database_of(scheduler_age=None)}, {"scheduler-silent"}),
+    "the triggerer is stopped": ({"database": database_of(triggerer_age=400)}, {"triggerer-silent"}),
+    "nothing is parsed": ({"database": database_of(parsed_age=301)}, {"dags-not-parsed"}),
+    "there is no DAG": ({"database": database_of(parsed_age=None)}, set()),
+    "tasks wait": ({"database": database_of(oldest_queued={"default": 181.0})}, {"tasks-wait default"}),
+    "tasks wait for a moment": ({"database": database_of(oldest_queued={"default": 170.0})}, set()),
+    "tasks wait and all slots are taken": (
+        {"database": database_of(oldest_queued={"default": 999.0}, running=4)},
+        set(),
+    ),
+    "tasks wait for nobody": (
+        {"database": database_of(oldest_queued={"gpu": 61.0})},
+        {"queue-without-worker gpu"},
+    ),
+    "messages wait for nobody": ({"queues": {"default": 3, "gpu": 1}}, {"queue-without-worker gpu"}),
+    "a queue of earlier is empty": ({"queues": {"default": 0, "gpu": 0}}, set()),
+    "a run is overdue": ({"database": database_of(overdue={"weather": 301.0})}, {"run-overdue weather"}),
+    "a run is nearly overdue": ({"database": database_of(overdue={"weather": 299.0})}, set()),
+    "a unit failed": (
+        {"units": [Unit("smee-relay.service", active="failed", result="exit-code")]},
+        {"unit-failed smee-relay.service"},
+    ),
+    "a unit did its work": ({"units": [Unit("dag-sync.service", active="inactive", sub="dead")]}, set()),
+    "a timer is masked": (
+        {"units": [dataclasses.replace(TIMER, load="masked", active="inactive")]},
+        {"timer-off dag-sync.timer"},
+    ),
+    "a timer was stopped": (
+        {"units": [dataclasses.replace(TIMER, active="inactive", sub="dead")]},
+        {"timer-off dag-sync.timer"},
+    ),
+    "a timer is not enabled, as without a repository": (
+        {"units": [dataclasses.replace(TIMER, active="inactive", sub="dead", enabled="disabled")]},
+        set(),
+    ),
+    "a timer has no next time": (
+        {"units": [dataclasses.replace(TIMER, sub="elapsed")]},
+        {"timer-off dag-sync.timer"},
+    ),
+    "a timer is late": (
+        {"units": [dataclasses.replace(TIMER, next=NOW - HOUR)]},
+        {"timer-off dag-sync.timer"},
+    ),
+    "a timer's work is under way": (
+        {"units": [dataclasses.replace(TIMER, sub="running", next=NOW - HOUR)]},
+        set(),
+    ),
+    "the disk is low": ({"disks": disk(0.09)}, {"disk-low /"}),
+    "the disk is at 95 %": ({"disks": disk(0.049)}, {"disk-full /"}),
+    "no inodes": ({"disks": disk(0.5, 0)}, {"inodes-low /"}),
+    "a file system without a number of inodes": ({"disks": [Disk("/", 100, 50)]}, set()),
+    "the certificate ends soon": ({"certificate_ends": NOW + 20 * DAY}, {"certificate-ends"}),
+    "the certificate ended": ({"certificate_ends": NOW - 1}, {"certificate-ended"}),
+    "the certificate is damaged": ({"gaps": {"certificate": "damaged"}}, {"certificate-ended"}),
+    "there is no certificate": ({"certificate_ends": None}, set()),
+    "the token ends soon": ({"connect": connect(token_ends=NOW + 13 * DAY)}, {"token-ends"}),
+    "the token ended": ({"connect": connect(token_ends=NOW - 1, status=401)}, {"token-refused"}),
+    "the token was revoked": ({"connect": connect(status=401)}, {"token-refused"}),
+    "the token has no end": ({"connect": connect(token_ends=None)}, set()),
+    "Connect is away": ({"connect": connect(status=0, clock=None)}, {"connect-silent"}),
+    "Connect is ill": ({"connect": connect(status=503)}, {"connect-silent"}),
+    "the clock is an hour ahead": ({"connect": connect(clock=-3600.0)}, {"clock-wrong"}),
+    "the clock is an hour behind": ({"connect": connect(clock=3600.0)}, {"clock-wrong"}),
+    "the clock went back": ({"database": database_of(scheduler_age=-3600.0)}, {"clock-wrong"}),
+    "the clock is not synchronised": ({"clock_synchronised": False}, {"clock-not-synchronised"}),
+    "the backup is old": ({"backup": backup(at=NOW - 3 * DAY)}, {"backup-old"}),
+    "there is no backup yet": ({"backup": {"installed_at": NOW - HOUR}}, set()),
+    "there never was a backup": ({"backup": {"installed_at": NOW - 3 * DAY}}, {"backup-old"}),
+    "nothing is known of backups": ({"backup": {}}, {"backup-old"}),
+    "the backup failed": (
+        {"backup": {**backup(), "last_failure": {"reason": "no space"}}},
+        {"backup-failed"},
+    ),
+    "the backup has no copy": (
+        {"backup": backup(off_host=False), "backup_remote": True},
+        {"backup-not-copied"},
+    ),
+    "there is no remote": ({"backup": backup(off_host=False)}, set()),
+    "a reboot is pending": ({"reboot_required": True}, {"reboot-pending"}),
+    "updates are pending": ({"security_updates": 2}, {"security-updates"}),
+    "something could not be seen": ({"gaps": {"units": "no bus"}}, {"check-failed units"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_said_and_nothing_else(fault: str) -> None:
+    changes, expected = FAULTS[fault]
+    assert found(well(**changes)) == expected
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_light_is_tried(light: str) -> None:
+    """What no test lights may never be lit."""
+    with_trends = {"service-restarts", "database-grows", "operation-stands"}
+    lit = {key.split()[0] for _, expected in FAULTS.values() for key in expected}
+    assert light in lit | with_trends
+
+
+class Growth(Trends):
+    """A host on which everything grows."""
+
+    def __init__(self, days: float = 100, growth: tuple[int, float] = (0, 0.0), starts: int = 0) -> None:
+        self.days, self.growth, self.count = days, growth, starts
+
+    def starts(self, service: str) -> int:
+        return self.count if service == "weather" else 0
+
+    def days_until_full(self, disk: Disk) -> float | None:
+        return self.days
+
+    def database_growth(self) -> tuple[int, float] | None:
+        return self.growth
+
+
+@pytest.mark.parametrize(
+    ("trends", "expected"),
+    [
+        (Growth(), set()),
+        (Growth(days=6.9), {"disk-low /"}),
+        (Growth(days=0.9), {"disk-full /"}),
+        (Growth(growth=(2**31, 0.2)), {"database-grows"}),
+        (Growth(growth=(2**31, 0.05)), set()),
+        (Growth(growth=(2**20, 0.9)), set()),
+        (Growth(starts=2), set()),
+        (Growth(starts=3), {"service-restarts weather"}),
+    ],
+)
+def test_trend_is_said(trends: Growth, expected: set[str]) -> None:
+    assert found(well(), trends) == expected
+
+
+ILL = {
+    "containers": containers(weather={"state": "exited"}, airflow_worker={"health": "unhealthy"}),
+    "database": None,
+    "queues": None,
+    "changed_files": ["/srv/airflow/.env"],
+    "version": "2.6.1",
+}
+
+
+@pytest.mark.parametrize("state", [*journal.ACTIVE, *journal.ENDED])
+def test_what_a_switch_does_on_purpose_is_no_finding(state: str) -> None:
+    """Nothing that runs has changed in `prepared`, and what is over excuses nothing."""
+    operation = {"state": state, "kind": "upgrade", "phases": [{"started": NOW - 60}]}
+    excused = state in journal.ACTIVE and state != "prepared"
+    assert (found(well(**ILL, operation=operation)) == set()) == excused
+
+
+def test_switch_hides_nothing_of_the_host() -> None:
+    facts = well(operation={"state": "switching", "phases": [{"started": NOW}]}, disks=disk(0.04))
+    assert found(facts) == {"disk-full /"}
+
+
+@pytest.mark.parametrize("state", journal.ACTIVE)
+def test_operation_that_stands_is_said(state: str) -> None:
+    operation = {"state": state, "kind": "upgrade", "phases": [{"started": NOW - 7 * HOUR}]}
+    assert "operation-stands" in found(well(operation=operation))
+
+
+def test_platform_that_was_stopped_on_purpose_is_not_ill() -> None:
+    assert found(well(**ILL, stopped=True)) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "expected"),
+    [
+        ((), {}, ["default"]),
+        ((), {"AIRFLOW__OPERATORS__DEFAULT_QUEUE": "main"}, ["main"]),
+        (("-q", "a,b"), {}, ["a", "b"]),
+        (("--queues", "a, b"), {}, ["a", "b"]),
+        (("--queues=a",), {}, ["a"]),
+        (("-q",), {}, []),
+    ],
+)
+def test_queues_of_a_worker(
+    command: tuple[str, ...], environment: dict[str, str], expected: list[str]
+) -> None:
+    worker = container(
+        "airflow-worker", command=("airflow", "celery", "worker", *command), environment=environment
+    )
+    assert judge.queues_of(worker) == expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "service"),
+    [
+        ("a container is unhealthy", "weather"),
+        ("a check failed once", ""),
+        ("a container exited", ""),
+        ("the scheduler is stopped", "airflow-scheduler"),
+        ("the triggerer is stopped", "airflow-triggerer"),
+        ("nothing is parsed", "airflow-scheduler"),
+        ("tasks wait", "airflow-worker"),
+        ("the database is silent", ""),
+    ],
+)
+def test_restart_that_may_help_is_named(fault: str, service: str) -> None:
+    [finding] = judge.judge(well(**FAULTS[fault][0]), Trends())
+    assert finding.mends == service
+
+
+def test_every_service_is_judged() -> None:
+    """The project says which; no list of this package does."""
+    facts = well(services={**SERVICES, "new": "new:1"})
+    assert found(facts) == {"service-down new"}

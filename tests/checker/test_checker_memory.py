@@ -1,0 +1,330 @@
+"""What is told, how often, and what is restarted: over many runs, with a clock of the test's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_checker import judge, mend, messages
+from airflow_checker import memory as memory_module
+from airflow_checker.facts import Disk
+from airflow_checker.judge import DAY, HOUR
+from airflow_checker.lights import Finding
+from airflow_checker.memory import Memory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checker.conftest import NOW, containers, database_of, well
+
+ILL = {"containers": containers(weather={"health": "unhealthy", "failing": 5})}
+SWITCH = {"operation": {"state": "switching", "kind": "upgrade", "phases": [{"started": NOW}]}}
+
+
+class Platform:
+    """Runs the checker's parts as `cli.check` does, once a minute; nothing leaves the test."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.now = NOW
+        self.messages: list[str] = []
+        self.restarted: list[tuple[float, str]] = []
+        self.slack = True
+
+    def run(self, seconds: float = 60, **changes: Any) -> list[Finding]:
+        self.now += seconds
+        facts = well(**{"units": [], "backup": None, **changes, "now": self.now})
+        memory = self.memory
+        memory.observe(facts)
+        findings = judge.judge(facts, memory)
+        over = memory.see(
+            findings, blind=facts.stopped or judge.switching(facts.operation) or not facts.docker
+        )
+        for service, asking in mend.wanted(facts, findings, memory, ("postgres",)).items():
+            self.restarted.append((self.now, service))
+            memory.restart(service)
+            for finding in asking:
+                memory.episodes[finding.key].restarts += 1
+        news = messages.news(findings, over, memory)
+        if news and self.slack:
+            self.messages.append(messages.text(news, memory, title="production host"))
+            messages.note(news, memory)
+        elif news:
+            memory.owe(news.over)
+        return findings
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+def test_quiet_hour_is_quiet(platform: Platform) -> None:
+    for _ in range(60):
+        platform.run()
+    assert (platform.messages, platform.restarted) == ([], [])
+
+
+def test_fault_is_told_once_and_its_end_once(platform: Platform) -> None:
+    down = {"containers": containers(weather={"state": "exited"})}
+    platform.run(**down)
+    assert platform.messages == []
+    for _ in range(30):
+        platform.run(**down)
+    assert len(platform.messages) == 1
+    assert "The container of weather is exited." in platform.messages[0]
+    assert "docker compose ps --all" in platform.messages[0]
+    for _ in range(10):
+        platform.run()
+    assert len(platform.messages) == 2
+    assert "Over after 30 minutes" in platform.messages[1]
+
+
+def test_fault_that_stays_is_told_again_after_a_day_and_never_more(platform: Platform) -> None:
+    down = {"containers": containers(weather={"state": "exited"})}
+    for _ in range(24 * 5):
+        platform.run(HOUR, **down)
+    assert len(platform.messages) == 2
+    platform.run(**{})
+    platform.run(HOUR)
+    assert len(platform.messages) == 3
+
+
+def test_fault_of_one_run_is_not_told(platform: Platform) -> None:
+    for index in range(40):
+        platform.run(**({"containers": containers(weather={"failing": 1})} if index % 2 else {}))
+    assert platform.messages == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_messages_are_bounded_whatever_a_fault_does(seen: Sequence[bool]) -> None:
+    """Two for each time that it was away for five minutes, and a reminder a day."""
+    platform = Platform()
+    for ill in seen:
+        platform.run(**({"containers": containers(weather={"state": "exited"})} if ill else {}))
+    assert len(platform.messages) <= 3 * (1 + len(seen) // 6)
+
+
+def test_notice_is_told_to_nobody(platform: Platform) -> None:
+    for _ in range(10):
+        platform.run(reboot_required=True, clock_synchronised=False)
+    assert platform.messages == []
+
+
+def test_switch_is_quiet_from_its_beginning_to_its_end(platform: Platform) -> None:
+    everything = {"containers": {}, "database": None, "queues": None, "version": "2.6.1"}
+    platform.run()
+    for _ in range(60):
+        platform.run(**SWITCH, **everything)
+    for _ in range(10):
+        platform.run()
+    assert (platform.messages, platform.restarted) == ([], [])
+
+
+def test_switch_ends_no_fault_of_before(platform: Platform) -> None:
+    down = {"containers": containers(weather={"state": "exited"})}
+    for _ in range(3):
+        platform.run(**down)
+    for _ in range(30):
+        platform.run(**SWITCH, **down)
+    assert len(platform.messages) == 1
+
+
+def test_docker_that_is_away_ends_no_fault(platform: Platform) -> None:
+    for _ in range(3):
+        platform.run(**ILL)
+    told = len(platform.messages)
+    for _ in range(30):
+        platform.run(docker=False, containers={}, database=None, queues=None)
+    assert len(platform.messages) == told + 1
+    assert "Docker does not answer" in platform.messages[-1]
+
+
+def test_what_slack_did_not_take_is_told_later(platform: Platform) -> None:
+    down = {"containers": containers(weather={"state": "exited"})}
+    platform.slack = False
+    for _ in range(3):
+        platform.run(**down)
+    platform.slack = True
+    platform.run(**down)
+    assert len(platform.messages) == 1
+    platform.slack = False
+    for _ in range(10):
+        platform.run()
+    platform.slack = True
+    platform.run()
+    assert len(platform.messages) == 2
+    assert "Over" in platform.messages[1]
+
+
+def test_unhealthy_service_is_restarted_three_times_an_hour_with_a_message(platform: Platform) -> None:
+    for _ in range(59):
+        platform.run(**ILL)
+    assert [service for _, service in platform.restarted] == ["weather"] * mend.MOST
+    assert platform.restarted[0][0] == NOW + 60
+    assert all(later - before >= mend.SETTLE_SECONDS for (before, _), (later, _) in pairs(platform.restarted))
+    assert "Restarted, 1 of 3 times an hour." in platform.messages[0]
+    assert len(platform.messages) == 1
+    for _ in range(10):
+        platform.run(**ILL)
+    assert len(platform.restarted) > mend.MOST
+
+
+def pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(values, values[1:]))
+
+
+def test_restart_that_helped_is_told(platform: Platform) -> None:
+    platform.run(**ILL)
+    for _ in range(10):
+        platform.run()
+    assert len(platform.messages) == 2
+    assert "restarted once" in platform.messages[1]
+
+
+@pytest.mark.parametrize(
+    "excuse",
+    [
+        SWITCH,
+        {"stopped": True},
+        {"containers": containers(airflow_worker={"health": "unhealthy"}, redis={"state": "exited"})},
+        {
+            "containers": containers(
+                airflow_worker={"health": "unhealthy"}, redis={"health": "starting", "started": NOW + 600}
+            )
+        },
+        {"queues": None},
+        {"database": None},
+    ],
+)
+def test_worker_is_let_be_where_no_restart_helps(platform: Platform, excuse: dict[str, Any]) -> None:
+    ill = {"containers": containers(airflow_worker={"health": "unhealthy"})}
+    for _ in range(10):
+        platform.run(**{**ill, **excuse})
+    assert platform.restarted == []
+    platform.run(**ill)
+    assert [service for _, service in platform.restarted] == ["airflow-worker"]
+
+
+@pytest.mark.parametrize(("running", "minute"), [(0, 1), (1, 12)])
+def test_worker_that_may_be_stopping_has_time_for_its_tasks(
+    platform: Platform, running: int, minute: int
+) -> None:
+    for _ in range(15):
+        ill = containers(airflow_worker={"health": "unhealthy", "failing": 2})
+        platform.run(containers=ill, database=database_of(running=running))
+    assert platform.restarted[0] == (NOW + minute * 60, "airflow-worker")
+
+
+def test_files_may_differ_while_site_yml_runs(platform: Platform) -> None:
+    for _ in range(30):
+        platform.run(changed_files=["/srv/airflow/.env"], version="2.6.1")
+    assert platform.messages == []
+    for _ in range(35):
+        platform.run(changed_files=["/srv/airflow/.env"])
+    assert len(platform.messages) == 1
+
+
+def test_database_is_never_restarted(platform: Platform) -> None:
+    """One that recovers after a crash is not healthy for a while, and would begin again."""
+    for _ in range(10):
+        platform.run(containers=containers(postgres={"health": "unhealthy"}))
+    assert platform.restarted == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "service"),
+    [
+        ({"scheduler_age": 100.0}, "airflow-scheduler"),
+        ({"triggerer_age": 100.0}, "airflow-triggerer"),
+        ({"parsed_age": 1000.0}, "airflow-scheduler"),
+        ({"oldest_queued": {"default": 500.0}}, "airflow-worker"),
+    ],
+)
+def test_what_docker_calls_healthy_is_restarted_in_the_second_run(
+    platform: Platform, changes: dict[str, Any], service: str
+) -> None:
+    platform.run(database=database_of(**changes))
+    assert platform.restarted == []
+    platform.run(database=database_of(**changes))
+    assert platform.restarted == [(NOW + 120, service)]
+    assert len(platform.messages) == 1
+
+
+def test_restarts_of_a_container_are_counted(platform: Platform) -> None:
+    for index in range(4):
+        found = platform.run(containers=containers(weather={"started": NOW + index}))
+    assert [finding.key for finding in found] == ["service-restarts weather"]
+    assert platform.run(2 * HOUR, containers=containers(weather={"started": NOW + 3})) == []
+
+
+def disk(used: int) -> dict[str, Any]:
+    return {"disks": [Disk("/", 1000, 1000 - used)]}
+
+
+def test_days_until_full_are_reckoned_after_a_day(platform: Platform) -> None:
+    for hour in range(20):
+        assert platform.run(HOUR, **disk(100 + 10 * hour)) == []
+    for hour in range(20, 30):
+        found = platform.run(HOUR, **disk(100 + 10 * hour))
+    assert platform.memory.days_until_full(Disk("/", 1000, 610)) == pytest.approx(610 / 240, rel=0.01)
+    assert [finding.light for finding in found] == ["disk-low"]
+
+
+def test_disk_that_does_not_grow_is_never_full(platform: Platform) -> None:
+    for _ in range(50):
+        assert platform.run(HOUR, **disk(500)) == []
+    assert platform.memory.days_until_full(Disk("/", 1000, 500)) is None
+
+
+def test_growth_of_the_database(platform: Platform) -> None:
+    for hour in range(30):
+        found = platform.run(HOUR, database=database_of(size=10**10 + hour * 10**8))
+    assert [finding.light for finding in found] == ["database-grows"]
+
+
+def test_memory_has_a_bound(platform: Platform, tmp_path: Path) -> None:
+    for minute in range(60 * 24 * 8 // 10):
+        name = f"queue{minute}"
+        platform.run(600, queues={name: 1}, containers=containers(weather={"started": NOW + minute}))
+    platform.memory.save(tmp_path / "memory.json")
+    assert (tmp_path / "memory.json").stat().st_size < 200_000
+    assert len(platform.memory.episodes) <= memory_module.MOST_EPISODES
+
+
+def test_memory_is_kept(platform: Platform, tmp_path: Path) -> None:
+    for _ in range(3):
+        platform.run(**ILL)
+    file = tmp_path / "state/memory.json"
+    platform.memory.save(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    kept = memory_module.load(file)
+    assert dataclasses.replace(kept, now=platform.memory.now) == platform.memory
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"episodes": 3}', '{"episodes": {"a": {"b": 1}}}', '{"x": 1}']
+)
+def test_damaged_memory_begins_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "memory.json").write_text(text)
+    assert memory_module.load(tmp_path / "memory.json") == Memory()
+
+
+def test_clock_that_goes_back_breaks_nothing(platform: Platform) -> None:
+    for seconds in (60, -DAY, 60, 3 * DAY, -HOUR, 60):
+        platform.run(seconds, **ILL)
+    assert platform.memory.days_until_full(Disk("/", 1000, 500)) is None
+
+
+def test_message_is_short_and_escaped() -> None:
+    platform = Platform()
+    many = {f"<!channel> {index}": 600.0 for index in range(40)}
+    platform.run(database=database_of(overdue=many))
+    platform.run(database=database_of(overdue=many))
+    [message] = platform.messages
+    assert "<" not in message
+    assert "&lt;!channel&gt; 0" in message
+    assert "… and 25 more" in message

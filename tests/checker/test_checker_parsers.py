@@ -1,0 +1,270 @@
+"""What is read from outside: every form of it is understood, and nonsense is an error of the right kind."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import re
+import string
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_checker import report
+from airflow_checker.facts import Unit
+from airflow_checker.gather import certificate, connect, database, docker, host, redis
+from airflow_checker.judge import minutes
+from airflow_checker.messages import escape
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def encoded(claims: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+
+
+@given(st.integers(0, 10**11), st.text(string.ascii_letters, max_size=9))
+def test_end_of_a_token_is_read(at: int, name: str) -> None:
+    assert connect.token_ends(f"{encoded({'alg': 'ES256'})}.{encoded({'sub': name, 'exp': at})}.AA") == at
+
+
+@pytest.mark.parametrize("claims", [{}, {"exp": None}, {"exp": "1"}, {"exp": True}, [], 3, {"exp": 1e300}])
+def test_token_without_an_end(claims: object) -> None:
+    assert connect.token_ends(f"{encoded({})}.{encoded(claims)}.AA") is None
+
+
+@given(st.text(max_size=80))
+def test_what_is_no_token_has_no_end(text: str) -> None:
+    assert connect.token_ends(text) is None or text.count(".") == 2
+
+
+@given(st.binary(max_size=60))
+def test_damaged_token_has_no_end(data: bytes) -> None:
+    connect.token_ends(f"a.{base64.urlsafe_b64encode(data).decode()}.b")
+
+
+@given(st.text(max_size=60))
+def test_date_of_any_form_is_no_error(text: str) -> None:
+    connect.offset(text, 0)
+
+
+def test_clock_of_an_answer() -> None:
+    assert connect.offset("Thu, 01 Jan 1970 00:01:00 GMT", 0) == 60
+    assert connect.offset(None, 0) is None
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.integers(-(10**9), 10**9))
+def test_reply_of_redis_is_read(words: list[bytes], number: int) -> None:
+    data = b"*%d\r\n" % (len(words) + 2) + b":%d\r\n$-1\r\n" % number
+    data += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    assert redis.reply(io.BytesIO(data)) == [number, None, *words]
+
+
+@given(st.binary(max_size=60))
+def test_nonsense_of_redis_is_one_kind_of_error(data: bytes) -> None:
+    with contextlib.suppress(redis.RedisError):
+        redis.reply(io.BytesIO(data))
+
+
+def test_error_of_redis_is_said() -> None:
+    with pytest.raises(redis.RedisError, match="NOAUTH"):
+        redis.reply(io.BytesIO(b"-NOAUTH Authentication required.\r\n"))
+
+
+def test_command_to_redis_keeps_every_byte() -> None:
+    password = "a b\r\n'ü"
+    words = redis.reply(io.BytesIO(redis.command(["AUTH", password])))
+    assert words == [b"AUTH", password.encode()]
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=50)), max_size=6))
+def test_output_of_a_command_is_taken_apart(parts: list[tuple[int, bytes]]) -> None:
+    data = b"".join(bytes([stream, 0, 0, 0]) + len(part).to_bytes(4, "big") + part for stream, part in parts)
+    assert list(docker.frames(data)) == parts
+
+
+@given(st.binary(max_size=60))
+def test_any_output_comes_to_an_end(data: bytes) -> None:
+    list(docker.frames(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-01T00:00:00.123456789Z", 1767225600),
+        ("2026-01-01T00:00:00Z", 1767225600),
+        ("2026-01-01T01:00:00.5+01:00", 1767225600),
+        ("0001-01-01T00:00:00Z", 0),
+        ("", 0),
+    ],
+)
+def test_time_of_docker(text: str, expected: float) -> None:
+    assert docker.seconds(text) == expected
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A certificate of 30 days with its key, as HAProxy has it."""
+    folder = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=a -keyout key -out cert"
+    try:
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no openssl on this machine")
+    return (folder / "cert").read_text() + (folder / "key").read_text()
+
+
+def test_end_of_a_certificate_is_read(pem: str) -> None:
+    assert certificate.ends(pem) == pytest.approx(time.time() + 30 * 86_400, abs=3600)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_damaged_certificate_is_one_kind_of_error(pem: str, data: st.DataObject) -> None:
+    text = re.search(r"-----BEGIN CERTIFICATE-----(.+?)-----END", pem, re.DOTALL)
+    assert text
+    der = bytearray(base64.b64decode("".join(text[1].split())))
+    der[data.draw(st.integers(0, 200))] = data.draw(st.integers(0, 255))
+    body = base64.b64encode(bytes(der[: data.draw(st.integers(0, len(der)))])).decode()
+    with contextlib.suppress(ValueError):
+        certificate.ends(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----")
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "expected"),
+    [
+        (certificate.UTC_TIME, "260101000000Z", "2026-01-01T00:00:00Z"),
+        (certificate.UTC_TIME, "991231235959Z", "1999-12-31T23:59:59Z"),
+        (certificate.GENERALIZED_TIME, "20510101000000Z", "2051-01-01T00:00:00Z"),
+    ],
+)
+def test_time_of_a_certificate(tag: int, text: str, expected: str) -> None:
+    assert report.iso(certificate.time(tag, text)) == expected
+
+
+def test_units_are_read() -> None:
+    text = (
+        "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=\n\n"
+        "Id=airflow-backup.timer\nLoadState=loaded\nActiveState=active\nSubState=waiting\nResult=success\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\n\n"
+        "Id=gone.timer\nLoadState=not-found\nActiveState=inactive\n"
+    )
+    engine, timer = host.parse_units(text)
+    assert (engine.name, engine.active, engine.next) == ("docker.service", "active", 0)
+    assert (timer.name, timer.sub, timer.next) == ("airflow-backup.timer", "waiting", 1_800_000_000)
+
+
+@pytest.mark.parametrize(
+    ("active", "enabled", "stopped"),
+    [
+        ("inactive", "disabled", True),
+        ("active", "disabled", False),
+        ("inactive", "enabled", False),
+        ("failed", "enabled", False),
+    ],
+)
+def test_stop_on_purpose_is_a_unit_that_is_off(active: str, enabled: str, stopped: bool) -> None:
+    assert host.stopped([Unit("airflow.service", active=active, enabled=enabled)]) == stopped
+    assert not host.stopped([Unit("airflow-backup.service", active=active, enabled=enabled)])
+
+
+@given(st.text(max_size=200))
+def test_any_words_of_systemd_are_no_error(text: str) -> None:
+    host.parse_units(text)
+
+
+def test_security_updates_are_counted() -> None:
+    text = """Inst libc6 [2.41-1] (2.41-2 Debian-Security:13/stable-security [amd64])
+Inst bash [5.2-1] (5.2-2 Debian:13.1/stable [amd64])
+Inst openssl [3.0] (3.1 Ubuntu:24.04/noble-updates, Ubuntu:24.04/noble-security [amd64]) []
+Conf libc6 (2.41-2 Debian-Security:13/stable-security [amd64])
+"""
+    assert host.count_security(text) == 2
+
+
+def test_answer_of_the_database_is_read() -> None:
+    answer = (
+        '{"size" : 8000, "scheduler_age" : 2.5, "triggerer_age" : null, "parsed_age" : 12, "running" : 1,'
+        ' "queued" : 0, "oldest_queued" : {}, "overdue" : {"weather" : 400.25}}\n'
+    )
+    known = database.parse(answer)
+    assert (known.scheduler_age, known.triggerer_age, known.overdue) == (2.5, None, {"weather": 400.25})
+
+
+@pytest.mark.parametrize("answer", ["", "[]", '{"size": 1, "other": 2}', "ERROR"])
+def test_other_answer_of_the_database_is_an_error(answer: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        database.parse(answer)
+
+
+@given(st.floats(0, 10**9))
+def test_duration_is_in_words(seconds: float) -> None:
+    assert re.fullmatch(r"\d+ (s|(minute|hour|day)s?)", minutes(seconds))
+
+
+@given(st.text(max_size=300))
+def test_nothing_of_slacks_markup_is_left(words: str) -> None:
+    text = escape(words)
+    assert not set("<>\n") & set(text)
+    assert "&" not in re.sub(r"&(amp|lt|gt);", "", text)
+
+
+CONTAINER: dict[str, Any] = {
+    "Id": "abc",
+    "RestartCount": 2,
+    "State": {
+        "Status": "running",
+        "StartedAt": "2026-01-01T00:00:00Z",
+        "FinishedAt": "0001-01-01T00:00:00Z",
+        "Health": {
+            "Status": "unhealthy",
+            "FailingStreak": 3,
+            "Log": [{"ExitCode": 0, "Output": "ok"}, {"ExitCode": 1, "Output": "does not consume\nit"}],
+        },
+    },
+    "Config": {
+        "Image": "airflow:1",
+        "Cmd": ["airflow", "celery", "worker"],
+        "Env": ["AIRFLOW__CORE__FERNET_KEY=secret", "AIRFLOW__CELERY__WORKER_CONCURRENCY=4", "odd"],
+        "Labels": {
+            "com.docker.compose.service": "airflow-worker",
+            "com.docker.compose.depends_on": "redis:service_healthy:false,postgres:service_healthy:false",
+        },
+    },
+    "NetworkSettings": {"Networks": {"airflow_broker": {"IPAddress": "172.18.0.4"}, "x": {"IPAddress": ""}}},
+}
+
+
+def test_container_is_read_without_its_secrets() -> None:
+    known = docker.parse(CONTAINER)
+    assert (known.service, known.health, known.failing, known.restarts) == (
+        "airflow-worker",
+        "unhealthy",
+        3,
+        2,
+    )
+    assert known.said == "does not consume it"
+    assert known.environment == {"AIRFLOW__CELERY__WORKER_CONCURRENCY": "4"}
+    assert known.depends_on == ("postgres", "redis")
+    assert known.addresses == ("172.18.0.4",)
+    assert "secret" not in repr(known)
+
+
+def test_files_that_changed_are_named(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / ".env").write_text("A=1")
+    (tmp_path / "env/airflow.env").write_text("B=1")
+    (tmp_path / "smoke.json").write_text("{}")
+    before = host.hashes(tmp_path, tmp_path)
+    assert host.changes(before, before) == []
+    (tmp_path / "smoke.json").write_text("{1}")
+    (tmp_path / "env/airflow.env").write_text("B=2")
+    (tmp_path / "docker-compose.yaml").write_text("")
+    (tmp_path / ".env").unlink()
+    names = [".env", "docker-compose.yaml", "env/airflow.env"]
+    assert host.changes(before, host.hashes(tmp_path, tmp_path)) == [str(tmp_path / name) for name in names]
