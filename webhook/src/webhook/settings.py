@@ -61,6 +61,7 @@ class Settings:
     signature_window: float = 300
     failures_per_minute: int = 30
     converged_commit_file: Path | None = None
+    health_file: Path | None = None  # what the host's checker found
     backup_state_file: Path | None = None  # what the host's backups say of themselves
     github_api: str = "https://api.github.com"
     github_repository: str | None = None  # "owner/name"
@@ -121,6 +122,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         signature_window=read.number("WEBHOOK_SIGNATURE_WINDOW_SECONDS", Settings.signature_window),
         failures_per_minute=int(read.number("WEBHOOK_FAILURES_PER_MINUTE", Settings.failures_per_minute)),
         converged_commit_file=read.path("CONVERGED_COMMIT_FILE"),
+        health_file=read.path("HEALTH_FILE"),
         backup_state_file=read.path("BACKUP_STATE_FILE"),
         github_api=read.text("GITHUB_API_URL", Settings.github_api).rstrip("/"),
         github_repository=read.optional("GITHUB_REPOSITORY") or (github_repository_of(url) if url else None),

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from webhook import backups, state, trees
+from webhook import backups, health, state, trees
 from webhook.services import services
 from webhook.settings import RepositorySettings
 from webhook.state import State, StateError
@@ -37,6 +37,10 @@ def collect() -> dict[str, Any]:
     airflow = parts.airflow.status()
     attention = [airflow.error] if airflow.error else []
     attention += [f"{name} is {value}" for name, value in airflow.components.items() if value != "healthy"]
+    checked = None
+    if settings.health_file is not None:
+        checked = health.read(settings.health_file, now)
+        attention += health.attention(checked)
     delivery = None
     if settings.repository is not None:
         try:
@@ -66,6 +70,7 @@ def collect() -> dict[str, Any]:
         "attention": attention,
         "airflow_version": airflow.version,
         "components": airflow.components,
+        "health": checked,
         "delivery": delivery,
         "relay": relay,
         "backup": backup,
