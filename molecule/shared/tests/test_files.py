@@ -10,7 +10,17 @@ ENV_FILES = [
     ".env",
     *(
         f"env/{name}.env"
-        for name in ("airflow", "onepassword", "init", "next", "postgres", "redis", "flower", "webhook")
+        for name in (
+            "airflow",
+            "onepassword",
+            "init",
+            "next",
+            "postgres",
+            "redis",
+            "flower",
+            "webhook",
+            "checker",
+        )
     ),
 ]
 RENDERED = [

@@ -1,0 +1,153 @@
+"""The checker on the host: it looks by itself, costs little, finds what is wrong, and restarts what stays unhealthy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow_api import wait_for
+from expected import DIRECTORY, SERVICES
+from testinfra.host import Host
+
+HEALTH = f"{DIRECTORY}/status/health.json"
+PRIVATE = {
+    "/etc/airflow-checker": 0o700,
+    "/etc/airflow-checker/settings.json": 0o600,
+    f"{DIRECTORY}/env/checker.env": 0o600,
+    "/var/lib/airflow-checker": 0o700,
+    "/var/lib/airflow-checker/memory.json": 0o600,
+    "/var/lib/airflow-checker/rendered.json": 0o600,
+}
+OF_THE_MACHINE = {
+    *("disk-low", "disk-full", "inodes-low", "clock-not-synchronised"),
+    *("reboot-pending", "security-updates", "service-restarts"),
+}
+"""Lights of the machine that the tests run on, and of what earlier tests did; the platform is well all the same."""
+
+Check = Callable[[], dict[str, Any]]
+
+
+@pytest.fixture
+def check(host: Host) -> Check:
+    """Return a function that has the unit look once, and returns what it wrote."""
+
+    def look() -> dict[str, Any]:
+        result = host.run("systemctl start airflow-checker.service")
+        assert result.rc == 0, host.check_output("journalctl --no-pager --unit=airflow-checker --lines=50")
+        document: dict[str, Any] = json.loads(host.file(HEALTH).content_string)
+        return document
+
+    return look
+
+
+def found(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """The findings that are the platform's."""
+    return {
+        (finding["id"], finding["subject"])
+        for finding in document["findings"]
+        if finding["id"] not in OF_THE_MACHINE
+    }
+
+
+def test_timer_is_on(host: Host) -> None:
+    timer = host.service("airflow-checker.timer")
+    assert timer.is_enabled
+    assert timer.is_running
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_what_it_keeps_is_for_root_alone(host: Host, path: str) -> None:
+    file = host.file(path)
+    assert (file.user, file.group, file.mode) == ("root", "root", PRIVATE[path])
+
+
+def test_result_is_for_the_webhook_to_read(host: Host, secrets: dict[str, str]) -> None:
+    file = host.file(HEALTH)
+    assert file.mode == 0o644
+    assert [name for name, value in secrets.items() if value in file.content_string] == []
+
+
+def test_platform_is_well(check: Check) -> None:
+    """Confined as the unit is, it sees everything that it has to."""
+    document = check()
+    assert found(document) == set(), document["findings"]
+    assert {row["name"] for row in document["services"]} == set(SERVICES)
+    assert {(row["state"], row["health"]) for row in document["services"]} == {("running", "healthy")}
+    figures = document["figures"]
+    assert figures["database_bytes"] > 0
+    assert "default" in figures["queues"]
+    assert figures["disks"]
+
+
+def test_look_is_cheap(host: Host, check: Check) -> None:
+    """Every 30 seconds and less than 1 % of a processor; the first look of all asks Compose, too."""
+    check()
+    check()
+    show = "systemctl show --property=CPUUsageNSec --value airflow-checker.service"
+    assert int(host.check_output(show)) < 0.3e9
+
+
+def test_command_is_one_screen(host: Host, check: Check) -> None:
+    """Exit code 2 says that something needs a look; on this machine the disk may."""
+    overall = check()["overall"]
+    done = host.run("cd /tmp && airflow-checker status")
+    assert done.rc == (0 if overall == "ok" else 2)
+    assert done.stdout.startswith(f"{overall}: the platform is running")
+    assert len(done.stdout.splitlines()) < 60
+    assert json.loads(host.run("airflow-checker status --json").stdout)["schema"] == 1
+
+
+def test_status_page_says_the_same(http: Any, doors: dict[str, str], check: Check) -> None:
+    overall = check()["overall"]
+    page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
+    assert page["health"]["overall"] == overall
+
+
+@pytest.fixture
+def stopped(host: Host) -> Iterator[str]:
+    """A service that somebody stopped by hand."""
+    compose = f"docker compose --project-directory {DIRECTORY}"
+    host.check_output(f"{compose} stop weather 2>&1")
+    yield "weather"
+    host.check_output(f"{compose} up --detach --no-deps --wait weather 2>&1")
+
+
+def test_stopped_service_is_found(
+    check: Check, stopped: str, http: Any, doors: dict[str, str], host: Host
+) -> None:
+    document = check()
+    assert ("service-down", stopped) in found(document)
+    assert document["overall"] == "critical"
+    page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
+    assert any("weather" in line for line in page["attention"])
+    assert host.run("airflow-checker status").rc == 2
+
+
+def test_edited_file_is_found(host: Host, check: Check) -> None:
+    """Until it is as it was."""
+    file = f"{DIRECTORY}/weather/nginx.conf"
+    host.check_output(f"cp --preserve=all {file} /tmp/nginx.conf && echo '# by hand' >> {file}")
+    try:
+        assert ("files-differ", file) in found(check())
+    finally:
+        host.check_output(f"cp --preserve=all /tmp/nginx.conf {file}")
+    assert ("files-differ", file) not in found(check())
+
+
+def test_worker_that_consumes_nothing_is_restarted(host: Host, check: Check) -> None:
+    """It answers a ping, its container runs, and no task would: it consumes again within five minutes."""
+    compose = f"docker compose --project-directory {DIRECTORY}"
+
+    def state() -> dict[str, Any]:
+        text = host.check_output(f"docker inspect $({compose} ps --quiet airflow-worker)")
+        known: dict[str, Any] = json.loads(text)[0]["State"]
+        return known
+
+    before = state()["StartedAt"]
+    cancel = 'celery --broker "$AIRFLOW__CELERY__BROKER_URL" control cancel_consumer default'
+    host.check_output(f"{compose} exec --no-TTY airflow-worker sh -c '{cancel}'")
+    wait_for("another worker", lambda: state()["StartedAt"] != before, 240)
+    wait_for("its health", lambda: state()["Health"]["Status"] == "healthy", 120)
+    wait_for("an end of the fault", lambda: found(check()) == set(), 120)

@@ -1,0 +1,110 @@
+"""The checker's one question to the database, asked of the tables that each Airflow makes, on a real Postgres."""
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
+
+pytestmark = pytest.mark.skipif(not PROGRAMS, reason="there is no Postgres on this machine")
+
+ROWS = """
+INSERT INTO job (job_type, state, latest_heartbeat, hostname) VALUES
+  ('SchedulerJob', 'running', now() - interval '7 seconds', 'a'),
+  ('SchedulerJob', 'failed', now(), 'b');
+INSERT INTO dag (dag_id, is_active, is_paused, last_parsed_time, max_active_runs, max_active_tasks,
+  has_task_concurrency_limits, has_import_errors, next_dagrun_create_after)
+SELECT name, active, paused, now() - interval '1 minute', 1, 16, false, false, now() - late FROM (VALUES
+  ('overdue', true, false, interval '10 minutes'),
+  ('paused', true, true, interval '10 minutes'),
+  ('removed', false, false, interval '10 minutes'),
+  ('in time', true, false, interval '-10 minutes'),
+  ('catching up', true, false, interval '1 year'),
+  ('full', true, false, interval '10 minutes')) AS given (name, active, paused, late);
+INSERT INTO log_template (id, filename, elasticsearch_id, created_at) VALUES (99, '', '', now()) ON CONFLICT DO NOTHING;
+INSERT INTO dag_run (dag_id, {date}, run_id, state, run_type, start_date, queued_at, log_template_id) VALUES
+  ('overdue', now() - interval '1 day', 'scheduled__1', 'success', 'scheduled', now() - interval '1 day', now(), 99),
+  ('catching up', now() - interval '1 year', 'scheduled__1', 'success', 'scheduled', now(), now(), 99),
+  ('full', now() - interval '1 hour', 'scheduled__1', 'running', 'scheduled', now() - interval '1 hour', now(), 99);
+INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, queue, queued_dttm, pool, pool_slots) VALUES
+  ('full', 'one', 'scheduled__1', -1, 'queued', 'default', now() - interval '4 minutes', 'default_pool', 1),
+  ('full', 'two', 'scheduled__1', -1, 'queued', 'default', now(), 'default_pool', 1),
+  ('full', 'three', 'scheduled__1', -1, 'running', 'default', now(), 'default_pool', 1);
+"""
+
+
+@pytest.fixture(scope="module")
+def answer() -> Iterator[dict[str, Any]]:
+    """What the question brings, on tables with the rows above."""
+    sys.path.insert(0, str(ROOT / "checker/src"))
+    from airflow_checker.gather import database
+
+    programs = PROGRAMS[-1]
+    # Postgres refuses to be root's.
+    user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="checker-", dir="/tmp") as folder:
+        if user:
+            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+
+        def run(*command: str, owner: str | None = user, **environment: str) -> str:
+            done = subprocess.run(
+                command,
+                user=owner,
+                cwd=folder,
+                env={**os.environ, "HOME": folder, **environment},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        data = f"{folder}/data"
+        run(f"{programs}/initdb", f"--pgdata={data}", "--username=airflow", "--auth=trust", "--no-sync")
+        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        start = [f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", f"--log={folder}/log"]
+        run(*start, f"--options={options}", "start")
+        try:
+            os.environ["PGHOST"] = folder
+            os.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
+            run("createdb", "--username=airflow", "airflow")
+            airflow = {
+                "AIRFLOW_HOME": f"{folder}/airflow",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow@/airflow?host={folder}",
+                "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+            }
+            # `airflow db init` also makes connections, roles and permissions, and takes longer.
+            make = "from airflow.utils.db import upgradedb; upgradedb()"
+            run(sys.executable, "-c", make, owner=None, **airflow)
+            psql = ["psql", "--username=airflow", "--dbname=airflow", "--quiet", "--set=ON_ERROR_STOP=1"]
+            run(*psql, f"--command={ROWS.format(date='execution_date')}")
+            yield json.loads(run(*database.command()))
+            database.parse(run(*database.command()))
+        finally:
+            run(f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", "--mode=immediate", "stop")
+
+
+def test_heartbeats_are_those_that_run(answer: dict[str, Any]) -> None:
+    assert 7 <= answer["scheduler_age"] < 60
+    assert answer["triggerer_age"] is None
+    assert 60 <= answer["parsed_age"] < 120
+
+
+def test_overdue_is_what_has_slots_and_had_no_run(answer: dict[str, Any]) -> None:
+    assert list(answer["overdue"]) == ["overdue"]
+    assert 600 <= answer["overdue"]["overdue"] < 660
+
+
+def test_tasks_are_counted(answer: dict[str, Any]) -> None:
+    assert (answer["running"], answer["queued"]) == (1, 2)
+    assert list(answer["oldest_queued"]) == ["default"]
+    assert 240 <= answer["oldest_queued"]["default"] < 300
+    assert answer["size"] > 2**20
