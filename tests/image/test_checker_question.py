@@ -1,4 +1,4 @@
-"""The checker's one question to the database, asked of the tables that each Airflow makes, on a real Postgres."""
+"""The checker's one question to the database, asked of each Airflow's tables on a real Postgres."""
 
 import json
 import os
@@ -30,15 +30,17 @@ SELECT name, active, paused, now() - interval '1 minute', 1, 16, false, false, n
   ('in time', true, false, interval '-10 minutes'),
   ('catching up', true, false, interval '1 year'),
   ('full', true, false, interval '10 minutes')) AS given (name, active, paused, late);
-INSERT INTO log_template (id, filename, elasticsearch_id, created_at) VALUES (99, '', '', now()) ON CONFLICT DO NOTHING;
-INSERT INTO dag_run (dag_id, {date}, run_id, state, run_type, start_date, queued_at, log_template_id) VALUES
-  ('overdue', now() - interval '1 day', 'scheduled__1', 'success', 'scheduled', now() - interval '1 day', now(), 99),
-  ('catching up', now() - interval '1 year', 'scheduled__1', 'success', 'scheduled', now(), now(), 99),
-  ('full', now() - interval '1 hour', 'scheduled__1', 'running', 'scheduled', now() - interval '1 hour', now(), 99);
-INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, queue, queued_dttm, pool, pool_slots) VALUES
-  ('full', 'one', 'scheduled__1', -1, 'queued', 'default', now() - interval '4 minutes', 'default_pool', 1),
-  ('full', 'two', 'scheduled__1', -1, 'queued', 'default', now(), 'default_pool', 1),
-  ('full', 'three', 'scheduled__1', -1, 'running', 'default', now(), 'default_pool', 1);
+INSERT INTO log_template (id, filename, elasticsearch_id, created_at) VALUES (99, '', '', now());
+INSERT INTO dag_run (dag_id, execution_date, run_id, state, run_type, start_date, queued_at, log_template_id)
+SELECT name, now() - started, 'scheduled__1', state, 'scheduled', now() - started, now(), 99 FROM (VALUES
+  ('overdue', interval '1 day', 'success'),
+  ('catching up', interval '1 minute', 'success'),
+  ('full', interval '1 hour', 'running')) AS given (name, started, state);
+INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, queue, queued_dttm, pool, pool_slots)
+SELECT 'full', name, 'scheduled__1', -1, state, 'default', now() - waited, 'default_pool', 1 FROM (VALUES
+  ('one', 'queued', interval '4 minutes'),
+  ('two', 'queued', interval '0'),
+  ('three', 'running', interval '0')) AS given (name, state, waited);
 """
 
 
@@ -85,7 +87,7 @@ def answer() -> Iterator[dict[str, Any]]:
             make = "from airflow.utils.db import upgradedb; upgradedb()"
             run(sys.executable, "-c", make, owner=None, **airflow)
             psql = ["psql", "--username=airflow", "--dbname=airflow", "--quiet", "--set=ON_ERROR_STOP=1"]
-            run(*psql, f"--command={ROWS.format(date='execution_date')}")
+            run(*psql, f"--command={ROWS}")
             yield json.loads(run(*database.command()))
             database.parse(run(*database.command()))
         finally:

@@ -1,4 +1,4 @@
-"""The checker on the host: it looks by itself, costs little, finds what is wrong, and restarts what stays unhealthy."""
+"""The checker on the host: it looks by itself, costs little, finds faults, restarts what stays unhealthy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_THE_MACHINE = {
     *("disk-low", "disk-full", "inodes-low", "clock-not-synchronised"),
     *("reboot-pending", "security-updates", "service-restarts"),
 }
-"""Lights of the machine that the tests run on, and of what earlier tests did; the platform is well all the same."""
+"""Lights of the machine that the tests run on, and of what earlier tests did."""
 
 Check = Callable[[], dict[str, Any]]
 
