@@ -13,7 +13,7 @@ from tests.policy.conftest import ROOT, TEMPLATES, Drawn
 
 DOCKER_UNITS = ["airflow-backup.service", "airflow-release.service"]
 UNITS = {"etc/systemd/system/smee-relay.service": 2.0, "etc/systemd/system/airflow-checker.service": 4.5}
-"""How exposed each may be, of 10, by systemd-analyze: what listens to the internet gets only what it needs."""
+"""How exposed each may be, of 10, by systemd-analyze: what listens to the internet gets what it needs."""
 
 
 def systemd_is_here() -> bool:
