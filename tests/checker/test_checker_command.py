@@ -48,7 +48,7 @@ class Engine(BaseHTTPRequestHandler):
         return "unix"
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0].removeprefix("/v1.41")
+        path = self.path.partition("?")[0]
         if path == "/info":
             return self.answer({"DockerRootDir": "/"})
         if path == "/containers/json":

@@ -158,7 +158,11 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "there is no remote": ({"backup": backup(off_host=False)}, set()),
     "a reboot is pending": ({"reboot_required": True}, {"reboot-pending"}),
     "updates are pending": ({"security_updates": 2}, {"security-updates"}),
-    "something could not be seen": ({"gaps": {"units": "no bus"}}, {"check-failed units"}),
+    "units could not be seen": ({"gaps": {"units": "no bus"}}, {"check-failed units"}),
+    "the project could not be read": (
+        {"services": None, "gaps": {"Compose project": "invalid"}},
+        {"check-failed Compose project"},
+    ),
 }
 
 
@@ -215,6 +219,7 @@ ILL = {
     "queues": None,
     "changed_files": ["/srv/airflow/.env"],
     "version": "2.6.1",
+    "gaps": {"Compose project": "half a file"},
 }
 
 

@@ -14,6 +14,9 @@ DAY = 86_400.0
 
 SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
+HOST_GAPS = ("units", "disks", "updates")
+PLATFORM_GAPS = ("Compose project", "rendered files")
+"""What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
 PARSED_SECONDS = 5 * MINUTE
@@ -76,6 +79,7 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
     yield from units(facts)
     yield from airflow(facts)
     yield from database_growth(memory)
+    yield from gaps(facts, PLATFORM_GAPS)
     for name in facts.changed_files:
         yield Finding("files-differ", name, f"{name} is not as it was rendered.")
     if facts.recorded_version and facts.version != facts.recorded_version:
@@ -256,14 +260,18 @@ def host(facts: Facts) -> Iterator[Finding]:
     if facts.security_updates:
         count = facts.security_updates
         yield Finding("security-updates", "", f"{count} security update{'s' * (count > 1)} to install.")
-    # These have lights of their own.
-    for name, reason in facts.gaps.items():
-        if name not in ("database", "queues", "docker", "certificate"):
-            yield Finding("check-failed", name, f"{name} could not be looked at: {reason}.")
+    yield from gaps(facts, HOST_GAPS)
     if "certificate" in facts.gaps:
         yield Finding(
             "certificate-ended", "", f"The certificate cannot be read{because(facts, 'certificate')}."
         )
+
+
+def gaps(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:
+    """Say which of these could not be looked at."""
+    for name in names:
+        if name in facts.gaps:
+            yield Finding("check-failed", name, f"The {name} could not be looked at{because(facts, name)}.")
 
 
 def certificate(ends: float | None, now: float) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""Docker through its socket: the platform's containers, and commands in them. API 1.41, of Docker 20.10."""
+"""Docker through its socket: the platform's containers, and commands in them.
+
+No version of its API is asked for: Docker answers in its newest, and refuses old ones.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from urllib.parse import quote
 from airflow_checker.facts import Container
 
 SOCKET = "/var/run/docker.sock"
-VERSION = "v1.41"
 PROJECT = "airflow"
 KEPT = ("AIRFLOW__OPERATORS__DEFAULT_QUEUE", "AIRFLOW__CELERY__WORKER_CONCURRENCY")
 """The variables of a container that are looked at; all others, with the secrets, are forgotten at once."""
@@ -94,7 +96,7 @@ class Docker:
         try:
             text = None if body is None else json.dumps(body)
             headers = {} if text is None else {"Content-Type": "application/json"}
-            self._connection.request(method, f"/{VERSION}{path}", text, headers)
+            self._connection.request(method, path, text, headers)
             response = self._connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:

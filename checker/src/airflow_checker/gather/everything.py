@@ -45,7 +45,7 @@ def observe(
     facts = Facts(
         now=time.time(),
         docker=containers is not None,
-        services=attempt("compose project", lambda: _services(settings, memory, run)),
+        services=attempt("Compose project", lambda: _services(settings, memory, run)),
         containers=known,
         units=units,
         operation=operation,
