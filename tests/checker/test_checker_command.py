@@ -67,7 +67,11 @@ class Engine(BaseHTTPRequestHandler):
 
     def container(self, name: str) -> dict[str, Any]:
         ill = name in self.ill
-        health = {"Status": "unhealthy" if ill else "healthy", "FailingStreak": 5 if ill else 0, "Log": []}
+        health: dict[str, Any] = {
+            "Status": "unhealthy" if ill else "healthy",
+            "FailingStreak": 5 if ill else 0,
+            "Log": [],
+        }
         labels = {"com.docker.compose.service": name, "com.docker.compose.depends_on": ""}
         command = ["airflow", "celery", "worker"] if name == "airflow-worker" else [name]
         return {

@@ -33,7 +33,7 @@ class Platform:
         self.restarted: list[tuple[float, str]] = []
         self.slack = True
 
-    def run(self, seconds: float = 60, **changes: Any) -> list[Finding]:
+    def run(self, seconds: Any = 60, **changes: Any) -> list[Finding]:
         self.now += seconds
         facts = well(**{"units": [], "backup": None, **changes, "now": self.now})
         memory = self.memory
@@ -87,7 +87,7 @@ def test_fault_that_stays_is_told_again_after_a_day_and_never_more(platform: Pla
     for _ in range(24 * 5):
         platform.run(HOUR, **down)
     assert len(platform.messages) == 2
-    platform.run(**{})
+    platform.run()
     platform.run(HOUR)
     assert len(platform.messages) == 3
 
@@ -115,7 +115,7 @@ def test_notice_is_told_to_nobody(platform: Platform) -> None:
 
 
 def test_switch_is_quiet_from_its_beginning_to_its_end(platform: Platform) -> None:
-    everything = {"containers": {}, "database": None, "queues": None, "version": "2.6.1"}
+    everything: dict[str, Any] = {"containers": {}, "database": None, "queues": None, "version": "2.6.1"}
     platform.run()
     for _ in range(60):
         platform.run(**SWITCH, **everything)

@@ -42,7 +42,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen([str(SERVER), "--port", str(port), "--save", "", "--dir", str(tmp_path)])
-    wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+    wait_for(lambda: answers(port))
     yield f"redis://127.0.0.1:{port}/0"
     server.kill()
     server.wait()
@@ -69,6 +69,11 @@ def worker(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), 1):
+        return True
 
 
 def celery(*arguments: str) -> list[str]:

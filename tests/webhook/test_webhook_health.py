@@ -14,7 +14,7 @@ from webhook.app import create_app
 from webhook.settings import Settings
 
 from tests.webhook.doubles import VaultDouble
-from webhook import health, status
+from webhook import health
 
 FINDING = {
     "id": "service-down",
@@ -108,4 +108,3 @@ def test_silence_is_not_green(page: Page, content: Any, words: str) -> None:
 
 def test_host_and_page_agree_on_silence() -> None:
     assert health.SILENT_SECONDS == report.SILENT_SECONDS
-    assert status.health is health
