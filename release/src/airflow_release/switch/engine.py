@@ -134,12 +134,12 @@ class Engine:
         changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
             haproxy.reload(self.host)
-        # With a standby webserver people have their pages: what tasks need comes first, the rest in `serve`.
+        # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
         ready = stack.STANDBY in self.host.running() and stack.HAPROXY in self.host.running()
         if ready:
             haproxy.use(self.host, haproxy.STANDBY)
             self._remember(door_open=time.time())
-        stack.start(self.host, *(stack.SCHEDULING if ready else ()), seconds=self.options.start_timeout)
+        stack.start(self.host, *(stack.FIRST if ready else ()), seconds=self.options.start_timeout)
         if not ready:
             haproxy.use(self.host, haproxy.LIVE)
             self._remember(door_open=time.time())

@@ -13,12 +13,13 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 
 SCHEDULER, TRIGGERER, WORKER = "airflow-scheduler", "airflow-triggerer", "airflow-worker"
-SCHEDULING = (SCHEDULER, TRIGGERER, WORKER)
+FIRST = (SCHEDULER, WORKER)
+"""What the smoke test's DAG waits for, and with it every other DAG."""
 POSTGRES = "postgres"
 HAPROXY = "haproxy"
 WEBSERVER = "airflow-webserver"
 STANDBY = "airflow-webserver-standby"
-AIRFLOW = (*SCHEDULING, WEBSERVER)
+AIRFLOW = (*FIRST, TRIGGERER, WEBSERVER)
 CLIENTS = (*AIRFLOW, STANDBY, "flower")
 """What speaks to the stores, and is stopped while they are replaced."""
 
