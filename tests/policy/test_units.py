@@ -104,6 +104,11 @@ def test_systemd_never_gives_up(unit: str) -> None:
     assert setting(unit, "StartLimitIntervalSec") == "0"
 
 
+def test_backup_may_keep_refreshed_tokens() -> None:
+    """rclone writes its copy of the configuration below `releases` (offhost.py)."""
+    assert "{{ airflow_release_directory }}/releases " in setting("airflow-backup.service", "ReadWritePaths")
+
+
 def test_stop_outlives_a_boot() -> None:
     [play] = load(ROOT / "playbooks/stop.yml")
     [task] = [task for task in play["tasks"] if task["name"].startswith("Stop the stack")]
