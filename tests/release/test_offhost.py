@@ -105,7 +105,8 @@ class Cloud:
         address = f"http://127.0.0.1:{self.server.server_address[1]}"
         token = {"access_token": "a", "refresh_token": refresh_token, "expiry": "2020-01-01T00:00:00Z"}
         return (
-            "[offsite]\ntype = google cloud storage\nclient_id = a\nclient_secret = a\nbucket_policy_only = true\n"
+            "[offsite]\ntype = google cloud storage\nbucket_policy_only = true\n"
+            "client_id = a\nclient_secret = a\n"
             f"endpoint = {address}/\ntoken_url = {address}/token\ntoken = {json.dumps(token)}\n"
         )
 
