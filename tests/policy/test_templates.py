@@ -217,6 +217,22 @@ def test_json_is_json(drawn: dict[str, Drawn], case: str, path: str) -> None:
     assert json.loads(drawn[case][path])
 
 
+def test_containers_outlive_docker(drawn: dict[str, Drawn]) -> None:
+    """Without live-restore, a Docker that was killed stops at its next start what it finds running."""
+    assert json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"]) == {
+        "live-restore": True,
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "10m", "max-file": "3"},
+    }
+
+
+def test_operators_settings_of_docker_stay(drawn: dict[str, Drawn]) -> None:
+    """Ours win, and what an earlier version of this project wrote goes."""
+    bare = json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"])
+    found = json.loads(drawn["a host with Docker"]["etc/docker/daemon.json"])
+    assert found == {**bare, "dns": ["192.0.2.53"], "features": {"a": True}}
+
+
 @every_case
 def test_build_knows_its_contexts(drawn: dict[str, Drawn], case: str) -> None:
     """Each target has a Dockerfile, and is built on another target or on an image that is pulled."""
