@@ -131,6 +131,17 @@ def test_service_is_looked_after(projects: dict[str, Compose], case: str, servic
 
 
 @every_case
+@pytest.mark.parametrize("service", ["airflow-worker", "airflow-webserver", "airflow-webserver-standby"])
+def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str, service: str) -> None:
+    """One that outlives a kill keeps Celery and gunicorn from starting: its number is a living process's again."""
+    definition = projects[case]["services"][service]
+    pidfile = definition["command"][definition["command"].index("--pid") + 1]
+    [tmpfs] = definition["tmpfs"]
+    assert tmpfs == "/run/airflow:uid=${AIRFLOW_UID},mode=0700"
+    assert Path(pidfile).parent == Path("/run/airflow")
+
+
+@every_case
 def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
     """The four doors, and those of the host names when there are any."""
     services = projects[case]["services"]
