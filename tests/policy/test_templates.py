@@ -155,19 +155,29 @@ def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -
 def test_service_gets_the_env_files_of_its_level(
     projects: dict[str, Compose], case: str, service: str
 ) -> None:
-    """The Connect token goes where tasks run, the administrator's password to airflow-init."""
+    """The Connect token goes where tasks run, Slack's address where callbacks do, the administrator's password to
+    airflow-init."""
     airflow = ["env/airflow.env"]
     expected = {
-        **{name: airflow for name in ("airflow-webserver", "airflow-scheduler", "airflow-triggerer")},
-        "airflow-worker": [*airflow, "env/onepassword.env"],
+        **{name: airflow for name in ("airflow-webserver", "airflow-triggerer")},
+        "airflow-scheduler": [*airflow, "env/slack.env"],
+        "airflow-worker": [*airflow, "env/onepassword.env", "env/slack.env"],
         "webhook": ["env/webhook.env"],
-        "airflow-cli": [*airflow, "env/onepassword.env"],
+        "airflow-cli": [*airflow, "env/onepassword.env", "env/slack.env"],
         "airflow-init": [*airflow, "env/init.env"],
         "airflow-init-next": [*airflow, "env/init.env", "env/next.env"],
         "airflow-webserver-standby": [*airflow, "env/next.env"],
         **{name: [f"env/{name}.env"] for name in ("flower", "postgres", "redis")},
     }
     assert projects[case]["services"][service].get("env_file", []) == expected.get(service, [])
+
+
+@every_case
+def test_env_file_for_callbacks_has_nothing_but_the_connection(drawn: dict[str, Drawn], case: str) -> None:
+    """The scheduler reads every DAG file, and needs no secret for that."""
+    names = re.findall(r"^(\w+)=", drawn[case]["srv/airflow/env/slack.env"], re.MULTILINE)
+    assert names == ["AIRFLOW_CONN_SLACK"]
+    assert "AIRFLOW_CONN_SLACK" not in drawn[case]["srv/airflow/env/onepassword.env"]
 
 
 @every_case

@@ -10,7 +10,7 @@ ENV_FILES = [
     ".env",
     *(
         f"env/{name}.env"
-        for name in ("airflow", "onepassword", "init", "next", "postgres", "redis", "flower", "webhook")
+        for name in ("airflow", "onepassword", "slack", "init", "next", "postgres", "redis", "flower", "webhook")
     ),
 ]
 RENDERED = [
