@@ -32,6 +32,11 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+    "addresses": {
+        "version": "2.11.2",
+        "source": "registry",
+        "addresses": {"airflow_address": "https://airflow.test", "status_page_address": "https://status.test"},
+    },
     "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }
 

@@ -181,6 +181,22 @@ def test_env_file_for_callbacks_has_nothing_but_the_connection(drawn: dict[str, 
 
 
 @every_case
+def test_links_in_messages_lead_to_the_platform(
+    drawn: dict[str, Drawn], projects: dict[str, Compose], case: str
+) -> None:
+    """By its host names or, where there are none, the inventory's name of the host; never to the reader's own machine."""
+    airflow, status_page = {
+        "host names": ("http://airflow.example.org", "http://webhook.example.org"),
+        "TLS": ("https://airflow.example.org", "https://webhook.example.org"),
+        "addresses": ("https://airflow.test", "https://status.test"),
+    }.get(case, (f"http://{case}:8080", f"http://{case}:8081"))
+    services = projects[case]["services"].values()
+    given = {service.get("environment", {}).get("AIRFLOW__WEBSERVER__BASE_URL") for service in services}
+    assert given - {None} == {airflow}
+    assert f"STATUS_PAGE_URL='{status_page}'" in drawn[case]["srv/airflow/env/webhook.env"]
+
+
+@every_case
 def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
     """The raw socket is root on the host."""
     holders = [
@@ -214,9 +230,9 @@ def test_images_are_pinned(drawn: dict[str, Drawn], case: str) -> None:
 def test_compose_file_is_the_same_for_both_image_sources(drawn: dict[str, Drawn], version: str) -> None:
     """Images keep the same promises wherever they come from; only their names differ."""
     own_image = re.compile(r"airflow-platform/\w+:[\w.-]+")
-    one, other = (
-        own_image.sub("", drawn[f"{source} {version}"][COMPOSE]) for source in ("registry", "packages")
-    )
+    cases = (f"{source} {version}" for source in ("registry", "packages"))
+    # A case's name is its host's, too.
+    one, other = (own_image.sub("", drawn[case][COMPOSE]).replace(case, "host") for case in cases)
     assert one == other
 
 
