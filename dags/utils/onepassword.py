@@ -85,7 +85,8 @@ def load_dict(required_secrets: Mapping[str, Mapping[str, str]]) -> dict[str, st
     The section is given by its label or its id. ".field", or a name without a dot, means a field outside all
     sections; such a field also stands in for one that the section lacks, as with the SDK's own `load_dict`.
     A field that exists and is empty gives None. "opvault" is optional; the vault is then `OP_VAULT_ID`.
-    Each item is fetched once, by one listing of its vault, and each value is from then on masked in the log of the running task.
+    Each vault is listed and each item fetched once, and each value is from then on masked in the log of the
+    running task.
 
     Raises OnePasswordError when an item or a field does not exist or cannot be read.
     """
@@ -140,8 +141,8 @@ def _setting(name: str) -> str:
 def _list_items(client: Client, vault: str, title: str) -> list[SummaryItem]:
     """Return the summaries of all items of `vault`; `title` is the one that is looked for.
 
-    Connect's own filter by title is of no use: the SDK puts a title into the address as it is, where an ampersand, a
-    quote or a percent sign means something else.
+    Connect's own filter by title is of no use: the SDK puts a title into the address as it is, where an
+    ampersand, a quote or a percent sign means something else.
     """
     with _reading(client, vault, title):
         listing = client.get_items(vault)
@@ -167,7 +168,7 @@ def _reading(client: Client, vault: str, title: str) -> Iterator[None]:
     """Turn whatever the SDK raises into an OnePasswordError that names the item."""
     try:
         yield
-    # ValueError, TypeError: the SDK takes every answer for JSON of the form that it expects, also a proxy's page.
+    # ValueError, TypeError: the SDK takes every answer for JSON of the form that it expects.
     except (FailedToRetrieveItemException, RequestException, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise OnePasswordError(

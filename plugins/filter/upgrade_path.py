@@ -1,4 +1,4 @@
-"""Says whether one Airflow release can follow another: known, newer, not withdrawn, fit for this platform, stops kept, buildable."""
+"""Says whether one Airflow release can follow another: known, newer, fit, not withdrawn, buildable."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ options:
   releases:
     description:
       - The known releases by version. C(python) is the Python that a release asks for, as a specifier
-        (PEP 440). C(yanked) is the reason why a release was withdrawn from the package index, and C(refused) the
-        reason why it does not work on this platform.
+        (PEP 440). C(yanked) is the reason why a release was withdrawn from the package index, and
+        C(refused) the reason why it does not work on this platform.
     type: dict
     required: true
   stops:

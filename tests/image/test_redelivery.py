@@ -17,8 +17,8 @@ ROLE = Path(__file__).resolve().parents[2] / "roles/stack"
 OPTION = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
 MINUTE, DAY = 60, 86400
 
-# A worker takes a message and works on it. Time passes: the clock of what is taken and not yet confirmed is the score
-# in this sorted set. Then another worker looks for what has been forgotten, as each does all the time.
+# A worker takes a message and works on it. Time passes: the clock of what is taken and not confirmed is the
+# score in this sorted set. Then another worker looks for what has been forgotten, as each does all the time.
 STORY = """
 import json, sys
 try:
@@ -55,6 +55,7 @@ def redis() -> Iterator[int]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with subprocess.Popen([program, *options], stdout=subprocess.PIPE, text=True) as server:
         try:
+            assert server.stdout is not None
             assert any("Ready to accept connections" in line for line in server.stdout)
             yield port
         finally:
@@ -70,7 +71,7 @@ def settings() -> dict[str, Any]:
 
 
 def test_task_is_delivered_again_after_a_week_and_not_before(redis: int, tmp_path: Path) -> None:
-    """Airflow's own limit is six hours on 2.5.3 and 2.6.1, and a day on 2.11.2; a task of two days began twice."""
+    """Airflow's own limit is six hours on 2.5.3 and 2.6.1, and a day on 2.11.2."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= settings() | {
         "AIRFLOW_HOME": str(tmp_path),

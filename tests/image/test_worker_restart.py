@@ -1,4 +1,4 @@
-"""A worker that was killed comes back: its pidfile does not outlive it, as its container's next start finds it."""
+"""A worker that was killed starts again: its pidfile does not outlive the container's processes."""
 
 import os
 import re
@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-COMPOSE = (
-    Path(__file__).resolve().parents[2] / "templates/srv/airflow/docker-compose.yaml.j2"
-).read_text(encoding="utf-8")
+COMPOSE = Path(__file__).resolve().parents[2] / "templates/srv/airflow/docker-compose.yaml.j2"
 EMPTY_AT_EVERY_START = Path("/run/airflow")
 """The tmpfs of the Airflow containers."""
 
@@ -29,7 +27,7 @@ main()
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What a worker needs to start: a broker in its own memory, and no server of logs, whose port is fixed."""
+    """What a worker needs to start: a broker in its own memory, and settings of nobody else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **kept,
@@ -47,14 +45,15 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def command(tmpfs: Path) -> list[str]:
     """Return the service's command, with its tmpfs elsewhere."""
-    [text] = re.findall(r"^    command: \[(airflow, celery, worker.*)\]$", COMPOSE, re.MULTILINE)
+    [text] = re.findall(r"^    command: \[(airflow, celery, worker.*)\]$", COMPOSE.read_text(), re.MULTILINE)
     words = [word.replace(str(EMPTY_AT_EVERY_START), str(tmpfs)) for word in text.split(", ")[1:]]
-    return [sys.executable, "-c", AIRFLOW, *words, "--skip-serve-logs", "--without-mingle", "--without-gossip"]
+    alone = ["--skip-serve-logs", "--without-mingle", "--without-gossip"]
+    return [sys.executable, "-c", AIRFLOW, *words, *alone]
 
 
 @contextmanager
 def started(environment: dict[str, str], tmpfs: Path) -> Iterator[tuple[bool, str]]:
-    """Start a worker, tell whether it got to the point where it takes tasks, and kill it as a power cut does."""
+    """Start a worker, tell whether it came to take tasks, and kill it as a power cut does."""
     worker = subprocess.Popen(
         command(tmpfs),
         env=environment,
@@ -63,6 +62,7 @@ def started(environment: dict[str, str], tmpfs: Path) -> Iterator[tuple[bool, st
         text=True,
         start_new_session=True,
     )
+    assert worker.stdout is not None
     output, ready = "", False
     try:
         for line in worker.stdout:
@@ -77,7 +77,7 @@ def started(environment: dict[str, str], tmpfs: Path) -> Iterator[tuple[bool, st
 
 
 def test_killed_worker_starts_again(environment: dict[str, str], tmp_path: Path) -> None:
-    """Its processes have the numbers of those before, so what a pidfile names is alive: it is the worker itself."""
+    """Its processes have the numbers of those before, so what a pidfile names is alive."""
     home, tmpfs = tmp_path / "home", tmp_path / "run"
     tmpfs.mkdir()
     with started(environment, tmpfs) as (ready, output):

@@ -155,7 +155,7 @@ def test_unreadable_table_is_an_error(wrong: dict[str, Any]) -> None:
 
 
 def test_table_agrees_with_preflight() -> None:
-    """The oldest and the newest release that `site.yml` takes are the ends of the table, and it refuses the same."""
+    """`site.yml` takes the same oldest and newest release, and refuses the same."""
     preflight = yaml.safe_load((ROOT / "roles/preflight/defaults/main.yml").read_text(encoding="utf-8"))
     known = sorted(RELEASES, key=Version)
     assert known[0] == preflight["preflight_oldest_version"]

@@ -35,7 +35,10 @@ CASES: dict[str, dict[str, Any]] = {
     "addresses": {
         "version": "2.11.2",
         "source": "registry",
-        "addresses": {"airflow_address": "https://airflow.test", "status_page_address": "https://status.test"},
+        "addresses": {
+            "airflow_address": "https://airflow.test",
+            "status_page_address": "https://status.test",
+        },
     },
     "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }

@@ -1,4 +1,4 @@
-"""Callbacks that run in the scheduler's DAG processor alert people, with nothing but what the scheduler has."""
+"""Callbacks that run in the scheduler's DAG processor alert people with nothing but what that has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from airflow.decorators import task
 from airflow.models.dag import DAG
 from utils.slack_operator import task_fail_slack_alert
 
-with DAG("nightly", start_date=datetime(2026, 1, 1), schedule=None, on_failure_callback=task_fail_slack_alert):
+start = datetime(2026, 1, 1)
+
+with DAG("nightly", start_date=start, schedule=None, on_failure_callback=task_fail_slack_alert):
     @task(on_failure_callback=task_fail_slack_alert)
     def load():
         pass
@@ -57,8 +59,8 @@ with create_session() as session:
     ti.state = TaskInstanceState.RUNNING
     session.flush()
     requests = {
-        "dag": DagCallbackRequest(file, "nightly", "one", folder, is_failure_callback=True, msg="task_failure"),
-        "zombie": TaskCallbackRequest(file, SimpleTaskInstance.from_ti(ti), is_failure_callback=True, msg="zombie"),
+        "dag": DagCallbackRequest(file, "nightly", "one", folder, msg="task_failure"),
+        "zombie": TaskCallbackRequest(file, SimpleTaskInstance.from_ti(ti), msg="zombie"),
     }
 DagFileProcessor([], folder, logging.getLogger("processor")).process_file(file, [requests[sys.argv[1]]])
 """

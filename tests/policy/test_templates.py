@@ -133,7 +133,7 @@ def test_service_is_looked_after(projects: dict[str, Compose], case: str, servic
 @every_case
 @pytest.mark.parametrize("service", ["airflow-worker", "airflow-webserver", "airflow-webserver-standby"])
 def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str, service: str) -> None:
-    """One that outlives a kill keeps Celery and gunicorn from starting: its number is a living process's again."""
+    """After a kill its number is a living process's again, which keeps Celery and gunicorn from starting."""
     definition = projects[case]["services"][service]
     pidfile = definition["command"][definition["command"].index("--pid") + 1]
     [tmpfs] = definition["tmpfs"]
@@ -155,8 +155,7 @@ def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -
 def test_service_gets_the_env_files_of_its_level(
     projects: dict[str, Compose], case: str, service: str
 ) -> None:
-    """The Connect token goes where tasks run, Slack's address where callbacks do, the administrator's password to
-    airflow-init."""
+    """The token goes where tasks run, Slack's address where callbacks do, the password to airflow-init."""
     airflow = ["env/airflow.env"]
     expected = {
         **{name: airflow for name in ("airflow-webserver", "airflow-triggerer")},
@@ -184,7 +183,7 @@ def test_env_file_for_callbacks_has_nothing_but_the_connection(drawn: dict[str, 
 def test_links_in_messages_lead_to_the_platform(
     drawn: dict[str, Drawn], projects: dict[str, Compose], case: str
 ) -> None:
-    """By its host names or, where there are none, the inventory's name of the host; never to the reader's own machine."""
+    """By its host names or, where there are none, by the inventory's name of the host."""
     airflow, status_page = {
         "host names": ("http://airflow.example.org", "http://webhook.example.org"),
         "TLS": ("https://airflow.example.org", "https://webhook.example.org"),

@@ -82,8 +82,7 @@ class _Session:
             raise VaultUnavailableError(f"1Password Connect: {self._settings.item!r}: {reason}") from None
 
     def item(self) -> Item:
-        """Return the one item with the title, by a listing: the SDK puts a title that it filters by into the address
-        as it is, and takes some titles for an id."""
+        # By a listing: the SDK puts a title into the address as it is, and takes some for an id.
         title, vault = self._settings.item, self._settings.vault
         listing = self._client.get_items(vault)
         # The SDK makes a list of anything, also of the page of a proxy.
