@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -127,7 +128,7 @@ def test_same_reason_is_told_once(
     refused = remote.commit({"dags/two.py": "two = 2\n"})
     attempts = itertools.count()
 
-    def problems(tree: str) -> list[dict[str, str]]:
+    def problems(tree: Path) -> list[dict[str, str]]:
         attempt = next(attempts)
         message = volatile.format(attempt, attempt)
         return [{"kind": "import", "path": "dags/two.py", "message": message}]
