@@ -1,4 +1,4 @@
-"""`dags test` and `tasks test` as docs/operations.md has them: the scheduler does not run the same for real."""
+"""`dags test` and `tasks test` as operators type them: the scheduler does not run the same for real."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def service_program() -> str:
 
 
 def scheduler_sees(program: str, kind: str, environment: dict[str, str]) -> tuple[list[str], str, int]:
-    """Run a test; return the runs that the scheduler sees meanwhile, what the task saw, and how many runs stay."""
+    """Run a test; return the runs that the scheduler sees, what the task saw, and how many runs stay."""
     with subprocess.Popen(
         [sys.executable, program, *COMMANDS[kind]],
         env=environment,

@@ -90,7 +90,7 @@ def test_operators_can_run_a_dag_on_the_host(host: Host) -> None:
     assert "state=failed" not in result.stdout
 
 
-def test_test_of_a_dag_leaves_no_run(host: Host, airflow: Airflow) -> None:
+def test_test_of_a_dag_leaves_no_run(host: Host, airflow: AirflowApi) -> None:
     """The scheduler would run it for real; so the command above has a database of its own."""
     date = "2001-01-01"
     result = host.run(
@@ -98,7 +98,7 @@ def test_test_of_a_dag_leaves_no_run(host: Host, airflow: Airflow) -> None:
         f" tasks test {DAG} download {date} 2>&1"
     )
     assert result.rc == 0, result.stdout[-4000:]
-    runs = airflow.get(f"dags/{DAG}/dagRuns?execution_date_lte={date}T23:59:59Z")
+    runs = airflow.get(f"dags/{DAG}/dagRuns", execution_date_lte=f"{date}T23:59:59Z")
     assert runs["total_entries"] == 0
 
 
