@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROLE = Path(__file__).resolve().parents[2] / "roles/stack"
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles/stack"
 OPTION = "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
 MINUTE, DAY = 60, 86400
 
@@ -88,3 +90,54 @@ def test_task_is_delivered_again_after_a_week_and_not_before(redis: int, tmp_pat
     )
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout.splitlines()[-1]) == list(after.values())
+
+
+# A task that a worker took two hours ago and still works on: the process ends without a word to Redis.
+TAKE = """
+import os, sys
+from celery import Celery
+with Celery(broker=sys.argv[1]).connection() as connection:
+    worker = connection.channel()
+    queue = connection.SimpleQueue("default", channel=worker)
+    queue.put("a task")
+    assert queue.get(timeout=10).payload == "a task"
+    for tag in worker.client.zrange(worker.unacked_index_key, 0, -1):
+        worker.client.zincrby(worker.unacked_index_key, -7200, tag)
+    os._exit(0)
+"""
+WAITING = "import redis, sys; print(redis.Redis.from_url(sys.argv[1]).llen('default'))"
+
+
+def flower_environment() -> dict[str, str]:
+    """Return what the service gives Flower beside the broker's address."""
+    template = (ROOT / "templates/srv/airflow/docker-compose.yaml.j2").read_text(encoding="utf-8")
+    service = template[template.index("\n  flower:\n") :]
+    block = service[service.index("    environment:\n") : service.index("    env_file:")]
+    found = dict(re.findall(r"^      (\w+): \"?(.*?)\"?$", block, re.MULTILINE))
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+    found = {name: str(defaults.get(value.strip("{} "), value)) for name, value in found.items()}
+    if "PYTHONPATH" in found:
+        found["PYTHONPATH"] = str(ROOT / "images/airflow/config")
+    return found
+
+
+def test_question_of_flower_delivers_nothing_again(redis: int, tmp_path: Path) -> None:
+    """It is Celery's own program with Celery's own settings, by which a task has an hour."""
+    address = f"redis://127.0.0.1:{redis}/0"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {**flower_environment(), "CELERY_BROKER_URL": address, "HOME": str(tmp_path)}
+
+    def python(program: str) -> str:
+        return subprocess.check_output([sys.executable, "-c", program, address], text=True, timeout=120)
+
+    python(TAKE)
+    celery = str(Path(sys.executable).parent / "celery")
+    asked = subprocess.run(
+        [celery, "inspect", "ping", "--timeout=1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "No nodes replied" in asked.stdout + asked.stderr
+    assert python(WAITING) == "0\n"
