@@ -35,6 +35,14 @@ CASES: dict[str, dict[str, Any]] = {
     "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
     "a host with Docker": {"version": "2.11.2", "source": "registry", "daemon": DAEMON},
+    "addresses": {
+        "version": "2.11.2",
+        "source": "registry",
+        "addresses": {
+            "airflow_address": "https://airflow.test",
+            "status_page_address": "https://status.test",
+        },
+    },
     "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }
 

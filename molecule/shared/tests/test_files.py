@@ -8,10 +8,8 @@ from testinfra.host import Host
 
 ENV_FILES = [
     ".env",
-    *(
-        f"env/{name}.env"
-        for name in ("airflow", "onepassword", "init", "next", "postgres", "redis", "flower", "webhook")
-    ),
+    *(f"env/{name}.env" for name in ("airflow", "onepassword", "slack", "init", "next")),
+    *(f"env/{name}.env" for name in ("postgres", "redis", "flower", "webhook")),
 ]
 RENDERED = [
     "docker-compose.yaml",
