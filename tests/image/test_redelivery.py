@@ -141,3 +141,19 @@ def test_question_of_flower_delivers_nothing_again(redis: int, tmp_path: Path) -
     )
     assert "No nodes replied" in asked.stdout + asked.stderr
     assert python(WAITING) == "0\n"
+
+
+def test_health_check_delivers_nothing_again(redis: int, tmp_path: Path) -> None:
+    """It asks every 30 seconds, through Celery without Airflow."""
+    address = f"redis://127.0.0.1:{redis}/0"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= settings() | {"AIRFLOW__CELERY__BROKER_URL": address, "HOME": str(tmp_path)}
+
+    def python(program: str) -> str:
+        return subprocess.check_output([sys.executable, "-c", program, address], text=True, timeout=120)
+
+    python(TAKE)
+    check = [sys.executable, str(ROOT / "images/airflow/bin/check-health"), "worker"]
+    asked = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
+    assert "gives no sign of life" in asked.stderr
+    assert python(WAITING) == "0\n"

@@ -83,7 +83,8 @@ def test_re_encrypts_all_but_what_no_key_decrypts(home: Path) -> None:
         "from airflow.models import Connection, Variable\n"
         "from airflow.utils.session import create_session\n"
         "Variable.set('lost', 'x')\n"
-        "with create_session() as session: session.add(Connection(conn_id='aaa', conn_type='http', password='x'))"
+        "with create_session() as session:\n"
+        "    session.add(Connection(conn_id='aaa', conn_type='http', password='x'))"
     )
     assert run([sys.executable, "-c", lose], home, Fernet.generate_key().decode()).returncode == 0
     new = Fernet.generate_key().decode()
