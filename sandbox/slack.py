@@ -13,6 +13,7 @@ from sandbox.web import MAX_BODY_BYTES, log_requests, parse_json
 KEPT_MESSAGES = 100
 # Slack's own limits: https://docs.slack.dev/reference/block-kit/blocks and the chat.postMessage reference.
 MAX_BLOCKS = 50
+MAX_SECTION_CHARACTERS = 3000
 MAX_ATTACHMENTS = 100
 
 
@@ -66,7 +67,19 @@ def _typed_objects(blocks: Any, limit: int) -> bool:
         isinstance(blocks, list)
         and len(blocks) <= limit
         and all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in blocks)
+        and all(_section(block) for block in blocks if block["type"] == "section")
     )
+
+
+def _section(block: dict[str, Any]) -> bool:
+    """Tell whether Slack takes a section: with fields, or with a text that is neither empty nor too long."""
+    text = block.get("text")
+    if text is None:
+        return isinstance(block.get("fields"), list)
+    if not isinstance(text, dict) or text.get("type") not in ("mrkdwn", "plain_text"):
+        return False
+    content = text.get("text")
+    return isinstance(content, str) and 0 < len(content) <= MAX_SECTION_CHARACTERS
 
 
 def _payload() -> Any:

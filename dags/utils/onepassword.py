@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from airflow.decorators import task
 from airflow.exceptions import AirflowException
 from airflow.utils.log.secrets_masker import mask_secret
 from onepasswordconnectsdk.client import Client, FailedToRetrieveItemException, new_client
-from onepasswordconnectsdk.models import Field, Item
+from onepasswordconnectsdk.models import Field, Item, SummaryItem
 from pendulum import duration, instance
 from requests import PreparedRequest, RequestException, Response
 from requests.adapters import HTTPAdapter
@@ -74,7 +75,8 @@ def get_item_by_title(entry_name: str) -> Item:
 
     Raises OnePasswordError when Connect cannot be reached, refuses, or does not know exactly one such item.
     """
-    return _get_item(get_client(), _setting("OP_VAULT_ID"), entry_name)
+    vault, client = _setting("OP_VAULT_ID"), get_client()
+    return _get_item(client, vault, entry_name, _list_items(client, vault, entry_name))
 
 
 def load_dict(required_secrets: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:
@@ -83,11 +85,13 @@ def load_dict(required_secrets: Mapping[str, Mapping[str, str]]) -> dict[str, st
     The section is given by its label or its id. ".field", or a name without a dot, means a field outside all
     sections; such a field also stands in for one that the section lacks, as with the SDK's own `load_dict`.
     A field that exists and is empty gives None. "opvault" is optional; the vault is then `OP_VAULT_ID`.
-    Each item is fetched once, and each value is from then on masked in the log of the running task.
+    Each vault is listed and each item fetched once, and each value is from then on masked in the log of the
+    running task.
 
     Raises OnePasswordError when an item or a field does not exist or cannot be read.
     """
     client = get_client()
+    listings: dict[str, list[SummaryItem]] = {}
     items: dict[tuple[str, str], Item] = {}
     values: dict[str, str | None] = {}
     for name, place in required_secrets.items():
@@ -95,8 +99,10 @@ def load_dict(required_secrets: Mapping[str, Mapping[str, str]]) -> dict[str, st
         if missing:
             raise OnePasswordError(f"The secret {name} is asked for without {' and '.join(sorted(missing))}")
         vault, title = place.get("opvault") or _setting("OP_VAULT_ID"), place["opitem"]
+        if vault not in listings:
+            listings[vault] = _list_items(client, vault, title)
         if (vault, title) not in items:
-            items[vault, title] = _get_item(client, vault, title)
+            items[vault, title] = _get_item(client, vault, title, listings[vault])
         field = _find_field(items[vault, title], vault, place["opfield"])
         if field.value is None:
             log.warning("%s: %s is empty", name, _describe(vault, title, place["opfield"]))
@@ -132,11 +138,38 @@ def _setting(name: str) -> str:
     return value
 
 
-def _get_item(client: Client, vault: str, title: str) -> Item:
+def _list_items(client: Client, vault: str, title: str) -> list[SummaryItem]:
+    """Return the summaries of all items of `vault`; `title` is the one that is looked for.
+
+    Connect's own filter by title is of no use: the SDK puts a title into the address as it is, where an
+    ampersand, a quote or a percent sign means something else.
+    """
+    with _reading(client, vault, title):
+        listing = client.get_items(vault)
+        # The SDK makes a list of anything, also of the page of a proxy.
+        if not all(isinstance(entry, SummaryItem) and entry.id for entry in listing):
+            raise ValueError("not a list of items")
+        return listing
+
+
+def _get_item(client: Client, vault: str, title: str, listing: list[SummaryItem]) -> Item:
+    found = [entry.id for entry in listing if entry.title == title]
+    if len(found) != 1:
+        raise OnePasswordError(
+            f"1Password Connect at {client.url} did not give {_describe(vault, title)}: "
+            f"Found {len(found)} items with this title"
+        )
+    with _reading(client, vault, title):
+        return client.get_item_by_id(found[0], vault)
+
+
+@contextmanager
+def _reading(client: Client, vault: str, title: str) -> Iterator[None]:
+    """Turn whatever the SDK raises into an OnePasswordError that names the item."""
     try:
-        return client.get_item_by_title(title, vault)
-    # ValueError: the SDK reads every error as JSON, also the page of a proxy in between.
-    except (FailedToRetrieveItemException, RequestException, ValueError) as error:
+        yield
+    # ValueError, TypeError: the SDK takes every answer for JSON of the form that it expects.
+    except (FailedToRetrieveItemException, RequestException, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise OnePasswordError(
             f"1Password Connect at {client.url} did not give {_describe(vault, title)}: "

@@ -1,7 +1,7 @@
 """Alerts in Slack, for a DAG's or a task's `on_failure_callback` and `on_success_callback`.
 
-They post through the Airflow connection `slack`. An alert that cannot be sent is a line in the log and no
-more: it neither fails the task nor hides why the task failed.
+They post through the Airflow connection `slack`; `slack_message` gives them their form. An alert that cannot
+be sent is a line in the log and no more: it neither fails the task nor hides why the task failed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import logging
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
+from airflow.configuration import conf
 from airflow.exceptions import AirflowNotFoundException
 from airflow.hooks.base import BaseHook
 from airflow.models.connection import Connection
 from airflow.utils.log.secrets_masker import mask_secret
 from pendulum import instance
 from slack_sdk.webhook import WebhookClient
+
+from utils.slack_message import slack_message
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +31,17 @@ TIME_ZONE = "America/Chicago"
 
 
 def task_fail_slack_alert(context: Mapping[str, Any]) -> bool:
-    """Say that a task failed. Return whether Slack took the message."""
+    """Say that a task, or a DAG's run, failed. Return whether Slack took the message."""
     return _post(context, ":red_circle: Task Failed.")
 
 
 def task_fail_slack_alert_critical(context: Mapping[str, Any]) -> bool:
-    """Say that a task failed, and notify everybody in the channel. Return whether Slack took the message."""
-    return _post(context, "<!channel> :red_circle: Critical Failure")
+    """Say that a task, or a DAG's run, failed, and notify the channel. Return whether Slack took it."""
+    return _post(context, ":red_circle: Critical Failure", notify_channel=True)
 
 
 def task_success_slack_alert(context: Mapping[str, Any]) -> bool:
-    """Say that a task succeeded. Return whether Slack took the message."""
+    """Say that a task, or a DAG's run, succeeded. Return whether Slack took the message."""
     return _post(context, ":white_check_mark: Task Successfully Completed.")
 
 
@@ -64,12 +68,12 @@ def webhook_url(connection: Connection) -> str:
     return "/".join([host or DEFAULT_ADDRESS, *path])
 
 
-def _post(context: Mapping[str, Any], headline: str) -> bool:
+def _post(context: Mapping[str, Any], headline: str, notify_channel: bool = False) -> bool:
     try:
         url = webhook_url(BaseHook.get_connection(SLACK_CONN_ID))
         mask_secret(url)
         client = WebhookClient(url, timeout=TIMEOUT_SECONDS)
-        response = client.send_dict({"text": _message(context, headline), "username": "airflow"})
+        response = client.send_dict({**_message(context, headline, notify_channel), "username": "airflow"})
     except AirflowNotFoundException:
         log.warning("No Slack alert sent: there is no Airflow connection %r", SLACK_CONN_ID)
         return False
@@ -83,20 +87,21 @@ def _post(context: Mapping[str, Any], headline: str) -> bool:
     return True
 
 
-def _message(context: Mapping[str, Any], headline: str) -> str:
+def _message(context: Mapping[str, Any], headline: str, notify_channel: bool) -> dict[str, Any]:
     task_instance = context["task_instance"]
     started = context.get("data_interval_start") or context.get("logical_date")
     time = instance(started).in_timezone(TIME_ZONE).format("MM/DD/YYYY hh:mm:ss A") if started else "unknown"
-    facts = {
-        "Task": task_instance.task_id,
+    common = {
         "DAG": task_instance.dag_id,
         "Environment": os.environ.get("ENVIRONMENT", "development"),
         "Execution Time": time,
-        "Log URL": task_instance.log_url,
     }
-    return "\n".join([headline, *(f"*{name}*: {_escape(str(fact))}" for name, fact in facts.items())])
-
-
-def _escape(text: str) -> str:
-    """Escape Slack's three control characters (https://docs.slack.dev/messaging/formatting-message-text)."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Airflow calls a DAG's own callback with a reason, and with any one of the run's tasks.
+    if "reason" in context:
+        page = f"{conf.get('webserver', 'base_url')}/dags/{quote(task_instance.dag_id)}/grid"
+        links = {"Run URL": f"{page}?dag_run_id={quote(context['run_id'])}"}
+        headline, facts = headline.replace("Task", "Run"), {"Reason": context["reason"], **common}
+    else:
+        links = {"Log URL": task_instance.log_url}
+        facts = {"Task": task_instance.task_id, **common}
+    return slack_message(headline, facts, links, notify_channel=notify_channel)

@@ -1,4 +1,4 @@
-"""Says whether one Airflow release can follow another: known, newer, not withdrawn, stops kept, buildable."""
+"""Says whether one Airflow release can follow another: known, newer, fit, not withdrawn, buildable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ options:
   releases:
     description:
       - The known releases by version. C(python) is the Python that a release asks for, as a specifier
-        (PEP 440). C(yanked) is the reason why a release was withdrawn from the package index.
+        (PEP 440). C(yanked) is the reason why a release was withdrawn from the package index, and
+        C(refused) the reason why it does not work on this platform.
     type: dict
     required: true
   stops:
@@ -100,6 +101,8 @@ def _problems(
     if there > here:
         if release.get("yanked"):
             yield f"Airflow {target} was withdrawn by its makers: {release['yanked']}."
+        if release.get("refused"):
+            yield f"Airflow {target} does not work on this platform: {release['refused']}."
         if stop := _next_stop(here, there, stops):
             yield (
                 f"The way from {running} to {target} has a stop at {stop['stop']} ({stop['reason']}). "

@@ -163,6 +163,8 @@ def test_units_are_read() -> None:
     ("active", "enabled", "stopped"),
     [
         ("inactive", "disabled", True),
+        ("deactivating", "disabled", True),
+        ("deactivating", "enabled", True),
         ("active", "disabled", False),
         ("inactive", "enabled", False),
         ("failed", "enabled", False),

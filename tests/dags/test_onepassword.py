@@ -4,7 +4,6 @@ import logging
 
 import pytest
 
-ITEM = "Knack & Socrata (keys)"
 WEATHER = "Diagnostic ETL (Weather)"
 
 
@@ -63,7 +62,7 @@ def test_load_dict_fetches_each_item_once_and_leaves_its_argument_alone(site, mo
 
     vault, item = "v" * 26, "i" * 26
     summary = f'{{"id": "{item}", "title": "Keys", "vault": {{"id": "{vault}"}}}}'
-    listing = f"/v1/vaults/{vault}/items?filter=title%20eq%20%22Keys%22"
+    listing = f"/v1/vaults/{vault}/items"
     site.answers[listing] = (200, f"[{summary}]".encode())
     fields = '[{"id": "a", "label": "a", "value": "one"}, {"id": "b", "label": "b", "value": "two"}]'
     site.answers[f"/v1/vaults/{vault}/items/{item}"] = (200, f'{summary[:-1]}, "fields": {fields}}}'.encode())
@@ -115,6 +114,29 @@ def test_two_items_of_the_same_title_are_an_error(connect):
         get_item_by_title("Twice")
 
 
+TITLES = [
+    "R&D feed",
+    'The "new" one',
+    "back\\slash",
+    'a \\" and \\\\ b',
+    "100% of it, not 100%25",
+    "A + B = C; #1?",
+    "Größe/鍵 🔑",
+    "a" * 26,
+    " spaces around ",
+]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_any_title_is_found(connect, title):
+    from utils.onepassword import get_item_by_title
+
+    connect.add(title, [(None, "key", "found")])
+    connect.add(f"{title}x", [(None, "key", "another")])
+    assert ask("key", title) == "found"
+    assert get_item_by_title(title).title == title
+
+
 def test_place_without_a_field_is_an_error(connect):
     from utils.onepassword import OnePasswordError, load_dict
 
@@ -140,13 +162,11 @@ def test_missing_setting_is_named(connect, monkeypatch, name):
         ask("development.demonstration secret")
 
 
-def test_answer_that_is_no_json_is_an_error_that_names_the_item(site, monkeypatch):
+@pytest.mark.parametrize("status", [200, 403])
+def test_answer_that_is_no_json_is_an_error_that_names_the_item(site, monkeypatch, status):
     from utils.onepassword import OnePasswordError, get_item_by_title
 
-    site.answers["/v1/vaults/v/items?filter=title%20eq%20%22Keys%22"] = (
-        403,
-        b"<html>Forbidden by proxy</html>",
-    )
+    site.answers["/v1/vaults/v/items"] = (status, b"<html>Forbidden by proxy</html>")
     monkeypatch.setenv("OP_CONNECT", site.url)
     monkeypatch.setenv("OP_API_TOKEN", "another made-up token")
     monkeypatch.setenv("OP_VAULT_ID", "v")

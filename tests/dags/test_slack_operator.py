@@ -51,7 +51,23 @@ def test_alert_says_what_happened_where_and_when(slack, context, name, headline)
         "*DAG*: weather-checker",
         "*Environment*: development",
         "*Execution Time*: 07/01/2026 12:05:00 PM",
-        "*Log URL*: http://airflow/log?dag_id=a&amp;task_id=&lt;b&gt;",
+        "*Log URL*: <http://airflow/log?dag_id=a&amp;task_id=%3Cb%3E>",
+    ]
+
+
+def test_callback_of_a_dag_tells_of_the_run(slack, context):
+    """Airflow hands it any one of the run's tasks, and the reason."""
+    from utils.slack_operator import task_fail_slack_alert
+
+    context |= {"reason": "task_failure", "run_id": "manual__2026-07-01+00:00"}
+    assert task_fail_slack_alert(context) is True
+    assert json.loads(slack.requests[0][3])["text"].splitlines() == [
+        ":red_circle: Run Failed.",
+        "*Reason*: task_failure",
+        "*DAG*: weather-checker",
+        "*Environment*: development",
+        "*Execution Time*: 07/01/2026 12:05:00 PM",
+        "*Run URL*: <http://localhost:8080/dags/weather-checker/grid?dag_run_id=manual__2026-07-01%2B00%3A00>",
     ]
 
 

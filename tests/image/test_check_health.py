@@ -51,7 +51,12 @@ def broker(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def environment(tmp_path: Path, broker: str) -> dict[str, str]:
     (tmp_path / "tasks.py").write_text(TASKS.format(broker=broker))
-    return {**os.environ, "AIRFLOW__CELERY__BROKER_URL": broker, "PYTHONPATH": str(tmp_path)}
+    return {
+        **os.environ,
+        "AIRFLOW__CELERY__BROKER_URL": broker,
+        "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "604800",
+        "PYTHONPATH": str(tmp_path),
+    }
 
 
 @pytest.fixture

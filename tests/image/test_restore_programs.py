@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 BIN = Path(__file__).resolve().parents[2] / "images/airflow/bin"
 # Fernet keys for nothing but these tests.
@@ -73,6 +74,48 @@ def test_one_value_of_another_key_is_refused_by_name(home: Path) -> None:
     assert found.returncode == 1
     assert found.stdout == "3 of 4 encrypted values can be decrypted\nnot with this key: variable lost\n"
     assert "1 encrypted values cannot be decrypted" in found.stderr
+
+
+def test_re_encrypts_all_but_what_no_key_decrypts(home: Path) -> None:
+    """`airflow rotate-fernet-key` stops at the first of these; a rotation has to say which they are."""
+    program = [sys.executable, str(BIN / "check-fernet")]
+    lose = (
+        "from airflow.models import Connection, Variable\n"
+        "from airflow.utils.session import create_session\n"
+        "Variable.set('lost', 'x')\n"
+        "with create_session() as session:\n"
+        "    session.add(Connection(conn_id='aaa', conn_type='http', password='x'))"
+    )
+    assert run([sys.executable, "-c", lose], home, Fernet.generate_key().decode()).returncode == 0
+    new = Fernet.generate_key().decode()
+    lost = "not with this key: connection aaa, password\nnot with this key: variable lost\n"
+    found = run([*program, "--re-encrypt"], home, f"{new},{KEY}")
+    assert (found.returncode, found.stdout) == (1, f"3 of 5 encrypted values can be decrypted\n{lost}")
+    again = run(program, home, new)
+    assert again.stdout == found.stdout, "not encrypted with the first of the keys"
+    read = "from airflow.models import Connection, Variable; print(Variable.get('one'))"
+    assert run([sys.executable, "-c", read], home, new).stdout.splitlines()[-1] == "secret-three"
+    back = run([*program, "--re-encrypt"], home, f"{KEY},{new}")
+    assert back.stdout == found.stdout
+
+
+def test_re_encrypts_what_a_trigger_has(home: Path) -> None:
+    """Since 2.9; before, a trigger's arguments are readable, and stay so."""
+    add = (
+        "from airflow.models import Trigger\n"
+        "from airflow.utils.session import create_session\n"
+        "with create_session() as session: session.add(Trigger('a.Class', {'token': 'secret'}))"
+    )
+    assert run([sys.executable, "-c", add], home).returncode == 0
+    new = Fernet.generate_key().decode()
+    run([sys.executable, str(BIN / "check-fernet"), "--re-encrypt"], home, f"{new},{KEY}")
+    read = (
+        "from airflow.models import Trigger\n"
+        "from airflow.utils.session import create_session\n"
+        "with create_session() as session: print(session.query(Trigger).one().kwargs)"
+    )
+    assert run([sys.executable, "-c", read], home, new).stdout.splitlines()[-1] == "{'token': 'secret'}"
+    run([sys.executable, str(BIN / "check-fernet"), "--re-encrypt"], home, f"{KEY},{new}")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_tested_hops_can_be_built_from_packages(version: str) -> None:
         ("", "2.6.1", {}, "runs on the host is Airflow of no known version"),
         ("2.4.3", "2.6.1", {}, r"runs on the host is Airflow 2\.4\.3"),
         ("2.6.1", "2.6.2", {"releases": MADE_UP}, YANKED),
+        ("2.6.1", "2.10.1", {}, r"2\.10\.1 does not work on this platform: .*link.*2\.10\.2 does not\.$"),
         ("2.5.3", "2.11.2", {}, r"stop at 2\.6\.1.*upgrade\.yml -e airflow_version=2\.6\.1$"),
         ("2.5.3", "2.7.0", {}, r"stop at 2\.6\.1"),
         ("2.6.1", "2.8.4", {"locks": LOCKS}, r"no images/airflow/locks/2\.8\.4\.txt.*relock 2\.8\.4$"),
@@ -79,6 +80,11 @@ def test_version_that_runs_may_be_withdrawn() -> None:
     assert problems("2.6.2", "2.6.2", releases=MADE_UP) == []
 
 
+def test_refused_version_that_runs_is_left() -> None:
+    """Whoever runs it goes on to one that works."""
+    assert problems("2.10.1", "2.10.2") == []
+
+
 def test_number_is_no_version() -> None:
     """YAML makes 2.1 of 2.10."""
     assert problems("2.6.1", 2.1) != []  # type: ignore[arg-type]
@@ -87,7 +93,8 @@ def test_number_is_no_version() -> None:
 @pytest.mark.parametrize("running", RELEASES)
 def test_whoever_does_as_told_arrives(running: str) -> None:
     """From every release to every later one, and by way of the stops only."""
-    for target in (release for release in RELEASES if Version(release) > Version(running)):
+    later = [release for release in RELEASES if Version(release) > Version(running)]
+    for target in (release for release in later if "refused" not in RELEASES[release]):
         here, hops = running, 0
         while found := problems(here, target):
             [problem] = found
@@ -148,12 +155,15 @@ def test_unreadable_table_is_an_error(wrong: dict[str, Any]) -> None:
 
 
 def test_table_agrees_with_preflight() -> None:
-    """The oldest and the newest release that `site.yml` takes are the ends of the table."""
+    """`site.yml` takes the same oldest and newest release, and refuses the same."""
     preflight = yaml.safe_load((ROOT / "roles/preflight/defaults/main.yml").read_text(encoding="utf-8"))
     known = sorted(RELEASES, key=Version)
     assert known[0] == preflight["preflight_oldest_version"]
     assert known[-1] == preflight["preflight_newest_version"]
     assert known == list(RELEASES)
+    refused = {version: release["refused"] for version, release in RELEASES.items() if "refused" in release}
+    assert refused == preflight["preflight_refused_versions"]
+    assert "2.10.1" in refused
 
 
 @pytest.mark.parametrize("version", LOCKS)
@@ -166,7 +176,7 @@ def test_table_agrees_with_the_locks(version: str) -> None:
 def test_stops_can_be_made() -> None:
     """A stop was not withdrawn, can be built from packages, and lies on the way."""
     for stop in STOPS:
-        assert "yanked" not in RELEASES[stop["stop"]]
+        assert not {"yanked", "refused"} & set(RELEASES[stop["stop"]])
         assert stop["stop"] in LOCKS
         assert Version(stop["before"]) <= Version(stop["stop"]) <= Version(stop["after"])
 

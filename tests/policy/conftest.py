@@ -25,6 +25,8 @@ VERSIONS = ("2.5.3", "2.6.1", "2.11.2")
 SOURCES = ("registry", "packages")
 HOSTNAMES = {name: f"{name}.example.org" for name in ("airflow", "webhook", "flower", "weather")}
 CERTIFICATE = "the text of a certificate and its key"
+DAEMON = '{"log-driver": "journald", "shutdown-timeout": 600, "dns": ["192.0.2.53"], "features": {"a": true}}'
+"""What an operator and an earlier version of this project have in a host's daemon.json."""
 CASES: dict[str, dict[str, Any]] = {
     f"{source} {version}": {"version": version, "source": source}
     for source in SOURCES
@@ -32,6 +34,15 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+    "a host with Docker": {"version": "2.11.2", "source": "registry", "daemon": DAEMON},
+    "addresses": {
+        "version": "2.11.2",
+        "source": "registry",
+        "addresses": {
+            "airflow_address": "https://airflow.test",
+            "status_page_address": "https://status.test",
+        },
+    },
     "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }
 

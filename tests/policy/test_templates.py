@@ -131,6 +131,17 @@ def test_service_is_looked_after(projects: dict[str, Compose], case: str, servic
 
 
 @every_case
+@pytest.mark.parametrize("service", ["airflow-worker", "airflow-webserver", "airflow-webserver-standby"])
+def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str, service: str) -> None:
+    """After a kill its number is a living process's again, which keeps Celery and gunicorn from starting."""
+    definition = projects[case]["services"][service]
+    pidfile = definition["command"][definition["command"].index("--pid") + 1]
+    [tmpfs] = definition["tmpfs"]
+    assert tmpfs == "/run/airflow:uid=${AIRFLOW_UID},mode=0700"
+    assert Path(pidfile).parent == Path("/run/airflow")
+
+
+@every_case
 def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
     """The four doors, and those of the host names when there are any."""
     services = projects[case]["services"]
@@ -144,19 +155,44 @@ def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -
 def test_service_gets_the_env_files_of_its_level(
     projects: dict[str, Compose], case: str, service: str
 ) -> None:
-    """The Connect token goes where tasks run, the administrator's password to airflow-init."""
+    """The token goes where tasks run, Slack's address where callbacks do, the password to airflow-init."""
     airflow = ["env/airflow.env"]
     expected = {
-        **{name: airflow for name in ("airflow-webserver", "airflow-scheduler", "airflow-triggerer")},
-        "airflow-worker": [*airflow, "env/onepassword.env"],
+        **{name: airflow for name in ("airflow-webserver", "airflow-triggerer")},
+        "airflow-scheduler": [*airflow, "env/slack.env"],
+        "airflow-worker": [*airflow, "env/onepassword.env", "env/slack.env"],
         "webhook": ["env/webhook.env"],
-        "airflow-cli": [*airflow, "env/onepassword.env"],
+        "airflow-cli": [*airflow, "env/onepassword.env", "env/slack.env"],
         "airflow-init": [*airflow, "env/init.env"],
         "airflow-init-next": [*airflow, "env/init.env", "env/next.env"],
         "airflow-webserver-standby": [*airflow, "env/next.env"],
         **{name: [f"env/{name}.env"] for name in ("flower", "postgres", "redis")},
     }
     assert projects[case]["services"][service].get("env_file", []) == expected.get(service, [])
+
+
+@every_case
+def test_env_file_for_callbacks_has_nothing_but_the_connection(drawn: dict[str, Drawn], case: str) -> None:
+    """The scheduler reads every DAG file, and needs no secret for that."""
+    names = re.findall(r"^(\w+)=", drawn[case]["srv/airflow/env/slack.env"], re.MULTILINE)
+    assert names == ["AIRFLOW_CONN_SLACK"]
+    assert "AIRFLOW_CONN_SLACK" not in drawn[case]["srv/airflow/env/onepassword.env"]
+
+
+@every_case
+def test_links_in_messages_lead_to_the_platform(
+    drawn: dict[str, Drawn], projects: dict[str, Compose], case: str
+) -> None:
+    """By its host names or, where there are none, by the inventory's name of the host."""
+    airflow, status_page = {
+        "host names": ("http://airflow.example.org", "http://webhook.example.org"),
+        "TLS": ("https://airflow.example.org", "https://webhook.example.org"),
+        "addresses": ("https://airflow.test", "https://status.test"),
+    }.get(case, (f"http://{case}:8080", f"http://{case}:8081"))
+    services = projects[case]["services"].values()
+    given = {service.get("environment", {}).get("AIRFLOW__WEBSERVER__BASE_URL") for service in services}
+    assert given - {None} == {airflow}
+    assert f"STATUS_PAGE_URL='{status_page}'" in drawn[case]["srv/airflow/env/webhook.env"]
 
 
 @every_case
@@ -193,9 +229,9 @@ def test_images_are_pinned(drawn: dict[str, Drawn], case: str) -> None:
 def test_compose_file_is_the_same_for_both_image_sources(drawn: dict[str, Drawn], version: str) -> None:
     """Images keep the same promises wherever they come from; only their names differ."""
     own_image = re.compile(r"airflow-platform/\w+:[\w.-]+")
-    one, other = (
-        own_image.sub("", drawn[f"{source} {version}"][COMPOSE]) for source in ("registry", "packages")
-    )
+    cases = (f"{source} {version}" for source in ("registry", "packages"))
+    # A case's name is its host's, too.
+    one, other = (own_image.sub("", drawn[case][COMPOSE]).replace(case, "host") for case in cases)
     assert one == other
 
 
@@ -215,6 +251,22 @@ def test_version_reaches_the_host(drawn: dict[str, Drawn], version: str) -> None
 def test_json_is_json(drawn: dict[str, Drawn], case: str, path: str) -> None:
     """Docker refuses to start over a comma."""
     assert json.loads(drawn[case][path])
+
+
+def test_containers_outlive_docker(drawn: dict[str, Drawn]) -> None:
+    """Without live-restore, a Docker that was killed stops at its next start what it finds running."""
+    assert json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"]) == {
+        "live-restore": True,
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "10m", "max-file": "3"},
+    }
+
+
+def test_operators_settings_of_docker_stay(drawn: dict[str, Drawn]) -> None:
+    """Ours win, and what an earlier version of this project wrote goes."""
+    bare = json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"])
+    found = json.loads(drawn["a host with Docker"]["etc/docker/daemon.json"])
+    assert found == {**bare, "dns": ["192.0.2.53"], "features": {"a": True}}
 
 
 @every_case

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.policy.conftest import ROOT, TEMPLATES, Drawn
+from tests.policy.conftest import ROOT, TEMPLATES, Drawn, load
 
-DOCKER_UNITS = ["airflow-backup.service", "airflow-release.service"]
+DOCKER_UNITS = ["airflow.service", "airflow-backup.service", "airflow-release.service"]
 UNITS = {"etc/systemd/system/smee-relay.service": 2.0, "etc/systemd/system/airflow-checker.service": 4.5}
 """How exposed each may be, of 10, by systemd-analyze: what listens to the internet gets what it needs."""
 
@@ -49,10 +49,75 @@ def test_service_is_hardened(drawn: dict[str, Drawn], tmp_path: Path, unit: str)
     assert "Overall exposure level" in run.stdout
 
 
+def unit_text(name: str) -> str:
+    return (ROOT / f"templates/etc/systemd/system/{name}.j2").read_text(encoding="utf-8")
+
+
+def setting(unit: str, name: str) -> str:
+    """Return the one value that a unit's template has for a setting."""
+    [value] = re.findall(rf"^{name}=(.*)$", unit_text(unit), re.MULTILINE)
+    return str(value)
+
+
 @pytest.mark.parametrize("unit", DOCKER_UNITS)
 def test_restart_of_docker_ends_no_operation(unit: str) -> None:
     """Under Requires= systemd stops the unit with Docker, and Restart=on-failure does not start it again."""
-    text = (ROOT / f"templates/etc/systemd/system/{unit}.j2").read_text(encoding="utf-8")
-    assert "\nRequires=" not in text
+    text = unit_text(unit)
+    assert not re.search(r"^(Requires|Requisite|BindsTo|PartOf)=", text, re.MULTILINE)
     assert re.search(r"^Wants=.*\bdocker\.service$", text, re.MULTILINE)
     assert re.search(r"^After=.*\bdocker\.service\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["ExecStart", "ExecReload"])
+def test_unit_starts_what_should_run(command: str) -> None:
+    """By the command that starts nothing during a switch, at boot and whenever Docker starts."""
+    assert setting("airflow.service", command) == "/usr/local/bin/airflow-release up"
+
+
+def test_unit_stays_active_and_stops_the_stack_at_shutdown() -> None:
+    """Also where one service cannot be started, and with all the time that a service may take for its end."""
+    assert setting("airflow.service", "RemainAfterExit") == "true"
+    assert setting("airflow.service", "SuccessExitStatus") == "1"
+    assert setting("airflow.service", "TimeoutStopSec") == "infinity"
+    stop = setting("airflow.service", "ExecStop").split()
+    assert stop[-1] == "stop"
+    assert not [word for word in stop if word.startswith("--timeout")]
+
+
+def test_start_of_docker_never_fails_for_the_stack() -> None:
+    """A Docker that waited for the unit, which waits for Docker, would never have started."""
+    command = setting("docker.service.d/airflow.conf", "ExecStartPost")
+    assert command == "-/usr/bin/systemctl --no-block reload airflow.service"
+
+
+def test_switch_and_boot_do_not_start_containers_at_once() -> None:
+    """`airflow-release up` looks at the journal, and a switch begins when that has ended."""
+    assert "airflow.service" in setting("airflow-release.service", "After").split()
+
+
+@pytest.mark.parametrize(
+    "unit", ["airflow.service", "airflow-release.service", "docker.service.d/restart.conf"]
+)
+def test_systemd_never_gives_up(unit: str) -> None:
+    """By default it does after a few failures in a short time."""
+    assert setting(unit, "StartLimitIntervalSec") == "0"
+
+
+def test_backup_may_keep_refreshed_tokens() -> None:
+    """rclone writes its copy of the configuration below `releases` (offhost.py)."""
+    assert "{{ airflow_release_directory }}/releases " in setting("airflow-backup.service", "ReadWritePaths")
+
+
+def test_stop_outlives_a_boot() -> None:
+    [play] = load(ROOT / "playbooks/stop.yml")
+    [task] = [task for task in play["tasks"] if task["name"].startswith("Stop the stack")]
+    unit = task["ansible.builtin.systemd_service"]
+    assert unit == {"name": "airflow.service", "enabled": False, "state": "stopped"}
+
+
+def test_destruction_leaves_no_unit() -> None:
+    """What is left would start, at the next boot, what is gone. Docker stays, with what is its own."""
+    [play] = load(ROOT / "playbooks/destroy.yml")
+    removed = set(play["vars"]["__destroy_elsewhere"])
+    rendered = {f"/{path.removesuffix('.j2')}" for path in TEMPLATES if path.startswith("etc/systemd/")}
+    assert rendered - removed == {"/etc/systemd/system/docker.service.d/restart.conf"}

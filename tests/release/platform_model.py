@@ -196,7 +196,8 @@ class PlatformModel(Host):
     def _up(self, project: Path, services: list[str], command: list[str]) -> str:
         version = self._version(project)
         for service in services or CONTAINERS:
-            self.world.running[service] = version
+            if service not in self.world.running or "--no-recreate" not in command:
+                self.world.running[service] = version
         ill = self.world.ill.get(version, set()) & set(services or CONTAINERS)
         if ill and "--wait" in command:
             raise ReleaseError(f"{', '.join(sorted(ill))} is unhealthy")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,90 @@ def earlier(host: Host, taken: Path) -> Path:
     assert made
     name = taken.name.replace(f"{made:%Y%m%d}", f"{made - timedelta(days=1):%Y%m%d}")
     return taken.rename(host.backups / name)
+
+
+class Cloud:
+    """A store whose access tokens last a second, and whose refresh tokens are good for one use."""
+
+    def __init__(self) -> None:
+        self.refresh_token = "1"
+        cloud = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                if asked["refresh_token"] != [cloud.refresh_token]:
+                    self._answer(400, {"error": "invalid_grant"})
+                    return
+                cloud.refresh_token = str(int(cloud.refresh_token) + 1)
+                token = {"token_type": "Bearer", "access_token": "a", "expires_in": 1}
+                self._answer(200, {**token, "refresh_token": cloud.refresh_token})
+
+            def do_GET(self) -> None:
+                self._answer(200, {"kind": "storage#objects", "items": []})
+
+            def _answer(self, status: int, document: object) -> None:
+                text = json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def configuration(self, refresh_token: str) -> str:
+        """Return what `rclone config` writes after a login."""
+        address = f"http://127.0.0.1:{self.server.server_address[1]}"
+        token = {"access_token": "a", "refresh_token": refresh_token, "expiry": "2020-01-01T00:00:00Z"}
+        return (
+            "[offsite]\ntype = google cloud storage\nbucket_policy_only = true\n"
+            "client_id = a\nclient_secret = a\n"
+            f"endpoint = {address}/\ntoken_url = {address}/token\ntoken = {json.dumps(token)}\n"
+        )
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    cloud = Cloud()
+    thread = threading.Thread(target=cloud.server.serve_forever)
+    thread.start()
+    yield cloud
+    cloud.server.shutdown()
+    cloud.server.server_close()
+    thread.join()
+
+
+def test_refreshed_token_is_kept(host: Host, settings: Settings, cloud: Cloud) -> None:
+    """The next run of `site.yml` writes the inventory's text again, whose token is used up."""
+    given = cloud.configuration("1")
+    for uses in range(1, 4):
+        settings.remote_config.write_text(given)
+        assert Remote(host, settings).sizes() == {}
+        assert cloud.refresh_token == str(1 + uses)
+    # The nightly backup may not write there (ProtectSystem=strict).
+    assert settings.remote_config.read_text() == given
+    [kept] = (host.releases / "rclone").iterdir()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_new_login_replaces_the_token(host: Host, settings: Settings, cloud: Cloud) -> None:
+    """After a login anew, what rclone had kept of the one before is worth nothing."""
+    settings.remote_config.write_text(cloud.configuration("1"))
+    Remote(host, settings).sizes()
+    cloud.refresh_token = "8"
+    settings.remote_config.write_text(cloud.configuration("8"))
+    assert Remote(host, settings).sizes() == {}
+    assert len(list((host.releases / "rclone").iterdir())) == 1
+
+
+def test_missing_configuration_is_named(host: Host, settings: Settings) -> None:
+    settings.remote_config.unlink()
+    with pytest.raises(ReleaseError, match=r"configuration cannot be prepared.*rclone\.conf"):
+        Remote(host, settings).sizes()
 
 
 def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], place: Path) -> None:

@@ -458,6 +458,58 @@ def test_guard_names_what_is_under_way(model: Platform, capsys: Capture, state: 
     assert REMEDIES[state] in said
 
 
+STOPPED = ("airflow-worker", "flower", "postgres")
+
+
+@pytest.mark.parametrize("state", ["none", "prepared", *ENDED])
+def test_what_does_not_run_is_started(model: Platform, capsys: Capture, state: str) -> None:
+    """As after a shutdown, or a Docker that stopped what it found running."""
+    if state != "none":
+        put(model, state=state)
+    for service in STOPPED:
+        del model.world.running[service]
+    assert call(model, "up") == 0
+    assert model.world.running == dict.fromkeys(CONTAINERS, OLD)
+    assert f"{', '.join(STOPPED)}: not running, and started now." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", [state for state in ACTIVE if state != "prepared"])
+def test_nothing_is_started_in_a_switch(model: Platform, capsys: Capture, state: str) -> None:
+    """What it has stopped is stopped for a reason."""
+    operation = put(model, state=state, done={"begun": True})
+    model.world.running.clear()
+    assert call(model, "up") == 0
+    assert model.world.running == {}
+    assert f"{operation.id}) decides what runs" in capsys.readouterr().out
+
+
+def test_nothing_is_done_where_everything_runs(model: Platform, capsys: Capture) -> None:
+    """It is asked whenever Docker starts."""
+    assert call(model, "up") == 0
+    assert not [line for line in model.world.commands if " up " in line]
+    assert "nothing is started" in capsys.readouterr().out
+
+
+def test_files_that_nobody_applied_are_not_applied_by_a_boot(model: Platform) -> None:
+    """Their images may not be built, nor their database migrated."""
+    render(model.directory / "later", NEW)
+    (model.directory / ".env").write_text((model.directory / "later/.env").read_text())
+    del model.world.running["flower"]
+    assert call(model, "up") == 0
+    assert model.world.running == dict.fromkeys(CONTAINERS, OLD) | {"flower": NEW}
+    [line] = [line for line in model.world.commands if " up " in line]
+    assert {"--no-build", "--pull=never", "--no-recreate"} <= set(line.split())
+
+
+def test_service_that_cannot_be_started_keeps_no_other_away(model: Platform, capsys: Capture) -> None:
+    for service in STOPPED:
+        del model.world.running[service]
+    model.world.fail = "flower"
+    assert call(model, "up") == 1
+    assert set(CONTAINERS) - set(model.world.running) == {"flower"}
+    assert "starting flower failed with code 1: as asked" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("state", ["none", *ENDED])
 def test_guard_lets_pass_what_is_alone(model: Platform, state: str) -> None:
     if state != "none":

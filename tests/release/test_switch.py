@@ -145,6 +145,33 @@ def test_schedule_goes_on_before_the_old_database_is_backed_up(model: PlatformMo
     assert events.index("finish done") < events.index("backup begins")
 
 
+def test_boot_after_the_confirmation_starts_everything(model: PlatformModel) -> None:
+    """A shutdown stops every container, and in an operation nobody but itself starts them again."""
+    confirm(model)
+    model.world.die_at = next(
+        i for i, line in enumerate(commands_until_killed(model)) if "UPDATE dag SET is_paused = NOT" in line
+    )
+    with pytest.raises(Killed):
+        run(model)
+    assert read(model).state == "finishing"
+    model.world.die_at = None
+    model.world.running.clear()
+    operation = run(model)
+    assert (operation.state, operation.warnings) == ("succeeded", [])
+    check(model, operation)
+
+
+@pytest.mark.parametrize("fail", ["", "systemctl enable"])
+def test_stack_runs_after_the_next_boot_too(model: PlatformModel, fail: str) -> None:
+    """Also where `stop.yml` had stopped it before a restore. A systemd without an answer stops no switch."""
+    model.world.fail = fail
+    confirm(model)
+    operation = run(model)
+    check(model, operation)
+    assert ("airflow.service" in model.world.units) == (not fail)
+    assert len(operation.warnings) == bool(fail)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_database_that_cannot_be_backed_up_stays_beside(model: PlatformModel, killed: bool) -> None:
     """The release is confirmed, so nothing goes back; what was left is kept by name, and said so."""

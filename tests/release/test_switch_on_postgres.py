@@ -278,13 +278,19 @@ def test_switch_that_does_not_fit_is_refused_beforehand(
 
 @pytest.mark.parametrize("lost", [0, 3, 41])
 @pytest.mark.parametrize("accepted", [0, 3])
+@pytest.mark.parametrize("rotated", [False, True])
 def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
     platform: PlatformOnPostgres,
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     lost: int,
     accepted: int,
+    rotated: bool,
 ) -> None:
+    """Also while a new key encrypts what the old one did."""
+    for place, key in ((platform.directory, "old"), (platform.next, "new" if rotated else "old")):
+        with (place / "env/airflow.env").open("a") as file:
+            file.write(f"AIRFLOW__CORE__FERNET_KEY={key}\n")
     good = backups.take(platform, settings=SETTINGS, reason="timer")
     said = "\n".join(
         [
@@ -293,9 +299,13 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
         ]
     )
 
-    def check_fernet(host: Host, service: str, *command: str, doing: str, **_: object) -> str:
+    def check_fernet(
+        host: Host, service: str, *command: str, doing: str, environment: Mapping[str, str] | None = None
+    ) -> str:
         if "check-fernet" not in command:
             return ""
+        assert ("--re-encrypt" in command) == rotated
+        assert environment == ({"AIRFLOW__CORE__FERNET_KEY": "new,old"} if rotated else None)
         if lost:
             raise ReleaseError(f"{doing} failed with code 1", said)
         return said

@@ -16,6 +16,11 @@ HOOK = "/services/T000/B000/XXXX"
 SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "hi"}}
 
 
+def long_section(length: int) -> dict[str, Any]:
+    """A section whose text has so many characters."""
+    return {"type": "section", "text": {"type": "mrkdwn", "text": "x" * length}}
+
+
 @pytest.fixture
 def slack() -> FlaskClient:
     return create_app().test_client()
@@ -28,6 +33,7 @@ def slack() -> FlaskClient:
         {"blocks": [SECTION]},
         {"attachments": [{"text": "hi"}]},
         {"text": "", "blocks": [SECTION]},
+        {"blocks": [long_section(3000)]},
     ],
     ids=json.dumps,
 )
@@ -56,6 +62,9 @@ def test_takes_a_form_as_older_clients_send_it(slack: FlaskClient) -> None:
         (b'{"blocks": [{}]}', "invalid_blocks"),
         (b'{"blocks": {}}', "invalid_blocks"),
         (json.dumps({"blocks": [SECTION] * 51}).encode(), "invalid_blocks"),
+        (json.dumps({"blocks": [long_section(3001)]}).encode(), "invalid_blocks"),
+        (json.dumps({"blocks": [long_section(0)]}).encode(), "invalid_blocks"),
+        (b'{"blocks": [{"type": "section", "text": "hi"}]}', "invalid_blocks"),
         (b'{"attachments": [1]}', "invalid_attachments"),
         (json.dumps({"attachments": [{}] * 101}).encode(), "too_many_attachments"),
     ],

@@ -329,7 +329,7 @@ def vault_at(url: str, item: str = ITEM, section_field: str = "production.key") 
     return ConnectVault(settings)
 
 
-def create_item(url: str) -> None:
+def create_item(url: str, title: str = ITEM) -> None:
     from onepasswordconnectsdk.client import Client
     from onepasswordconnectsdk.models import Field, FieldSection, Item, ItemVault, Section
 
@@ -339,7 +339,7 @@ def create_item(url: str) -> None:
     ]
     sections = [Section(id=name, label=name) for name in ("production", "staging")]
     item = Item(
-        title=ITEM, category="API_CREDENTIAL", vault=ItemVault(id=VAULT_ID), fields=fields, sections=sections
+        title=title, category="API_CREDENTIAL", vault=ItemVault(id=VAULT_ID), fields=fields, sections=sections
     )
     Client(url, TOKEN).create_item(VAULT_ID, item)
 
@@ -351,6 +351,14 @@ def test_vault_reads_and_writes_one_field(connect_url: str) -> None:
     vault.write("new")
     assert vault.read() == "new"
     assert vault_at(connect_url, section_field="staging.key").read() == "staging"
+
+
+@pytest.mark.parametrize("title", ["R&D feed", 'The "new" one', "100% + \\ #1", "Größe/2", "a" * 26])
+def test_vault_finds_any_title(connect_url: str, title: str) -> None:
+    create_item(connect_url, title)
+    vault = vault_at(connect_url, item=title)
+    vault.write("new")
+    assert vault.read() == "new"
 
 
 @pytest.mark.parametrize(

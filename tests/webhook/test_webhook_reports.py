@@ -1,7 +1,9 @@
 """The host reports back: a commit status on GitHub, and Slack when a commit is refused."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -87,6 +89,59 @@ def test_refusal_is_told_with_its_reason(
     gate.problems = lambda tree: []
     Syncer(reporting).sync("test")
     assert [status["state"] for status in statuses(reporting, refused)] == ["success", "failure"]
+
+
+def test_nothing_from_a_commit_is_markup(
+    reporting: Settings, remote: Remote, gate: GateDouble, slack_url: str
+) -> None:
+    """Whoever may push may not notify the channel, or put a link of their own under the platform's name."""
+    Syncer(reporting).sync("test")
+    remote.commit(
+        {"dags/two.py": "x\n"}, "<!channel> see <https://evil.example|the page> & https://evil.example"
+    )
+    reason = "Error: <!here> <https://evil.example|fix>\n*Commit*: another"
+    gate.problems = lambda tree: [{"kind": "import", "path": "dags/<@U1>.py", "message": reason}] * 7
+    Syncer(reporting).sync("test")
+    (message,) = httpx.get(f"{slack_url}/messages", timeout=30).json()
+    (section,) = message["payload"]["blocks"]
+    assert section["text"]["verbatim"] is True
+    text = section["text"]["text"]
+    assert (
+        "*Subject*: &lt;!channel&gt; see &lt;https://evil.example|the page&gt; &amp; https://evil.example\n"
+        in text
+    )
+    assert "• dags/&lt;@U1&gt;.py: *Commit*: another" in text
+    assert "… and 2 more" in text
+    assert text.replace("<http://atd-data03:8081/>", "").count("<") == 0
+
+
+@pytest.mark.parametrize(
+    "volatile",
+    ["<function load at 0x7f{:010x}>", "timed out after {}.5 s, PID: 4{}"],
+    ids=["an address", "a time and a process id"],
+)
+def test_same_reason_is_told_once(
+    reporting: Settings, remote: Remote, gate: GateDouble, slack_url: str, volatile: str
+) -> None:
+    """However often the commit is parsed: what changes with every process is no news."""
+    Syncer(reporting).sync("test")
+    refused = remote.commit({"dags/two.py": "two = 2\n"})
+    attempts = itertools.count()
+
+    def problems(tree: Path) -> list[dict[str, str]]:
+        attempt = next(attempts)
+        message = volatile.format(attempt, attempt)
+        return [{"kind": "import", "path": "dags/two.py", "message": message}]
+
+    gate.problems = problems
+    for _ in range(3):
+        Syncer(reporting).sync("test")
+    assert len(messages(slack_url)) == 1
+    assert [status["state"] for status in statuses(reporting, refused)] == ["failure"]
+
+    gate.problems = lambda tree: [{"kind": "import", "path": "dags/two.py", "message": "another"}]
+    Syncer(reporting).sync("test")
+    assert len(messages(slack_url)) == 2
 
 
 def test_failed_sync_is_an_error(reporting: Settings, remote: Remote, gate: GateDouble) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Service:
 SERVICES = {
     "airflow-webserver": Service({"edge", "database"}, None, AIRFLOW_SECRETS, CODE, False, STORES),
     "airflow-scheduler": Service(
-        {"database", "broker", "outside"}, None, AIRFLOW_SECRETS, CODE, False, STORES
+        {"database", "broker", "outside"}, None, AIRFLOW_SECRETS | {"Slack's address"}, CODE, False, STORES
     ),
     "airflow-triggerer": Service(
         {"database", "broker", "outside"}, None, AIRFLOW_SECRETS, CODE, False, STORES
@@ -51,7 +52,7 @@ SERVICES = {
     "airflow-worker": Service(
         {"database", "broker", "outside"},
         None,
-        AIRFLOW_SECRETS | {"1Password token"},
+        AIRFLOW_SECRETS | {"1Password token", "Slack's address"},
         CODE
         | {
             ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
@@ -93,7 +94,7 @@ SERVICES = {
     "webhook": Service(
         {"edge", "outside"},
         50001,
-        {"1Password token"},
+        {"1Password token", "Slack's address"},
         {
             (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "writable"),
             (f"{DIRECTORY}/delivery", f"{DIRECTORY}/delivery", "writable"),
@@ -151,6 +152,7 @@ SECRETS: dict[str, tuple[str, str, Callable[[str], str]]] = {
     "Flower password": ("flower.env", "FLOWER_BASIC_AUTH", lambda login: login.partition(":")[2]),
     "administrator's password": ("init.env", "_AIRFLOW_WWW_USER_PASSWORD", str),
     "1Password token": ("onepassword.env", "OP_API_TOKEN", str),
+    "Slack's address": ("slack.env", "AIRFLOW_CONN_SLACK", lambda text: str(json.loads(text)["password"])),
 }
 """Where on the host each secret is: the file below env/, the variable, and how to take it from the value."""
 
@@ -159,6 +161,7 @@ VARIABLES = {
     "OP_CONNECT": {"airflow-worker", "webhook"},
     "OP_API_TOKEN": {"airflow-worker", "webhook"},
     "OP_VAULT_ID": {"airflow-worker", "webhook"},
+    "AIRFLOW_CONN_SLACK": {"airflow-worker", "airflow-scheduler"},
     "_AIRFLOW_WWW_USER_USERNAME": set(),
     "_AIRFLOW_WWW_USER_PASSWORD": set(),
     "AIRFLOW__CORE__FERNET_KEY": set(AIRFLOW_SERVICES),

@@ -90,6 +90,18 @@ def test_operators_can_run_a_dag_on_the_host(host: Host) -> None:
     assert "state=failed" not in result.stdout
 
 
+def test_test_of_a_dag_leaves_no_run(host: Host, airflow: AirflowApi) -> None:
+    """The scheduler would run it for real; so the command above has a database of its own."""
+    date = "2001-01-01"
+    result = host.run(
+        f"cd {DIRECTORY} && timeout 120 docker compose run --rm -T airflow-cli"
+        f" tasks test {DAG} download {date} 2>&1"
+    )
+    assert result.rc == 0, result.stdout[-4000:]
+    runs = airflow.get(f"dags/{DAG}/dagRuns", execution_date_lte=f"{date}T23:59:59Z")
+    assert runs["total_entries"] == 0
+
+
 def test_packages_fit_together(execute: Any) -> None:
     """What the team adds must not break what Airflow was released with."""
     result = execute("airflow-worker", "pip check")

@@ -8,20 +8,8 @@ from testinfra.host import Host
 
 ENV_FILES = [
     ".env",
-    *(
-        f"env/{name}.env"
-        for name in (
-            "airflow",
-            "onepassword",
-            "init",
-            "next",
-            "postgres",
-            "redis",
-            "flower",
-            "webhook",
-            "checker",
-        )
-    ),
+    *(f"env/{name}.env" for name in ("airflow", "onepassword", "slack", "init", "next")),
+    *(f"env/{name}.env" for name in ("postgres", "redis", "flower", "webhook", "checker")),
 ]
 RENDERED = [
     "docker-compose.yaml",
@@ -91,7 +79,9 @@ def test_delivery_belongs_to_the_webhook(host: Host, path: str, mode: str) -> No
         f"{DIRECTORY}/docker-socket-proxy/haproxy.cfg",
         f"{DIRECTORY}/weather/nginx.conf",
         "/etc/docker/daemon.json",
-        "/etc/systemd/system/docker.service.d/shutdown.conf",
+        "/etc/systemd/system/airflow.service",
+        "/etc/systemd/system/docker.service.d/airflow.conf",
+        "/etc/systemd/system/docker.service.d/restart.conf",
     ],
 )
 def test_settings_are_readable_and_roots_to_change(host: Host, path: str) -> None:

@@ -6,11 +6,14 @@ from going live.
 """
 
 import logging
+import re
+from typing import Any
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from webhook.settings import Settings
+from webhook.slack_message import slack_message
 from webhook.state import Refusal, State
 
 log = logging.getLogger(__name__)
@@ -46,10 +49,15 @@ class Reporter:
             status, description = "failure", detail
         else:
             status, description = "error", detail
-        report = f"{head} {status} {description}"
+        told = _constant(description) if description is detail else description
+        report = f"{head} {status} {told}"
         if report == state.reported:
             return
-        body = {"state": status, "context": CONTEXT, "description": _cut(description, DESCRIPTION_LIMIT)}
+        body: dict[str, Any] = {
+            "state": status,
+            "context": CONTEXT,
+            "description": _cut(description, DESCRIPTION_LIMIT),
+        }
         if settings.status_page_url:
             body["target_url"] = settings.status_page_url
         headers = {
@@ -64,21 +72,25 @@ class Reporter:
         if not self._settings.slack_webhook_url:
             return
         reasons = [str(reason) for reason in refusal.reasons]
-        notification = "\n".join([refusal.commit.id, *reasons])
+        notification = "\n".join([refusal.commit.id, *map(_constant, reasons)])
         if notification == state.notified:
             return
-        live = state.live.id[:12] if state.live else "nothing"
-        shown = "\n".join(f"• {_cut(reason, 500)}" for reason in reasons[:5])
-        more = f"\n… and {len(reasons) - 5} more" if len(reasons) > 5 else ""
-        text = (
-            f":no_entry: *{self._settings.environment}*: {refusal.commit.id[:12]} by {refusal.commit.author} "
-            f"({refusal.commit.subject}) is not live; {live} stays.\n{shown}{more}"
+        facts = {
+            "Commit": refusal.commit.id[:12],
+            "Author": refusal.commit.author,
+            "Subject": refusal.commit.subject,
+            "Environment": self._settings.environment,
+            "Stays live": state.live.id[:12] if state.live else "nothing",
+        }
+        page = self._settings.status_page_url
+        message = slack_message(
+            ":no_entry: Commit Refused.", facts, {"Status page": page} if page else None, reasons
         )
-        if _post("Slack", self._settings.slack_webhook_url, {"text": text}, {}):
+        if _post("Slack", self._settings.slack_webhook_url, message, {}):
             state.notified = notification
 
 
-def _post(name: str, url: str, body: dict[str, str], headers: dict[str, str]) -> bool:
+def _post(name: str, url: str, body: dict[str, Any], headers: dict[str, str]) -> bool:
     """Post with a few tries; say whether it was taken. The address may be a secret, so it is not logged."""
     retrying = Retrying(
         retry=retry_if_exception_type(httpx.TransportError),
@@ -95,6 +107,11 @@ def _post(name: str, url: str, body: dict[str, str], headers: dict[str, str]) ->
         log.warning("%s did not take the report: HTTP %s", name, response.status_code)
         return False
     return True
+
+
+def _constant(reason: str) -> str:
+    """Return what is the same at every sync: addresses of objects, process ids and times are not."""
+    return re.sub(r"\b0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?", "#", reason)
 
 
 def _cut(text: str, limit: int) -> str:

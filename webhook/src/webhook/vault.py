@@ -6,7 +6,7 @@ import httpx
 from onepasswordconnectsdk.client import Client
 from onepasswordconnectsdk.config import ClientConfig
 from onepasswordconnectsdk.errors import OnePasswordConnectSDKError
-from onepasswordconnectsdk.models import Field, Item
+from onepasswordconnectsdk.models import Field, Item, SummaryItem
 
 from webhook.settings import ConnectSettings
 
@@ -82,7 +82,16 @@ class _Session:
             raise VaultUnavailableError(f"1Password Connect: {self._settings.item!r}: {reason}") from None
 
     def item(self) -> Item:
-        return self._client.get_item(self._settings.item, self._settings.vault)
+        # By a listing: the SDK puts a title into the address as it is, and takes some for an id.
+        title, vault = self._settings.item, self._settings.vault
+        listing = self._client.get_items(vault)
+        # The SDK makes a list of anything, also of the page of a proxy.
+        if not all(isinstance(entry, SummaryItem) and entry.id for entry in listing):
+            raise ValueError("not a list of items")
+        found = [entry.id for entry in listing if entry.title == title]
+        if len(found) != 1:
+            raise ValueError(f"found {len(found)} items with this title")
+        return self._client.get_item_by_id(found[0], vault)
 
     def update(self, item: Item) -> None:
         self._client.update_item(item.id, self._settings.vault, item)

@@ -86,9 +86,11 @@ def parse_units(text: str) -> list[Unit]:
 
 
 def stopped(units: Iterable[Unit]) -> bool:
-    """Say whether the platform was stopped on purpose, and not only until the next boot."""
+    """Say whether the platform is stopped on purpose: for good, or because the host goes down."""
     return any(
-        unit.name == KEEPER and unit.active == "inactive" and unit.enabled == "disabled" for unit in units
+        unit.name == KEEPER
+        and (unit.active == "deactivating" or (unit.active == "inactive" and unit.enabled == "disabled"))
+        for unit in units
     )
 
 

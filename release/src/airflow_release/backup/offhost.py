@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import IO
 
 from airflow_release.backup import bundle
 from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
 
@@ -90,5 +92,26 @@ class Remote:
 
     def _rclone(self, *arguments: str, doing: str, stdout: IO[bytes] | None = None) -> str:
         # rclone tries again by itself, three times and with pauses.
-        command = ["rclone", f"--config={self.settings.remote_config}", "--contimeout=30s", *arguments]
+        command = ["rclone", f"--config={self._configuration()}", "--contimeout=30s", *arguments]
         return self.host.run(command, stdout=stdout, timeout=TIMEOUT_SECONDS, doing=doing)
+
+    def _configuration(self) -> Path:
+        """Return rclone's own copy of the configuration, in which it keeps the tokens that it refreshes.
+
+        Its name is a digest of what it was copied from: another configuration makes another copy.
+
+        Raises:
+            ReleaseError: there is no configuration, or no room for its copy.
+        """
+        folder = self.host.releases / "rclone"
+        try:
+            given = self.settings.remote_config.read_text()
+            copy = folder / f"{hashlib.sha256(given.encode()).hexdigest()[:16]}.conf"
+            if not copy.exists():
+                replace_file(copy, given, directory_mode=0o700)
+                for former in folder.iterdir():
+                    if former != copy:
+                        former.unlink()
+        except OSError as error:
+            raise ReleaseError(f"rclone's configuration cannot be prepared: {error}") from error
+        return copy

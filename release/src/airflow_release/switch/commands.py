@@ -124,6 +124,9 @@ def register(subparsers: Subparsers) -> None:
         "plan-rollback", plan_rollback, "say what going back to an earlier release would lose, as JSON"
     )
     command.add_argument("--release", default="", help="its id (default: the one before the one that runs)")
+    add(
+        "up", up, f"what {stack.UNIT} runs: starts what should run and does not; exit 1 when something cannot"
+    )
     command = add("releases", releases, "list the releases that this host had")
     command.add_argument("--json", action="store_true")
 
@@ -411,6 +414,22 @@ def run(host: Host, arguments: argparse.Namespace) -> int:
         if operation and operation.active and operation.state != "prepared":
             engine.Engine(host, operation).run()
     return 0
+
+
+def up(host: Host, arguments: argparse.Namespace) -> int:
+    """Start what should run and does not. A switch decides itself what runs, until it is over."""
+    # No lock: systemd has UNIT wait until this has ended, and by then the journal says that it switches.
+    operation = Journal(host).read()
+    if operation and operation.active and operation.state != "prepared":
+        print(f"{operation.title} ({operation.id}) decides what runs: nothing is started.")
+        return 0
+    if not (missing := stack.missing(host)):
+        print("Every service runs: nothing is started.")
+        return 0
+    print(f"{', '.join(missing)}: not running, and started now.", flush=True)
+    problems = stack.resume(host, missing)
+    print("\n".join(problems) or "Every service is started.")
+    return 1 if problems else 0
 
 
 def wait(host: Host, arguments: argparse.Namespace) -> int:

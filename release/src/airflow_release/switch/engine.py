@@ -64,6 +64,11 @@ class Engine:
             way_back.take(self.host, self.operation)
 
     def _forward(self) -> None:
+        try:
+            # It ends with a stack that runs, which is to be so after the next boot, too.
+            stack.own(self.host)
+        except ReleaseError as error:
+            self.journal.warn(self.operation, str(error))
         self._remember(begun=True)
         try:
             for step in (self._drain, self._migrate, self._start):
@@ -134,12 +139,12 @@ class Engine:
         changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
             haproxy.reload(self.host)
-        # With a standby webserver people have their pages: what tasks need comes first, the rest in `serve`.
+        # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
         ready = stack.STANDBY in self.host.running() and stack.HAPROXY in self.host.running()
         if ready:
             haproxy.use(self.host, haproxy.STANDBY)
             self._remember(door_open=time.time())
-        stack.start(self.host, *(stack.SCHEDULING if ready else ()), seconds=self.options.start_timeout)
+        stack.start(self.host, *(stack.FIRST if ready else ()), seconds=self.options.start_timeout)
         if not ready:
             haproxy.use(self.host, haproxy.LIVE)
             self._remember(door_open=time.time())
@@ -193,6 +198,10 @@ class Engine:
     def _complete(self) -> None:
         """Let the schedule go on, and only then back up what was left: that takes as long as it takes."""
         reserve.give_back(self.host)
+        # A shutdown stopped everything, and during an operation nobody else starts it at boot.
+        if missing := stack.missing(self.host):
+            for problem in stack.resume(self.host, missing):
+                self.journal.warn(self.operation, problem)
         self._take(self._finish)
         if PREVIOUS in self.database.names() or "kept" in self.operation.done:
             self._take(self._backup)

@@ -84,24 +84,21 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
     _run_in_next(host, "airflow-init-next", doing="migrating the database")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
     if old != new:
-        _run_in_next(
-            host,
-            "airflow-init-next",
-            "airflow",
-            "rotate-fernet-key",
-            doing="re-encrypting with the new Fernet key",
-            environment={"AIRFLOW__CORE__FERNET_KEY": f"{new},{old}"},
-        )
-    # A copy under the same key is what was read a minute ago; the check costs seconds without a page.
-    if old != new or source != "copy":
+        _check_fernet(host, accept_undecryptable, f"{new},{old}")
+    elif source != "copy":
+        # A copy under the same key is what was read a minute ago; the check costs seconds without a page.
         _check_fernet(host, accept_undecryptable)
 
 
-def _check_fernet(host: Host, accepted: int) -> None:
-    """Have the next release's image decrypt every connection and variable."""
-    doing = "decrypting connections and variables"
+def _check_fernet(host: Host, accepted: int, keys: str = "") -> None:
+    """Have the next release's image decrypt every encrypted value, and encrypt it anew if keys are given."""
+    doing = f"{'re-encrypting' if keys else 'decrypting'} connections and variables"
+    options = ["--re-encrypt"] if keys else []
+    environment = {"AIRFLOW__CORE__FERNET_KEY": keys} if keys else None
     try:
-        said = _run_in_next(host, "airflow-init-next", "check-fernet", doing=doing)
+        said = _run_in_next(
+            host, "airflow-init-next", "check-fernet", *options, doing=doing, environment=environment
+        )
     except ReleaseError as error:
         # It fails when there is such a value, and when it cannot ask the database.
         said = error.log

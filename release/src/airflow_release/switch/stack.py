@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 
 SCHEDULER, TRIGGERER, WORKER = "airflow-scheduler", "airflow-triggerer", "airflow-worker"
-SCHEDULING = (SCHEDULER, TRIGGERER, WORKER)
+FIRST = (SCHEDULER, WORKER)
+"""What the smoke test's DAG waits for, and with it every other DAG."""
 POSTGRES = "postgres"
 HAPROXY = "haproxy"
 WEBSERVER = "airflow-webserver"
 STANDBY = "airflow-webserver-standby"
-AIRFLOW = (*SCHEDULING, WEBSERVER)
+AIRFLOW = (*FIRST, TRIGGERER, WEBSERVER)
 CLIENTS = (*AIRFLOW, STANDBY, "flower")
 """What speaks to the stores, and is stopped while they are replaced."""
+
+UNIT = "airflow.service"
+"""While it is active, every service should run: it starts them at boot, and stops them at shutdown."""
 
 
 def stop(host: Host, *services: str, seconds: int = 30) -> None:
@@ -77,6 +82,41 @@ def start(
         )
     except ReleaseError as error:
         raise ReleaseError(str(error), error.log + _logs(host)) from error
+
+
+def missing(host: Host) -> list[str]:
+    """Return the services that should run and do not."""
+    return sorted(set(services(host)) - set(host.running()))
+
+
+def resume(host: Host, names: Sequence[str]) -> list[str]:
+    """Start services as they last ran, in order of dependency; return in words which cannot be started.
+
+    Containers of another definition are not replaced, and nothing is pulled: a `site.yml` that ended halfway
+    must not keep the host from coming back.
+    """
+    up = ("up", "--detach", "--no-build", "--pull=never", "--no-recreate")
+    try:
+        host.compose(*up, *names, doing=f"starting {', '.join(names)}")
+    except ReleaseError:
+        problems = []
+        # One that cannot be started keeps none of the others away.
+        for name in names:
+            try:
+                host.compose(*up, "--no-deps", name, doing=f"starting {name}")
+            except ReleaseError as error:
+                problems.append(": ".join([str(error), *error.log.strip().splitlines()[-1:]]))
+        return problems
+    return []
+
+
+def own(host: Host) -> None:
+    """Have systemd keep the stack running from now on, also where `stop.yml` had stopped it.
+
+    Raises:
+        ReleaseError: systemd cannot be asked, or the unit is not there.
+    """
+    host.run(["systemctl", "enable", "--now", UNIT], doing=f"enabling {UNIT}")
 
 
 def services(host: Host) -> list[str]:

@@ -1,0 +1,77 @@
+"""The one form of messages in Slack: nothing from outside is markup, and Slack takes every one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from webhook.slack_message import escape, slack_message
+
+from sandbox.slack import refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_dags_and_webhook_have_the_same_form() -> None:
+    """They are installed apart, so each has the file."""
+    mine, theirs = ROOT / "webhook/src/webhook/slack_message.py", ROOT / "dags/utils/slack_message.py"
+    assert mine.read_text() == theirs.read_text()
+
+
+def test_form() -> None:
+    message = slack_message(
+        "What happened.",
+        {"A": 1, "B & C": "<!channel>\n*D*: forged"},
+        {"Log URL": "http://a.example/log?x=1&y=<2|3>"},
+        ["one", "two"],
+        notify_channel=True,
+    )
+    assert message["text"].splitlines() == [
+        "<!channel> What happened.",
+        "*A*: 1",
+        "*B &amp; C*: &lt;!channel&gt; *D*: forged",
+        "*Log URL*: <http://a.example/log?x=1&amp;y=%3C2%7C3%3E>",
+        "• one",
+        "• two",
+    ]
+    assert message["blocks"][0]["text"] == {"type": "mrkdwn", "text": message["text"], "verbatim": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"),
+    [
+        ("&&&", 15, "&amp;&amp;&amp;"),
+        ("&&&", 14, "&amp;&amp;…"),
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("a\r\n\tb\u2028c\u202ed\0", 20, "a b c d"),
+        ("", 5, ""),
+    ],
+)
+def test_line_is_bounded_and_no_entity_is_cut(text: str, limit: int, shown: str) -> None:
+    assert escape(text, limit) == shown
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "http://a.example/" + "x" * 3000])
+def test_what_is_no_address_is_no_link(address: str) -> None:
+    assert "<" not in slack_message("h", {}, {"Link": address})["text"]
+
+
+@given(
+    st.text(max_size=500),
+    st.dictionaries(st.text(max_size=50), st.text(max_size=400), max_size=9),
+    st.lists(st.text(max_size=400), max_size=9),
+    st.text(max_size=300).map(lambda rest: f"https://a.example/{rest}"),
+)
+def test_slack_takes_every_message(
+    headline: str, facts: dict[str, str], details: list[str], address: str
+) -> None:
+    message = slack_message(headline or "x", facts, {"Link": address}, details)
+    if message["text"]:
+        assert refusal(message) is None
+    without_link = re.sub(r"<https://a\.example/[^<>|]*>", "", message["text"])
+    assert not set("<>") & set(without_link)
+    assert len(message["text"].splitlines()) <= 1 + len(facts) + 1 + 6
