@@ -175,6 +175,22 @@ def test_stop_on_purpose_is_a_unit_that_is_off(active: str, enabled: str, stoppe
     assert not host.stopped([Unit("airflow-backup.service", active=active, enabled=enabled)])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("@1800000000", 1_800_000_000),
+        ("Fri 2027-01-15 08:00:00 UTC", 1_800_000_000),
+        ("Fri 2027-01-15 09:00:00 CET", 0),
+        ("Fri 2027-13-15 08:00:00 UTC", 0),
+        ("", 0),
+        ("n/a", 0),
+        ("infinity", 0),
+    ],
+)
+def test_time_of_systemd(text: str, expected: float) -> None:
+    assert host.moment(text) == expected
+
+
 @given(st.text(max_size=200))
 def test_any_words_of_systemd_are_no_error(text: str) -> None:
     host.parse_units(text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,6 @@ def parse_units(text: str) -> list[Unit]:
         values = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
         if not values.get("Id") or values.get("LoadState") == "not-found":
             continue
-        following = values.get("NextElapseUSecRealtime", "")
         found.append(
             Unit(
                 name=values["Id"],
@@ -79,10 +80,24 @@ def parse_units(text: str) -> list[Unit]:
                 sub=values.get("SubState", ""),
                 result=values.get("Result", ""),
                 enabled=values.get("UnitFileState", ""),
-                next=float(following[1:]) if re.fullmatch(r"@\d+(\.\d+)?", following) else 0.0,
+                next=moment(values.get("NextElapseUSecRealtime", "")),
             )
         )
     return found
+
+
+def moment(text: str) -> float:
+    """Return a time of systemd's in seconds since the epoch; 0 for none.
+
+    Its form depends on systemd's version and on the property: `@1800000000`, or in words, in the zone that TZ names.
+    """
+    if re.fullmatch(r"@\d{1,12}", text, re.ASCII):
+        return float(text[1:])
+    found = re.fullmatch(r"[A-Z][a-z]{2} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", text, re.ASCII)
+    try:
+        return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))) if found else 0.0
+    except ValueError:
+        return 0.0
 
 
 def stopped(units: Iterable[Unit]) -> bool:
