@@ -89,7 +89,7 @@ def parse_units(text: str) -> list[Unit]:
 def moment(text: str) -> float:
     """Return a time of systemd's in seconds since the epoch; 0 for none.
 
-    Its form depends on systemd's version and on the property: `@1800000000`, or in words, in the zone that TZ names.
+    Its form depends on systemd's version: `@1800000000`, or in words, in the zone that TZ names.
     """
     if re.fullmatch(r"@\d{1,12}", text, re.ASCII):
         return float(text[1:])
