@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow_api import wait_for
 from expected import DIRECTORY, SERVICES
+from long_tests import when_asked
 from testinfra.host import Host
 
 HEALTH = f"{DIRECTORY}/status/health.json"
@@ -136,6 +137,7 @@ def test_edited_file_is_found(host: Host, check: Check) -> None:
     assert ("files-differ", file) not in found(check())
 
 
+@when_asked
 def test_worker_that_consumes_nothing_is_restarted(host: Host, check: Check) -> None:
     """It answers a ping, its container runs, and no task would: it consumes again within five minutes."""
     compose = f"docker compose --project-directory {DIRECTORY}"

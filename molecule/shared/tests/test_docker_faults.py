@@ -15,6 +15,7 @@ import pytest
 import requests
 from airflow_api import AirflowApi, wait_for
 from expected import DIRECTORY, PROJECT, SERVICES
+from long_tests import when_asked
 from testinfra.host import Host
 
 BACK_SECONDS = 60
@@ -174,9 +175,6 @@ FAULTS = {
 }
 BY_DEFAULT = {"dockerd killed", "power cut"}
 """`default` reboots the host anyway."""
-when_asked = pytest.mark.skipif(
-    os.environ.get("UPGRADE_TESTS") != "all", reason="takes minutes; set UPGRADE_TESTS=all"
-)
 
 
 @pytest.fixture(scope="module")
