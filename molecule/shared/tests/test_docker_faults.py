@@ -19,6 +19,8 @@ from long_tests import when_asked
 from testinfra.host import Host
 
 BACK_SECONDS = 60
+ENDS_WITHOUT_NAMES = {"airflow-scheduler", "airflow-triggerer"}
+"""Docker resolves names for containers. What connects to Postgres while it is away may end, and is started again."""
 ZOMBIE_SECONDS = 420
 """Airflow's own 300 s, and a look every ten."""
 
@@ -206,7 +208,9 @@ def test_everything_is_back_within_a_minute(platform: Platform, fault: str) -> N
     before = platform.starts()
     FAULTS[fault].happens(platform)
     platform.wait_until_back()
-    assert (platform.starts() == before) is FAULTS[fault].survived
+    after = platform.starts()
+    others = {service for service in SERVICES if after[service] != before[service]}
+    assert others <= ENDS_WITHOUT_NAMES if FAULTS[fault].survived else others == set(SERVICES)
     assert platform.state(run) == FAULTS[fault].state
     platform.let_end()
     if FAULTS[fault].survived:
