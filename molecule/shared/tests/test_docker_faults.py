@@ -20,7 +20,7 @@ from testinfra.host import Host
 
 BACK_SECONDS = 60
 ENDS_WITHOUT_NAMES = {"airflow-scheduler", "airflow-triggerer"}
-"""Docker resolves names for containers. What connects to Postgres while it is away may end, and is started again."""
+"""What connects to Postgres while Docker is away, which resolves names, may end; it is started again."""
 ZOMBIE_SECONDS = 420
 """Airflow's own 300 s, and a look every ten."""
 
