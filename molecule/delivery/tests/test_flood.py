@@ -14,7 +14,7 @@ from delivery import PROMISE, ROOT, Delivery, dag_source, new_name
 
 CALLS = 20_000
 NOTICED_SECONDS = 0.2
-"""No reader notices a page that is quicker than this. How much a flood adds is what bench/webhook measures."""
+"""No reader notices a page that is quicker than this. What a flood adds, bench/webhook measures."""
 
 
 def p95(ask: Callable[[], float], go_on: Callable[[int], bool]) -> float:
