@@ -63,6 +63,7 @@ def test_copy_that_fails_is_told_beside_the_good_backup(
 ) -> None:
     settings = tmp_path / "settings.json"
     settings.write_text(settings.read_text().replace('"remote": ""', '"remote": "nowhere:airflow"'))
+    (tmp_path / "rclone.conf").touch()
     assert command("backup", "take") == 3
     captured = capsys.readouterr()
     assert "restored and compared" in captured.out

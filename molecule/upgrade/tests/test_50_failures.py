@@ -95,7 +95,7 @@ def test_webserver_never_gets_healthy(
 ) -> None:
     """One that ends as soon as it starts. The failed database is the migrated one. About 120 s."""
     compose = f"{NEXT}/docker-compose.yaml"
-    platform.check(f"sed -i 's/command: .airflow, webserver./command: [airflow, no-such-command]/' {compose}")
+    platform.check(f"sed -i 's/command: .airflow, webserver,/command: [airflow, no-such-command,/' {compose}")
     platform.check(f"grep --quiet no-such-command {compose}")
     platform.switch()
     came_back("start")
