@@ -60,7 +60,7 @@ def tree_difference(
     surplus = [
         path for path, entry in present.items() if path not in wanted or wanted[path].kind != entry.kind
     ]
-    # tar brings a directory with all that is in it.
+    # tar extracts a directory with all that is in it.
     roots = [path for path in differing if differing.isdisjoint(map(str, PurePosixPath(path).parents))]
     return {"differing": sorted(roots), "surplus": sorted(surplus)}
 

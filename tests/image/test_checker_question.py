@@ -58,7 +58,7 @@ SELECT 'full', name, 'scheduled__1', -1, state, 'default', now() - waited, 'defa
 
 @pytest.fixture(scope="module")
 def answer() -> Iterator[dict[str, Any]]:
-    """What the question brings, on tables with the rows above."""
+    """What the question returns, on tables with the rows above."""
     sys.path.insert(0, str(ROOT / "checker/src"))
     from airflow_checker.gather import database
 

@@ -50,7 +50,7 @@ def test_empty_file_gets_ours_alone(text: str) -> None:
 
 
 def test_a_number_for_yes_is_not_taken_for_it() -> None:
-    """Python holds 1 for True; Docker refuses it."""
+    """In Python 1 equals True; Docker refuses it."""
     assert merged(json.dumps({**OURS, "live-restore": 1}))["live-restore"] is True
 
 

@@ -1,4 +1,4 @@
-"""The project as text and as YAML, and its templates drawn by Ansible for every supported combination."""
+"""The project as text and as YAML, and its templates rendered by Ansible for every supported combination."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
 OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
 
 Task = dict[str, Any]
-Drawn = dict[str, str]
+Rendered = dict[str, str]
 
 
 def load(path: Path) -> Any:
@@ -111,9 +111,9 @@ def secrets() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> dict[str, Drawn]:
+def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> dict[str, Rendered]:
     """The text of every file of the host, by case and by path."""
-    directory = tmp_path_factory.mktemp("drawn")
+    directory = tmp_path_factory.mktemp("rendered")
     inventory = {"all": {"hosts": {name: {"case": case} for name, case in CASES.items()}}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
     variables = {

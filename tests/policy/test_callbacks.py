@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sandbox import slack
-from tests.policy.conftest import ROOT, VERSIONS, Drawn
+from tests.policy.conftest import ROOT, VERSIONS, Rendered
 from tests.served import served
 
 DAG = """
@@ -73,7 +73,7 @@ def slack_url() -> Iterator[str]:
         yield url
 
 
-def scheduler_environment(files: Drawn, secrets: dict[str, str], address: str) -> dict[str, str]:
+def scheduler_environment(files: Rendered, secrets: dict[str, str], address: str) -> dict[str, str]:
     """Return what Compose gives the scheduler, with `address` for the secret that is Slack's."""
     service = yaml.safe_load(files["srv/airflow/docker-compose.yaml"])["services"]["airflow-scheduler"]
     environment = {name: str(value) for name, value in service["environment"].items()}
@@ -88,7 +88,7 @@ def scheduler_environment(files: Drawn, secrets: dict[str, str], address: str) -
 @pytest.mark.parametrize("kind", ["dag", "zombie"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_callback_in_the_dag_processor_reaches_slack(
-    drawn: dict[str, Drawn],
+    rendered: dict[str, Rendered],
     secrets: dict[str, str],
     slack_url: str,
     tmp_path: Path,
@@ -103,7 +103,7 @@ def test_callback_in_the_dag_processor_reaches_slack(
     dags.mkdir()
     (dags / "nightly.py").write_text(DAG)
     (dags / "utils").symlink_to(ROOT / "dags/utils")
-    given = scheduler_environment(drawn[f"packages {version}"], secrets, f"{slack_url}/services/T/B/X")
+    given = scheduler_environment(rendered[f"packages {version}"], secrets, f"{slack_url}/services/T/B/X")
     ran = subprocess.run(
         [str(python), "-c", PROCESS, kind],
         env={

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow_release.core.host import read_environment
 
-from tests.policy.conftest import CASES, ROOT, Drawn, Task, ansible, flat, load, module
+from tests.policy.conftest import CASES, ROOT, Rendered, Task, ansible, flat, load, module
 
 PREFLIGHT = load(ROOT / "roles/preflight/vars/main.yml")
 VARIABLES: dict[str, str] = PREFLIGHT["__preflight_secrets"]
@@ -32,12 +32,12 @@ def test_rotates_what_preflight_looks_at_and_the_vault_can_generate() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_host_has_the_values_where_they_are_looked_for(
-    drawn: dict[str, Drawn], secrets: dict[str, str], case: str
+    rendered: dict[str, Rendered], secrets: dict[str, str], case: str
 ) -> None:
     """Under these names in these files, as the switch reads them, too."""
     found: dict[str, str] = {}
     for name in PREFLIGHT["__preflight_env_files"]:
-        found |= read_environment(drawn[case][f"srv/airflow/{name}"])
+        found |= read_environment(rendered[case][f"srv/airflow/{name}"])
     assert {name: found[variable] for name, variable in VARIABLES.items()} == {
         name: secrets[name] for name in VARIABLES
     }

@@ -1,4 +1,4 @@
-"""The host's files, drawn by Ansible for both image sources and three Airflow versions, and looked at."""
+"""The host's files, rendered by Ansible for both image sources and three Airflow versions, and looked at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Drawn
+from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered
 from tests.policy.test_roles import names_in_expressions, of_other_roles
 
 COMPOSE = "srv/airflow/docker-compose.yaml"
@@ -39,9 +39,9 @@ Compose = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def projects(drawn: dict[str, Drawn]) -> dict[str, Compose]:
+def projects(rendered: dict[str, Rendered]) -> dict[str, Compose]:
     """The Compose project of each case."""
-    return {case: yaml.safe_load(files[COMPOSE]) for case, files in drawn.items()}
+    return {case: yaml.safe_load(files[COMPOSE]) for case, files in rendered.items()}
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -64,19 +64,19 @@ def test_template_belongs_to_one_role(template: str) -> None:
 
 @every_case
 def test_no_file_but_env_files_has_a_secret(
-    drawn: dict[str, Drawn], secrets: dict[str, str], case: str
+    rendered: dict[str, Rendered], secrets: dict[str, str], case: str
 ) -> None:
     """Only what is 0600 on the host may have one."""
     private = re.compile(r"srv/airflow/env/.*\.env")
-    readable = {path: text for path, text in drawn[case].items() if not private.fullmatch(path)}
+    readable = {path: text for path, text in rendered[case].items() if not private.fullmatch(path)}
     values = [*secrets.values(), "value-of-token"]
     assert [(path, value) for path, text in readable.items() for value in values if value in text] == []
 
 
 @every_case
-def test_secret_is_quoted(drawn: dict[str, Drawn], secrets: dict[str, str], case: str) -> None:
+def test_secret_is_quoted(rendered: dict[str, Rendered], secrets: dict[str, str], case: str) -> None:
     """Only in single quotes does Compose take what a person has entered, such as $ and #, as it is."""
-    lines = [line for path, text in drawn[case].items() if "/env/" in path for line in text.splitlines()]
+    lines = [line for path, text in rendered[case].items() if "/env/" in path for line in text.splitlines()]
     carriers = [
         line for line in lines if any(value in line for value in (*secrets.values(), "value-of-token"))
     ]
@@ -172,16 +172,18 @@ def test_service_gets_the_env_files_of_its_level(
 
 
 @every_case
-def test_env_file_for_callbacks_has_nothing_but_the_connection(drawn: dict[str, Drawn], case: str) -> None:
+def test_env_file_for_callbacks_has_nothing_but_the_connection(
+    rendered: dict[str, Rendered], case: str
+) -> None:
     """The scheduler reads every DAG file, and needs no secret for that."""
-    names = re.findall(r"^(\w+)=", drawn[case]["srv/airflow/env/slack.env"], re.MULTILINE)
+    names = re.findall(r"^(\w+)=", rendered[case]["srv/airflow/env/slack.env"], re.MULTILINE)
     assert names == ["AIRFLOW_CONN_SLACK"]
-    assert "AIRFLOW_CONN_SLACK" not in drawn[case]["srv/airflow/env/onepassword.env"]
+    assert "AIRFLOW_CONN_SLACK" not in rendered[case]["srv/airflow/env/onepassword.env"]
 
 
 @every_case
 def test_links_in_messages_lead_to_the_platform(
-    drawn: dict[str, Drawn], projects: dict[str, Compose], case: str
+    rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:
     """By its host names or, where there are none, by the inventory's name of the host."""
     airflow, status_page = {
@@ -192,7 +194,7 @@ def test_links_in_messages_lead_to_the_platform(
     services = projects[case]["services"].values()
     given = {service.get("environment", {}).get("AIRFLOW__WEBSERVER__BASE_URL") for service in services}
     assert given - {None} == {airflow}
-    assert f"STATUS_PAGE_URL='{status_page}'" in drawn[case]["srv/airflow/env/webhook.env"]
+    assert f"STATUS_PAGE_URL='{status_page}'" in rendered[case]["srv/airflow/env/webhook.env"]
 
 
 @every_case
@@ -207,10 +209,12 @@ def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Comp
 
 
 @every_case
-def test_every_reference_is_defined(drawn: dict[str, Drawn], projects: dict[str, Compose], case: str) -> None:
+def test_every_reference_is_defined(
+    rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
+) -> None:
     """Compose turns a variable that is not in .env into nothing, and goes on."""
-    defined = set(re.findall(r"^([A-Z_]+)=.+$", drawn[case][ENV], re.MULTILINE))
-    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)\}", drawn[case][COMPOSE]))
+    defined = set(re.findall(r"^([A-Z_]+)=.+$", rendered[case][ENV], re.MULTILINE))
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)\}", rendered[case][COMPOSE]))
     assert used <= defined
     project = projects[case]
     networks = {name for service in project["services"].values() for name in service.get("networks", [])}
@@ -218,28 +222,28 @@ def test_every_reference_is_defined(drawn: dict[str, Drawn], projects: dict[str,
 
 
 @every_case
-def test_images_are_pinned(drawn: dict[str, Drawn], case: str) -> None:
+def test_images_are_pinned(rendered: dict[str, Rendered], case: str) -> None:
     """The same inventory makes the same stack next year."""
-    images = re.findall(r"^[A-Z]+_IMAGE=(.+)$", drawn[case][ENV], re.MULTILINE)
+    images = re.findall(r"^[A-Z]+_IMAGE=(.+)$", rendered[case][ENV], re.MULTILINE)
     assert len(images) == 6
     assert [image for image in images if not re.fullmatch(r"[a-z0-9./-]+:[0-9][\w.-]*", image)] == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_compose_file_is_the_same_for_both_image_sources(drawn: dict[str, Drawn], version: str) -> None:
+def test_compose_file_is_the_same_for_both_image_sources(rendered: dict[str, Rendered], version: str) -> None:
     """Images keep the same promises wherever they come from; only their names differ."""
     own_image = re.compile(r"airflow-platform/\w+:[\w.-]+")
     cases = (f"{source} {version}" for source in ("registry", "packages"))
     # A case's name is its host's, too.
-    one, other = (own_image.sub("", drawn[case][COMPOSE]).replace(case, "host") for case in cases)
+    one, other = (own_image.sub("", rendered[case][COMPOSE]).replace(case, "host") for case in cases)
     assert one == other
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_version_reaches_the_host(drawn: dict[str, Drawn], version: str) -> None:
+def test_version_reaches_the_host(rendered: dict[str, Rendered], version: str) -> None:
     """In .env, where the next run looks for what runs, and in the images' names."""
     for source in ("registry", "packages"):
-        text = drawn[f"{source} {version}"][ENV]
+        text = rendered[f"{source} {version}"][ENV]
         assert f"AIRFLOW_VERSION={version}\n" in text
         assert re.search(
             rf"^AIRFLOW_IMAGE=airflow-platform/airflow:{re.escape(version)}-", text, re.MULTILINE
@@ -248,31 +252,31 @@ def test_version_reaches_the_host(drawn: dict[str, Drawn], version: str) -> None
 
 @every_case
 @pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json"])
-def test_json_is_json(drawn: dict[str, Drawn], case: str, path: str) -> None:
+def test_json_is_json(rendered: dict[str, Rendered], case: str, path: str) -> None:
     """Docker refuses to start over a comma."""
-    assert json.loads(drawn[case][path])
+    assert json.loads(rendered[case][path])
 
 
-def test_containers_outlive_docker(drawn: dict[str, Drawn]) -> None:
+def test_containers_outlive_docker(rendered: dict[str, Rendered]) -> None:
     """Without live-restore, a Docker that was killed stops at its next start what it finds running."""
-    assert json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"]) == {
+    assert json.loads(rendered["registry 2.11.2"]["etc/docker/daemon.json"]) == {
         "live-restore": True,
         "log-driver": "json-file",
         "log-opts": {"max-size": "10m", "max-file": "3"},
     }
 
 
-def test_operators_settings_of_docker_stay(drawn: dict[str, Drawn]) -> None:
+def test_operators_settings_of_docker_stay(rendered: dict[str, Rendered]) -> None:
     """Ours win, and what an earlier version of this project wrote goes."""
-    bare = json.loads(drawn["registry 2.11.2"]["etc/docker/daemon.json"])
-    found = json.loads(drawn["a host with Docker"]["etc/docker/daemon.json"])
+    bare = json.loads(rendered["registry 2.11.2"]["etc/docker/daemon.json"])
+    found = json.loads(rendered["a host with Docker"]["etc/docker/daemon.json"])
     assert found == {**bare, "dns": ["192.0.2.53"], "features": {"a": True}}
 
 
 @every_case
-def test_build_knows_its_contexts(drawn: dict[str, Drawn], case: str) -> None:
+def test_build_knows_its_contexts(rendered: dict[str, Rendered], case: str) -> None:
     """Each target has a Dockerfile, and is built on another target or on an image that is pulled."""
-    targets = json.loads(drawn[case]["srv/airflow/build/docker-bake.json"])["target"]
+    targets = json.loads(rendered[case]["srv/airflow/build/docker-bake.json"])["target"]
     missing = [
         name for name, target in targets.items() if not (ROOT / target["context"] / "Dockerfile").is_file()
     ]
@@ -289,9 +293,9 @@ def test_build_knows_its_contexts(drawn: dict[str, Drawn], case: str) -> None:
 
 
 @every_case
-def test_only_missing_images_are_built(drawn: dict[str, Drawn], case: str) -> None:
+def test_only_missing_images_are_built(rendered: dict[str, Rendered], case: str) -> None:
     """One that is built again has another id, and `up` replaces its container: HAProxy's, Postgres'."""
-    bake = json.loads(drawn[case]["srv/airflow/build/docker-bake.json"])
+    bake = json.loads(rendered[case]["srv/airflow/build/docker-bake.json"])
     built = bake["group"]["default"]["targets"]
     assert sorted(built) == sorted(CASES[case].get("missing", bake["target"]))
     # What is built stands on what is built with it, or on an image that is there.
@@ -305,9 +309,9 @@ def test_only_missing_images_are_built(drawn: dict[str, Drawn], case: str) -> No
 
 
 @pytest.mark.parametrize("door", HOSTNAMES)
-def test_plain_http_redirects_to_tls(drawn: dict[str, Drawn], door: str) -> None:
+def test_plain_http_redirects_to_tls(rendered: dict[str, Rendered], door: str) -> None:
     """With a certificate nothing is served in the clear, neither by port nor by name."""
-    frontends = dict(re.findall(r"^frontend (\w+)\n((?:  .*\n|\n)*)", drawn["TLS"][HAPROXY], re.MULTILINE))
+    frontends = dict(re.findall(r"^frontend (\w+)\n((?:  .*\n|\n)*)", rendered["TLS"][HAPROXY], re.MULTILINE))
     assert f"redirect location https://{HOSTNAMES[door]}" in frontends[door]
     assert "default_backend" not in frontends[door]
     assert "redirect scheme https" in frontends["by_name_plain"]
@@ -317,9 +321,9 @@ def test_plain_http_redirects_to_tls(drawn: dict[str, Drawn], door: str) -> None
 
 
 @pytest.mark.parametrize("door", HOSTNAMES)
-def test_host_name_leads_to_its_service(drawn: dict[str, Drawn], door: str) -> None:
+def test_host_name_leads_to_its_service(rendered: dict[str, Rendered], door: str) -> None:
     """By name on port 80, beside the port of its own."""
-    text = drawn["host names"][HAPROXY]
+    text = rendered["host names"][HAPROXY]
     assert f"use_backend {door} if {{ req.hdr(host),field(1,:),lower -m str {HOSTNAMES[door]} }}" in text
     assert f"\nbackend {door}\n" in text
     assert "bind :443" not in text
@@ -333,9 +337,9 @@ def compose_is_here() -> bool:
 
 
 @pytest.mark.parametrize("case", CASES if compose_is_here() else [])
-def test_compose_accepts_the_project(drawn: dict[str, Drawn], tmp_path: Path, case: str) -> None:
+def test_compose_accepts_the_project(rendered: dict[str, Rendered], tmp_path: Path, case: str) -> None:
     """Beside all that, Compose itself has to like it; Molecule's host asks it in any case."""
-    for path, text in drawn[case].items():
+    for path, text in rendered[case].items():
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)

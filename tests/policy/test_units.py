@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.policy.conftest import ROOT, TEMPLATES, Drawn, load
+from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
 
 DOCKER_UNITS = ["airflow.service", "airflow-backup.service", "airflow-release.service"]
 UNITS = {"etc/systemd/system/smee-relay.service": 2.0, "etc/systemd/system/airflow-checker.service": 4.5}
@@ -33,10 +33,10 @@ def test_unit_is_drawn(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", list(UNITS) if systemd_is_here() else [])
-def test_service_is_hardened(drawn: dict[str, Drawn], tmp_path: Path, unit: str) -> None:
+def test_service_is_hardened(rendered: dict[str, Rendered], tmp_path: Path, unit: str) -> None:
     """Directives that contradict or misspell each other count for nothing here."""
     path = tmp_path / Path(unit).name
-    path.write_text(drawn["registry 2.11.2"][unit])
+    path.write_text(rendered["registry 2.11.2"][unit])
     command = [
         "systemd-analyze",
         "security",

@@ -69,7 +69,7 @@ class Memory(judge.Trends):
             _sample(self.database, facts.now, facts.database.size)
 
     def see(self, findings: Sequence[Finding], *, blind: bool) -> dict[str, Episode]:
-        """Bring the episodes up to date; return those that are over and that somebody was told of, by key.
+        """Update the episodes; return those that are over and that somebody was told of, by key.
 
         Blind is a run that cannot see whether the platform is well: nothing is over then.
         """

@@ -17,7 +17,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are, and what is never restarted; each field has what holds without the file."""
+    """Where things are, and what is never restarted; each field has its default."""
 
     directory: Path = Path("/srv/airflow")
     backups: Path = Path("/var/backups/airflow")

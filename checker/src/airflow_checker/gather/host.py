@@ -139,7 +139,7 @@ def clock_synchronised() -> bool | None:
 
     try:
         ask = ctypes.CDLL(None, use_errno=True).adjtimex
-        # struct timex with `modes` 0, which changes nothing; 256 bytes hold it on every architecture.
+        # struct timex with `modes` 0, which changes nothing; 256 bytes are enough on every architecture.
         state = ask(ctypes.create_string_buffer(256))
     except (OSError, AttributeError):
         return None
