@@ -163,6 +163,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"services": None, "gaps": {"Compose project": "invalid"}},
         {"check-failed Compose project"},
     ),
+    "the outcomes of tasks could not be counted": (
+        {"gaps": {"task outcomes": "statement timeout"}},
+        {"check-failed task outcomes"},
+    ),
 }
 
 

@@ -158,10 +158,10 @@ def screen(document: dict[str, Any], now: float) -> str:
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")
     ended = numbers.get("hours") or []
+    outcomes = [f"{sum(hour[name] for hour in ended)} {name}" for name in ("succeeded", "failed")]
     lines.append(
-        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued; in "
-        f"{len(ended)} hours {sum(hour['succeeded'] for hour in ended)} succeeded, "
-        f"{sum(hour['failed'] for hour in ended)} failed; "
+        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued"
+        f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
         f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB"
     )
     return "\n".join(lines)
