@@ -66,8 +66,14 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def bad_day() -> dict[str, Any]:
-    """Return the changes of a platform with faults of all kinds, and with long words."""
+def bad_day(
+    *,
+    service_name: str = "airflow-triggerer",
+    queue: str = "reports",
+    file: str = "/srv/airflow/.env",
+    disk: str = "/var/backups/airflow",
+) -> dict[str, Any]:
+    """Return the changes of a platform with faults of all kinds; the names may be as long as they like."""
     now = time.time()
     hours = figures(now)["hours"]
     for index, failed in ((3, 1), (17, 60), (18, 300), (23, 12)):
@@ -78,23 +84,23 @@ def bad_day() -> dict[str, Any]:
         "findings": [
             finding("service-down", "weather", "The container of weather is <exited>."),
             finding("disk-full", "/", "The disk of / has 3% free (2.4 GiB); it is full in 0.7 days."),
-            finding("queue-without-worker", "q" * 80, f"Tasks wait in the queue {'q' * 80}."),
-            finding("files-differ", "/srv/airflow/.env", f"/srv/airflow/{'long/' * 20}.env is another."),
+            finding("queue-without-worker", queue, f"Tasks wait in the queue {queue}."),
+            finding("files-differ", file, f"{file} is not as it was rendered."),
             finding("reboot-pending", "", "An update asks for a reboot."),
         ],
         "services": [
             service("weather", state="exited", health="", restarts=2),
             service("airflow-worker", health="unhealthy", restarts=103),
-            service("airflow-" + "w" * 60, health="starting"),
-            *(service(name) for name in SERVICES if name not in ("weather", "airflow-worker")),
+            service(service_name, health="starting"),
+            *(service(name) for name in SERVICES if name not in ("weather", "airflow-worker", service_name)),
         ],
         "figures": figures(
             now,
             disks=[
                 {"path": "/", "size": 80 * 2**30, "free": 2 * 2**30, "days_until_full": 0.7},
-                {"path": "/srv/" + "d" * 70, "size": 2**40, "free": 2**39, "days_until_full": 91.0},
+                {"path": disk, "size": 2**40, "free": 2**39, "days_until_full": 91.0},
             ],
             hours=hours,
-            queues={"default": 12_345, "q" * 80: 7},
+            queues={"default": 12_345, queue: 7},
         ),
     }

@@ -22,6 +22,14 @@ WIDTHS = {"desk": 1280, "phone": 390}
 DAYS: dict[str, Callable[[], dict[str, Any]]] = {
     "well": document,
     "bad": lambda: document(**bad_day()),
+    "long": lambda: document(
+        **bad_day(
+            service_name="airflow-" + "w" * 80,
+            queue="q" * 80,
+            file=f"/srv/airflow/{'long/' * 20}.env",
+            disk="/srv/" + "d" * 80,
+        )
+    ),
     "silent": lambda: document(age=600, **bad_day()),
 }
 BACKUP = {
@@ -108,7 +116,12 @@ def overflow(page: Page) -> float:
 
 @pytest.mark.parametrize(
     ("day", "verdict"),
-    [("well", "All is well"), ("bad", "Needs a look now"), ("silent", "Needs a look: the checker is silent")],
+    [
+        ("well", "All is well"),
+        ("bad", "Needs a look now"),
+        ("long", "Needs a look now"),
+        ("silent", "Needs a look: the checker is silent"),
+    ],
 )
 def test_verdict_is_seen_first(page: Page, show: Show, day: str, verdict: str) -> None:
     """Without scrolling; and nothing is wider than the screen, whatever names and paths are long."""
