@@ -419,6 +419,9 @@ def written(tmp_path: Path, overall: str, age: float = 0, **more: Any) -> None:
         "findings": [],
         "services": [{"name": "redis", "state": "exited", "health": "", "since": None, "restarts": 0}],
         "figures": {
+            "workers": [{"service": "airflow-worker", "queues": ["default", "slow"], "slots": 16}],
+            "queues": {"default": 7},
+            "dag_commit": "0123456789abcdef",
             "disks": [{"path": "/", "size": 100, "free": 40, "days_until_full": 30.0}],
             "hours": [
                 {"from": None, "succeeded": 2, "failed": 1},
@@ -450,7 +453,11 @@ def test_status_is_one_screen_and_an_exit_code(
     assert done.stdout.startswith(first)
     for part in ("The disk is low.", "Free some space", "docs/operations.md#light-disk-low", "40% free"):
         assert part in done.stdout
-    assert "in 2 hours 5 succeeded, 1 failed" in done.stdout
+    for part in (
+        *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
+        *("queue default: 7 waiting", "DAG commit: 0123456789abcdef"),
+    ):
+        assert part in done.stdout
     assert json.loads(command(tmp_path, "status", "--json").stdout)["overall"] == overall
 
 

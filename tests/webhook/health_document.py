@@ -79,6 +79,11 @@ def bad_day(
     for index, failed in ((3, 1), (17, 60), (18, 300), (23, 12)):
         hours[index]["failed"] = failed
     hours[9].update(succeeded=0)
+    ill = {
+        "weather": {"state": "exited", "health": "", "restarts": 2},
+        "airflow-worker": {"health": "unhealthy", "restarts": 103},
+        service_name: {"health": "starting"},
+    }
     return {
         "overall": "critical",
         "findings": [
@@ -88,12 +93,7 @@ def bad_day(
             finding("files-differ", file, f"{file} is not as it was rendered."),
             finding("reboot-pending", "", "An update asks for a reboot."),
         ],
-        "services": [
-            service("weather", state="exited", health="", restarts=2),
-            service("airflow-worker", health="unhealthy", restarts=103),
-            service(service_name, health="starting"),
-            *(service(name) for name in SERVICES if name not in ("weather", "airflow-worker", service_name)),
-        ],
+        "services": [service(name, **ill.get(name, {})) for name in sorted({*SERVICES, *ill})],
         "figures": figures(
             now,
             disks=[

@@ -104,10 +104,10 @@ def test_finding_needs_a_look(page: Page, light: str, level: str, words: str, nu
     found, text, metrics = page(
         document(overall=level, findings=[grave], services=[service("weather", state="exited", health="")])
     )
-    assert found["attention"] == [f"The container of weather is <exited>. {LIGHTS[light].advice}"]
+    assert found["attention"] == [f"The container of weather is <exited>. {grave['advice']}"]
     assert (found["level"], verdict(text)) == (level, words)
     assert "is &lt;exited&gt;." in text
-    assert "<code>docker compose logs &lt;service&gt;</code>" in text
+    assert "<code>docker compose logs weather</code>" in text
     assert f"docs/operations.md#light-{light}" in text
     assert '<span class="tag bad">exited</span>' in text
     assert metrics["airflow_platform_health{}"] == number
@@ -183,8 +183,9 @@ def test_host_and_page_agree_on_silence() -> None:
 @pytest.mark.parametrize("light", LIGHTS)
 def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> None:
     """The line that it names is in the document."""
-    _, text, _ = page(document(overall="warning", findings=[finding(light, "", "A fault.")]))
-    assert str(status.code(LIGHTS[light].advice)) in text
+    known = finding(light, "<b>", "A fault.")
+    _, text, _ = page(document(overall="warning", findings=[known]))
+    assert str(status.code(known["advice"])) in text
     assert f"docs/operations.md#light-{light}" in text
     assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
 

@@ -154,6 +154,10 @@ def screen(document: dict[str, Any], now: float) -> str:
         for row in document.get("services", [])
     ]
     numbers = document.get("figures", {})
+    for worker in numbers.get("workers") or []:
+        lines.append(f"{worker['service']}: {worker['slots']} slots, consumes {', '.join(worker['queues'])}")
+    for queue, waiting in (numbers.get("queues") or {}).items():
+        lines.append(f"queue {queue}: {waiting} waiting")
     for disk in numbers.get("disks", []):
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")
@@ -164,6 +168,8 @@ def screen(document: dict[str, Any], now: float) -> str:
         f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
         f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB"
     )
+    if numbers.get("dag_commit"):
+        lines.append(f"DAG commit: {numbers['dag_commit']}")
     return "\n".join(lines)
 
 

@@ -86,9 +86,8 @@ def collect() -> dict[str, Any]:
         relay["age_seconds"] = now - relay["at"]
         relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
     needs += [Need(line, document=DELIVERY) for line in _relay_attention(relay, settings)]
-    level = next(
-        (grave for grave in ("critical", "warning") if grave in {need.severity for need in needs}), "ok"
-    )
+    needs.sort(key=lambda need: health.SEVERITIES.index(need.severity))
+    level = _gravest(need.severity for need in needs)
     return {
         "status": f"Airflow {airflow.version} is running" if airflow.version else "Airflow does not answer",
         "environment": settings.environment,
