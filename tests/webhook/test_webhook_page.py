@@ -177,7 +177,7 @@ def test_services_are_a_table_that_can_be_read_aloud(page: Page, show: Show) -> 
     show("well")
     table = page.get_by_role("table").filter(has=page.get_by_role("columnheader", name="Restarts"))
     expect(table.get_by_role("columnheader")).to_have_text(
-        ["Service", "State", "Health", "Since", "Restarts"]
+        ["Service", "State and health", "Since", "Restarts"]
     )
     expect(table.get_by_role("rowheader")).to_have_text(list(SERVICES))
     expect(table.locator("time").first).to_have_attribute("title", "2026-01-01T00:00:00Z")
