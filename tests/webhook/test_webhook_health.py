@@ -131,14 +131,37 @@ def test_verdict_without_a_finding_is_not_green(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
-    [("switching", "upgrade 2.6.1 -&gt; 2.11.2"), ("stopped", "stopped on purpose: no task runs")],
+    ("state", "words"), [("switching", "An operation is under way"), ("stopped", "Stopped on purpose")]
 )
 def test_platform_that_runs_no_task_on_purpose_is_not_green(page: Page, state: str, words: str) -> None:
+    """Nor does it need a look, unless something else does."""
     found, text, _ = page(document(state=state, doing="upgrade 2.6.1 -> 2.11.2, switching"))
-    assert len(found["attention"]) == 1
-    assert verdict(text) == "Needs a look"
-    assert words in text
+    assert (found["attention"], found["level"], verdict(text)) == ([], state, words)
+    assert "upgrade 2.6.1 -&gt; 2.11.2, switching" in text
+    full = finding("disk-full", "/", "The disk of / is full.")
+    assert page(document(state=state, overall="critical", findings=[full]))[0]["level"] == "critical"
+
+
+@pytest.mark.parametrize("age", [0, 200])
+@pytest.mark.parametrize("state", ["running", "switching", "stopped"])
+@pytest.mark.parametrize(
+    ("overall", "light"), [("ok", ""), ("warning", "disk-low"), ("critical", "disk-full")]
+)
+def test_page_metrics_and_command_say_the_same(
+    page: Page, overall: str, light: str, state: str, age: float
+) -> None:
+    findings = [finding(light, "/", "A fault.")] if light else []
+    written = document(age, overall=overall, state=state, findings=findings)
+    found, text, metrics = page(written)
+    looks = report.needs_a_look(written, time.time())
+    assert (found["attention"] != []) == looks
+    assert verdict(text).startswith("Needs a look") == looks
+    assert (metrics["airflow_platform_health{}"] > 0) == looks
+    screen = report.screen(written, time.time())
+    assert screen.partition(":")[0] == ("unknown" if age else overall)
+    if light and not age:
+        assert LIGHTS[light].advice in screen
+        assert LIGHTS[light].advice in text
 
 
 @pytest.mark.parametrize(
@@ -372,8 +395,8 @@ def test_damage_of_any_kind_breaks_nothing(page: Page, client: FlaskClient, data
     )
     found, text, metrics = page(content)
     green = verdict(text) == "All is well"
-    assert green == (found["level"] == "ok") == (found["attention"] == [])
-    assert not green or metrics["airflow_platform_health{}"] == 0
+    assert green == (found["level"] == "ok")
+    assert not green or (found["attention"], metrics["airflow_platform_health{}"]) == ([], 0)
 
 
 @given(st.binary(max_size=200))

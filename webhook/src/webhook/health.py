@@ -83,13 +83,6 @@ def needs(health: dict[str, Any]) -> list[Need]:
         for finding in health["findings"]
     ]
     found = [need for need in found if need.severity != "notice"]
-    if health["state"] == "switching":
-        remedy = "Run `airflow-release status` to see how far it is."
-        found.append(Need(f"an operation changes what runs: {health['doing']}.", remedy))
-    elif health["state"] == "stopped":
-        remedy = "Run site.yml to start it."
-        document = f"{OPERATIONS}#stop-and-start"
-        found.append(Need("the platform is stopped on purpose: no task runs.", remedy, document=document))
     if not found and health["overall"] != "ok":
         found.append(Need(f"the checker's verdict is {health['overall']}", severity=health["overall"]))
     return found

@@ -27,6 +27,8 @@ VERDICTS = {
     "warning": "Needs a look",
     "critical": "Needs a look now",
     "unknown": "Needs a look: the checker is silent",
+    "switching": "An operation is under way",
+    "stopped": "Stopped on purpose",
 }
 # The page is of one piece: whatever somebody brings into it can fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -65,7 +67,10 @@ def collect() -> dict[str, Any]:
     if settings.health_file is not None:
         checked = health.read(settings.health_file, now)
         needs += health.needs(checked)
-    needs += _airflow_needs(airflow, needs)
+    # What an operation or stop.yml does on purpose needs no look; nor is it green.
+    on_purpose = checked["state"] if checked and checked["state"] in ("switching", "stopped") else None
+    if on_purpose is None:
+        needs += _airflow_needs(airflow, needs)
     delivery = None
     if settings.repository is not None:
         try:
@@ -87,11 +92,11 @@ def collect() -> dict[str, Any]:
         relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
     needs += [Need(line, document=DELIVERY) for line in _relay_attention(relay, settings)]
     needs.sort(key=lambda need: health.SEVERITIES.index(need.severity))
-    level = _gravest(need.severity for need in needs)
+    level = "unknown" if checked and checked["error"] else _gravest(need.severity for need in needs)
     return {
         "status": f"Airflow {airflow.version} is running" if airflow.version else "Airflow does not answer",
         "environment": settings.environment,
-        "level": "unknown" if checked and checked["error"] else level,
+        "level": on_purpose if on_purpose and level == "ok" else level,
         "attention": [str(need) for need in needs],
         "needs": needs,
         "airflow_version": airflow.version,
