@@ -56,13 +56,13 @@ def read(path: Path, now: float) -> dict[str, Any]:
             raise ValueError(f"more than {MOST_BYTES} bytes")
         found: dict[str, Any] = _DOCUMENT(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
-        return {**_NOTHING, "error": "the checker of the host has not said anything yet"}
+        return {**_NOTHING, "error": "The checker of the host has not said anything yet"}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         return {**_NOTHING, "error": f"{path.name} cannot be read: {type(error).__name__}"}
     age = now - seconds(found["generated"])
     if not -SILENT_SECONDS < age <= SILENT_SECONDS:
         known = {name: found[name] for name in ("generated", "environment", "host")}
-        error = f"the checker of the host is silent since {found['generated']}: nobody knows what works"
+        error = f"The checker of the host is silent since {found['generated']}: nobody knows what works"
         return {**_NOTHING, **known, "age_seconds": age, "error": error}
     return {**found, "age_seconds": age, "error": None}
 
