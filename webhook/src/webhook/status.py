@@ -111,7 +111,9 @@ def collect() -> dict[str, Any]:
 
 
 def _gravest(severities: Iterable[str]) -> str:
-    return max(severities, key=lambda severity: health.LEVELS.get(severity, 0), default="ok")
+    """Return the gravest of them; notices are none."""
+    known = (severity for severity in severities if severity in health.LEVELS)
+    return max(known, key=health.LEVELS.__getitem__, default="ok")
 
 
 def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
