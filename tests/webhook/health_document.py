@@ -80,7 +80,7 @@ def bad_day(
     for index, failed in ((3, 1), (17, 60), (18, 300), (23, 12)):
         hours[index]["failed"] = failed
     hours[9].update(succeeded=0)
-    ill = {
+    ill: dict[str, dict[str, Any]] = {
         "weather": {"state": "exited", "health": "", "restarts": 2},
         "airflow-worker": {"health": "unhealthy", "restarts": 103},
         service_name: {"health": "starting"},

@@ -62,8 +62,8 @@ def read(path: Path, now: float) -> dict[str, Any]:
     age = now - seconds(found["generated"])
     if not -SILENT_SECONDS < age <= SILENT_SECONDS:
         known = {name: found[name] for name in ("generated", "environment", "host")}
-        error = f"The checker of the host is silent since {found['generated']}: nobody knows what works"
-        return {**_NOTHING, **known, "age_seconds": age, "error": error}
+        silence = f"The checker of the host is silent since {found['generated']}: nobody knows what works"
+        return {**_NOTHING, **known, "age_seconds": age, "error": silence}
     return {**found, "age_seconds": age, "error": None}
 
 
