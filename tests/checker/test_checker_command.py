@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 import subprocess
 import sys
@@ -33,6 +34,7 @@ ANSWER = {
     "oldest_queued": {},
     "overdue": {},
 }
+HOUR = 3600
 
 
 class Engine(BaseHTTPRequestHandler):
@@ -40,6 +42,9 @@ class Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     ill: ClassVar[set[str]] = set()
+    outcomes: ClassVar[dict[str, Any]] = {}
+    since: ClassVar[list[int]] = []
+    """From when on each question for the outcomes of tasks has asked."""
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -53,17 +58,20 @@ class Engine(BaseHTTPRequestHandler):
             return self.answer({"DockerRootDir": "/"})
         if path == "/containers/json":
             return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
-        if path == "/exec/e/json":
+        if path in ("/exec/e/json", "/exec/outcomes/json"):
             return self.answer({"ExitCode": 0})
         name = path.split("/")[2]
         return self.answer(self.container(name)) if name in SERVICES else self.answer({}, 404)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         if self.path.endswith("/start"):
-            text = json.dumps(ANSWER).encode() + b"\n"
+            answer = self.outcomes if self.path == "/exec/outcomes/start" else ANSWER
+            text = json.dumps(answer).encode() + b"\n"
             return self.send(b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text)
-        return self.answer({"Id": "e"}, 201)
+        if asked := re.search(r"end_date >= to_timestamp\((\d+)\)", body["Cmd"][-1]):
+            self.since.append(int(asked[1]))
+        return self.answer({"Id": "outcomes" if asked else "e"}, 201)
 
     def container(self, name: str) -> dict[str, Any]:
         ill = name in self.ill
@@ -140,6 +148,7 @@ def outside() -> Iterator[str]:
 def engine(tmp_path: Path) -> Iterator[str]:
     """Docker's socket."""
     Engine.ill = set()
+    Engine.outcomes, Engine.since = {}, []
     path = str(tmp_path / "docker.sock")
     with socketserver.ThreadingUnixStreamServer(path, Engine) as server:
         server.daemon_threads = True
@@ -232,6 +241,11 @@ def test_platform_that_is_well(settings: Settings, programs: Programs) -> None:
     assert {row["health"] for row in document["services"]} == {"healthy"}
     assert document["figures"]["database_bytes"] == 8_000_000
     assert document["figures"]["queues"]["default"] == 0
+    assert document["figures"]["workers"] == [
+        {"service": "airflow-worker", "queues": ["default"], "slots": 16}
+    ]
+    assert (document["environment"], document["host"]) == ("production", "atd-data03")
+    assert document["airflow_version"] == "2.11.2"
     assert settings.health.stat().st_mode & 0o777 == 0o644
     assert [path for path, _ in Outside.calls if path == "/alive"] == ["/alive"]
     assert not [path for path, _ in Outside.calls if "secret" in path]
@@ -306,6 +320,73 @@ def test_compose_is_asked_when_its_files_change(settings: Settings, programs: Pr
     assert len([command for command in programs.commands if command[0] == "docker"]) == 2
 
 
+def outcomes(document: dict[str, Any]) -> list[tuple[int, int]]:
+    return [(hour["succeeded"], hour["failed"]) for hour in document["figures"]["hours"]]
+
+
+class Clock:
+    """Stands for the module `time`, with an hour of the test's own."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """At half past an hour."""
+    clock = Clock(time.time() // HOUR * HOUR + 1800)
+    monkeypatch.setattr(everything, "time", clock)
+    return clock
+
+
+def test_outcomes_are_counted_by_hour_and_only_anew_where_they_change(
+    settings: Settings, programs: Programs, clock: Clock
+) -> None:
+    """The first question is for the whole day, and the next, after five minutes, for the last hour alone."""
+    this = int(clock.now - 1800)
+    Engine.outcomes = {str(this - 23 * HOUR): [7, 0], str(this): [12, 1], str(this - 24 * HOUR): [99, 99]}
+    cli.check(settings, programs)
+    cli.check(settings, programs)
+    assert Engine.since == [this - 23 * HOUR]
+    assert outcomes(health(settings)) == [(7, 0), *[(0, 0)] * 22, (12, 1)]
+    clock.now += 301
+    Engine.outcomes = {str(this): [15, 2]}
+    cli.check(settings, programs)
+    assert Engine.since[1:] == [this]
+    assert outcomes(health(settings)) == [(7, 0), *[(0, 0)] * 22, (15, 2)]
+    clock.now += 1800
+    Engine.outcomes = {str(this): [16, 2], str(this + HOUR): [1, 0]}
+    cli.check(settings, programs)
+    assert Engine.since[2:] == [this]
+    assert outcomes(health(settings)) == [*[(0, 0)] * 22, (16, 2), (1, 0)]
+
+
+def test_outcomes_of_a_clock_that_went_back_are_asked_for_anew(
+    settings: Settings, programs: Programs, clock: Clock
+) -> None:
+    cli.check(settings, programs)
+    clock.now -= 5 * HOUR
+    cli.check(settings, programs)
+    assert Engine.since[1] == Engine.since[0] - 5 * HOUR
+
+
+def test_outcomes_that_cannot_be_counted_are_said_and_tried_again(
+    settings: Settings, programs: Programs
+) -> None:
+    Engine.outcomes = {"this is": "no answer"}
+    cli.check(settings, programs)
+    document = health(settings)
+    assert [finding["subject"] for finding in document["findings"]] == ["task outcomes"]
+    assert document["figures"]["hours"] is None
+    Engine.outcomes = {}
+    cli.check(settings, programs)
+    document = health(settings)
+    assert (document["findings"], len(document["figures"]["hours"])) == ([], 24)
+
+
 def test_no_secret_is_in_any_file(settings: Settings, programs: Programs) -> None:
     cli.check(settings, programs)
     files = [settings.health, settings.memory]
@@ -337,7 +418,16 @@ def written(tmp_path: Path, overall: str, age: float = 0, **more: Any) -> None:
         "doing": "",
         "findings": [],
         "services": [{"name": "redis", "state": "exited", "health": "", "since": None, "restarts": 0}],
-        "figures": {"disks": [{"path": "/", "size": 100, "free": 40, "days_until_full": 30.0}]},
+        "figures": {
+            "workers": [{"service": "airflow-worker", "queues": ["default", "slow"], "slots": 16}],
+            "queues": {"default": 7},
+            "dag_commit": "0123456789abcdef",
+            "disks": [{"path": "/", "size": 100, "free": 40, "days_until_full": 30.0}],
+            "hours": [
+                {"from": None, "succeeded": 2, "failed": 1},
+                {"from": None, "succeeded": 3, "failed": 0},
+            ],
+        },
         **more,
     }
     (tmp_path / "status/health.json").write_text(json.dumps(document))
@@ -362,6 +452,11 @@ def test_status_is_one_screen_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith(first)
     for part in ("The disk is low.", "Free some space", "docs/operations.md#light-disk-low", "40% free"):
+        assert part in done.stdout
+    for part in (
+        *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
+        *("queue default: 7 waiting", "DAG commit: 0123456789abcdef"),
+    ):
         assert part in done.stdout
     assert json.loads(command(tmp_path, "status", "--json").stdout)["overall"] == overall
 

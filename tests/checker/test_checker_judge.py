@@ -9,7 +9,7 @@ import pytest
 from airflow_checker import judge
 from airflow_checker.facts import Connect, Disk, Facts, Unit
 from airflow_checker.judge import DAY, HOUR, Trends
-from airflow_checker.lights import LIGHTS
+from airflow_checker.lights import LIGHTS, Finding
 from airflow_release.switch import journal
 
 from tests.checker.conftest import NOW, SERVICES, container, containers, database_of, well
@@ -163,6 +163,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"services": None, "gaps": {"Compose project": "invalid"}},
         {"check-failed Compose project"},
     ),
+    "the outcomes of tasks could not be counted": (
+        {"gaps": {"task outcomes": "statement timeout"}},
+        {"check-failed task outcomes"},
+    ),
 }
 
 
@@ -288,3 +292,16 @@ def test_every_service_is_judged() -> None:
     """The project says which; no list of this package does."""
     facts = well(services={**SERVICES, "new": "new:1"})
     assert found(facts) == {"service-down new"}
+
+
+@pytest.mark.parametrize(
+    ("light", "subject", "command"),
+    [
+        ("service-down", "weather", "`docker compose logs weather`"),
+        ("unit-failed", "airflow-backup.service", "`systemctl restart airflow-backup.service`"),
+        ("timer-off", "dag-sync.timer", "`systemctl unmask dag-sync.timer`"),
+        ("service-down", r"\1", r"`docker compose logs \1`"),
+    ],
+)
+def test_commands_of_an_advice_can_be_copied(light: str, subject: str, command: str) -> None:
+    assert command in Finding(light, subject, "").advice

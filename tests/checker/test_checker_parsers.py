@@ -214,6 +214,18 @@ def test_answer_of_the_database_is_read() -> None:
     assert (known.scheduler_age, known.triggerer_age, known.overdue) == (2.5, None, {"weather": 400.25})
 
 
+def test_outcomes_are_read() -> None:
+    known = database.parse_outcomes('{ "1800000000" : [12, 1], "1800003600" : [0, 3] }\n')
+    assert known == {"1800000000": [12, 1], "1800003600": [0, 3]}
+    assert database.parse_outcomes("{}") == {}
+
+
+@pytest.mark.parametrize("answer", ["", "[]", '{"x": [1, 2]}', '{"1": [1]}', '{"1": 1}', '{"1": [1, null]}'])
+def test_other_outcomes_are_an_error(answer: str) -> None:
+    with pytest.raises(ValueError, match=r"value|form|literal"):
+        database.parse_outcomes(answer)
+
+
 @pytest.mark.parametrize("answer", ["", "[]", '{"size": 1, "other": 2}', "ERROR"])
 def test_other_answer_of_the_database_is_an_error(answer: str) -> None:
     with pytest.raises((ValueError, TypeError)):
@@ -271,6 +283,23 @@ def test_container_is_read_without_its_secrets() -> None:
     assert known.depends_on == ("postgres", "redis")
     assert known.addresses == ("172.18.0.4",)
     assert "secret" not in repr(known)
+
+
+@pytest.mark.parametrize(
+    ("target", "commit"),
+    [
+        (f"worktrees/{'0a' * 20}", "0a" * 20),
+        (f"worktrees/{'0a' * 20}-2", "0a" * 20),
+        ("working-copy", ""),
+        ("worktrees/.new-0a", ""),
+        (None, ""),
+    ],
+)
+def test_live_commit_is_the_links(tmp_path: Path, target: str | None, commit: str) -> None:
+    (tmp_path / "trees").mkdir()
+    if target:
+        (tmp_path / "trees/current").symlink_to(target)
+    assert host.dag_commit(tmp_path) == commit
 
 
 def test_files_that_changed_are_named(tmp_path: Path) -> None:

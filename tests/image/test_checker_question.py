@@ -1,4 +1,4 @@
-"""The checker's one question to the database, asked of each Airflow's tables on a real Postgres."""
+"""The checker's questions to the database, asked of each Airflow's tables on a real Postgres."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import pwd
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,18 @@ SELECT 'full', name, 'scheduled__1', -1, state, 'default', now() - waited, 'defa
   ('one', 'queued', interval '4 minutes'),
   ('two', 'queued', interval '0'),
   ('three', 'running', interval '0')) AS given (name, state, waited);
+-- One of an hour that is over, two of this hour, of which one was started again, and what does not count.
+INSERT INTO job (id, job_type, state, latest_heartbeat, hostname)
+SELECT 1000 + number, 'LocalTaskJob', 'success', to_timestamp({hour}) + beat, 'c' FROM (VALUES
+  (1, interval '-50 minutes'), (2, interval '0'), (3, interval '0'), (4, interval '0'), (5, interval '0'),
+  (6, interval '-2 days')) AS given (number, beat);
+INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, end_date, job_id, pool, pool_slots)
+SELECT 'full', 'ended ' || number, 'scheduled__1', -1, state, to_timestamp({hour}) + ended, 1000 + number,
+  'default_pool', 1 FROM (VALUES
+  (1, 'failed', interval '-50 minutes'), (3, 'success', interval '1 second'), (4, 'failed', interval '0'),
+  (5, 'skipped', interval '0'), (6, 'success', interval '-2 days')) AS given (number, state, ended);
 """
+HOUR = int(time.time() // 3600 * 3600)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +111,14 @@ def answer() -> Iterator[dict[str, Any]]:
             make = "from airflow.utils.db import upgradedb; upgradedb()"
             run(sys.executable, "-c", make, owner=None, **airflow)
             psql = ["psql", "--username=airflow", "--dbname=airflow", "--quiet", "--set=ON_ERROR_STOP=1"]
-            run(*psql, f"--command={ROWS}")
-            yield json.loads(run(*database.command()))
+            run(*psql, f"--command={ROWS.replace('{hour}', str(HOUR))}")
+            outcomes = database.command(database.outcomes(HOUR - 23 * 3600))
+            plan = [part.replace("SELECT coalesce", "EXPLAIN SELECT coalesce") for part in outcomes]
+            yield {
+                **json.loads(run(*database.command())),
+                "outcomes": database.parse_outcomes(run(*outcomes)),
+                "plan": run(*plan),
+            }
             database.parse(run(*database.command()))
         finally:
             run(f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", "--mode=immediate", "stop")
@@ -122,3 +140,14 @@ def test_tasks_are_counted(answer: dict[str, Any]) -> None:
     assert list(answer["oldest_queued"]) == ["default"]
     assert 240 <= answer["oldest_queued"]["default"] < 300
     assert answer["size"] > 2**20
+
+
+def test_outcomes_are_counted_by_the_hour_in_which_a_task_ended(answer: dict[str, Any]) -> None:
+    assert answer["outcomes"] == {str(HOUR - 3600): [0, 1], str(HOUR): [1, 1]}
+
+
+def test_outcomes_are_found_by_indexes(answer: dict[str, Any]) -> None:
+    """Those of every version, however large the table is: no row is read that is not of the time."""
+    assert "Seq Scan" not in answer["plan"]
+    for index in ("job_type_heart", "ti_job_id"):
+        assert index in answer["plan"]

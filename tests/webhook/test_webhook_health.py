@@ -1,110 +1,417 @@
-"""The status page on what the host's checker found: never green when that is not, or when it is silent."""
+"""What the host's checker found, on the page and in the metrics: never green when it is not, or is silent."""
 
+import copy
 import json
+import re
 import time
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_checker import report
+from airflow_checker import lights, report
+from airflow_checker.lights import LIGHTS
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 from webhook.airflow_status import AirflowStatus
 from webhook.app import create_app
-from webhook.settings import Settings
+from webhook.settings import RepositorySettings, Settings
 
 from tests.webhook.doubles import VaultDouble
-from webhook import health
+from tests.webhook.health_document import bad_day, document, figures, finding, service
+from webhook import health, status
 
-FINDING = {
-    "id": "service-down",
-    "severity": "critical",
-    "since": "2026-01-01T00:00:00Z",
-    "subject": "weather",
-    "what": "The container of weather is <exited>.",
-    "advice": "Run site.yml.",
-    "anchor": "light-service-down",
-}
-SERVICE = {"name": "weather", "state": "exited", "health": "", "since": "2026-01-01T00:00:00Z", "restarts": 2}
-Page = Callable[..., tuple[dict[str, Any], str, str]]
+ROOT = Path(__file__).resolve().parents[2]
+BROWSER = {"Accept": "text/html"}
+Page = Callable[..., tuple[dict[str, Any], str, dict[str, float]]]
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's file."""
+    return tmp_path_factory.mktemp("host") / "health.json"
+
+
+@pytest.fixture(scope="module")
+def client(file: Path) -> FlaskClient:
+    """The page of a platform of which Airflow says that it is well."""
+    directory = file.parent
+    app = create_app(
+        {
+            "TESTING": True,
+            "SETTINGS": Settings(
+                environment="staging", trees_dir=directory, state_dir=directory / "state", health_file=file
+            ),
+            "VAULT": VaultDouble(),
+        }
+    )
+    airflow = AirflowStatus(version="2.11.2", components={"scheduler": "healthy"})
+    app.extensions["webhook"].airflow.status = lambda: airflow
+    return app.test_client()
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
-    """Write the host's file; return the page as JSON and HTML, and the metrics. Airflow says it is well."""
-    file = tmp_path / "health.json"
-    settings = Settings(
-        environment="staging", trees_dir=tmp_path, state_dir=tmp_path / "state", health_file=file
-    )
-    app = create_app({"TESTING": True, "SETTINGS": settings, "VAULT": VaultDouble()})
-    airflow = AirflowStatus(version="2.11.2", components={"scheduler": "healthy"})
-    monkeypatch.setattr(type(app.extensions["webhook"].airflow), "status", lambda self: airflow)
-    client: FlaskClient = app.test_client()
+def page(client: FlaskClient, file: Path) -> Page:
+    """Write the host's file; return the page as JSON and HTML, and the metrics' samples."""
+    file.unlink(missing_ok=True)
 
-    def fetch(written: Any) -> tuple[dict[str, Any], str, str]:
+    def fetch(written: Any) -> tuple[Json, str, dict[str, float]]:
         if written is not None:
             file.write_text(written if isinstance(written, str) else json.dumps(written))
         found = client.get("/", headers={"Accept": "application/json"}).get_json()
-        text = client.get("/", headers={"Accept": "text/html"}).get_data(as_text=True)
-        return found, text, client.get("/metrics").get_data(as_text=True)
+        text = client.get("/", headers=BROWSER).get_data(as_text=True)
+        return found, text, samples(client.get("/metrics").get_data(as_text=True))
 
     return fetch
 
 
-def written(age: float = 0, **changes: Any) -> dict[str, Any]:
-    document = {"overall": "ok", "doing": "", "findings": [], "services": [], "figures": {}, "schema": 1}
-    return {**document, "generated": report.iso(time.time() - age), **changes}
+def samples(text: str) -> dict[str, float]:
+    """Return what Prometheus reads, as `name{label}`; two of one name would be an error there."""
+    read = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    named = [(f"{sample.name}{{{','.join(sample.labels.values())}}}", sample.value) for sample in read]
+    assert len(dict(named)) == len(named)
+    return dict(named)
+
+
+def verdict(text: str) -> str:
+    """Return the page's first heading."""
+    [heading] = re.findall(r"<h1>(.*?)</h1>", text)
+    return str(heading)
 
 
 def test_all_is_well_when_both_say_so(page: Page) -> None:
-    found, text, metrics = page(written())
-    assert found["attention"] == []
-    assert "All is well" in text
-    assert "airflow_platform_health 0.0" in metrics
+    found, text, metrics = page(document())
+    assert (found["attention"], found["level"]) == ([], "ok")
+    assert verdict(text) == "All is well"
+    assert "What to do" not in text
+    assert "staging · atd-data03 · Airflow 2.11.2 is running" in text
+    assert metrics["airflow_platform_health{}"] == 0
 
 
 @pytest.mark.parametrize(
-    ("severity", "overall", "level"), [("critical", "critical", 2), ("warning", "warning", 1)]
+    ("light", "level", "words", "number"),
+    [
+        ("service-down", "critical", "Needs a look now", 2),
+        ("service-restarts", "warning", "Needs a look", 1),
+    ],
 )
-def test_finding_needs_a_look(page: Page, severity: str, overall: str, level: int) -> None:
+def test_finding_needs_a_look(page: Page, light: str, level: str, words: str, number: int) -> None:
+    grave = finding(light, "weather", "The container of weather is <exited>.")
     found, text, metrics = page(
-        written(overall=overall, findings=[{**FINDING, "severity": severity}], services=[SERVICE])
+        document(overall=level, findings=[grave], services=[service("weather", state="exited", health="")])
     )
-    assert found["attention"] == ["The container of weather is <exited>. Run site.yml."]
-    assert "Needs a look" in text
-    assert "is &lt;exited&gt;. Run site.yml." in text
+    assert found["attention"] == [f"The container of weather is <exited>. {grave['advice']}"]
+    assert (found["level"], verdict(text)) == (level, words)
+    assert "is &lt;exited&gt;." in text
+    assert "<code>docker compose logs weather</code>" in text
+    assert f"docs/operations.md#light-{light}" in text
     assert '<span class="tag bad">exited</span>' in text
-    assert f"airflow_platform_health {level}.0" in metrics
+    assert metrics["airflow_platform_health{}"] == number
+    assert metrics["airflow_platform_service_up{weather}"] == 0
+    assert metrics[f"airflow_platform_findings{{{level}}}"] == 1
 
 
 def test_notice_can_wait(page: Page) -> None:
-    found, text, _ = page(written(findings=[{**FINDING, "severity": "notice"}]))
-    assert found["attention"] == []
-    assert "All is well" in text
+    notice = finding("reboot-pending", "", "An update asks for a reboot.")
+    found, text, metrics = page(document(findings=[notice]))
+    assert (found["attention"], verdict(text)) == ([], "All is well")
+    assert "Can wait" in text
+    assert LIGHTS["reboot-pending"].advice in text
+    assert metrics["airflow_platform_findings{notice}"] == 1
 
 
 def test_verdict_without_a_finding_is_not_green(page: Page) -> None:
-    assert page(written(overall="critical"))[0]["attention"] == ["the checker's verdict is critical"]
+    found, text, _ = page(document(overall="critical"))
+    assert found["attention"] == ["the checker's verdict is critical"]
+    assert verdict(text) == "Needs a look now"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("switching", "An operation is under way"), ("stopped", "Stopped on purpose")]
+)
+def test_platform_that_runs_no_task_on_purpose_is_not_green(page: Page, state: str, words: str) -> None:
+    """Nor does it need a look, unless something else does."""
+    found, text, _ = page(document(state=state, doing="upgrade 2.6.1 -> 2.11.2, switching"))
+    assert (found["attention"], found["level"], verdict(text)) == ([], state, words)
+    assert "upgrade 2.6.1 -&gt; 2.11.2, switching" in text
+    full = finding("disk-full", "/", "The disk of / is full.")
+    assert page(document(state=state, overall="critical", findings=[full]))[0]["level"] == "critical"
+
+
+@pytest.mark.parametrize("age", [0, 200])
+@pytest.mark.parametrize("state", ["running", "switching", "stopped"])
+@pytest.mark.parametrize(
+    ("overall", "light"), [("ok", ""), ("warning", "disk-low"), ("critical", "disk-full")]
+)
+def test_page_metrics_and_command_say_the_same(
+    page: Page, overall: str, light: str, state: str, age: float
+) -> None:
+    findings = [finding(light, "/", "A fault.")] if light else []
+    written = document(age, overall=overall, state=state, findings=findings)
+    found, text, metrics = page(written)
+    looks = report.needs_a_look(written, time.time())
+    assert (found["attention"] != []) == looks
+    assert verdict(text).startswith("Needs a look") == looks
+    assert (metrics["airflow_platform_health{}"] > 0) == looks
+    screen = report.screen(written, time.time())
+    assert screen.partition(":")[0] == ("unknown" if age else overall)
+    if light and not age:
+        assert LIGHTS[light].advice in screen
+        assert LIGHTS[light].advice in text
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (None, "has not said anything yet"),
-        (written(age=200), "is silent since"),
-        (written(age=-1000), "is silent since"),
+        (document(age=200), "is silent since"),
+        (document(age=-1000), "is silent since"),
+        (document(age=200, **bad_day()), "is silent since"),
         ("", "cannot be read"),
         ("[]", "cannot be read"),
-        ({**written(), "overall": "fine"}, "cannot be read"),
-        ({**written(), "generated": None}, "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        (" " * 2 * health.MOST_BYTES + "{}", "cannot be read"),
+        ({**document(), "overall": "fine"}, "cannot be read"),
+        ({**document(), "generated": None}, "cannot be read"),
+        ({**document(), "schema": 2}, "cannot be read"),
+        ({**document(), "findings": None}, "cannot be read"),
+        ({**document(), "services": [{"name": "weather"}]}, "cannot be read"),
     ],
 )
 def test_silence_is_not_green(page: Page, content: Any, words: str) -> None:
+    """And says so, with what to do, and without old numbers that look new."""
     found, text, metrics = page(content)
     assert any(words in line for line in found["attention"])
-    assert "Needs a look" in text
-    assert "airflow_platform_health 3.0" in metrics
+    assert found["level"] == "unknown"
+    assert verdict(text) == "Needs a look: the checker is silent"
+    assert "<code>systemctl status airflow-checker.timer airflow-checker</code>" in text
+    assert "The container of weather" not in text
+    assert "<h2>Services</h2>" not in text
+    assert metrics["airflow_platform_health{}"] == 3
+    assert {name for name in metrics if name.startswith("airflow_platform_")} == {
+        "airflow_platform_health{}",
+        "airflow_platform_last_look_timestamp_seconds{}",
+    }
 
 
 def test_host_and_page_agree_on_silence() -> None:
     assert health.SILENT_SECONDS == report.SILENT_SECONDS
+    assert set(health.SEVERITIES) == {lights.CRITICAL, lights.WARNING, lights.NOTICE}
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> None:
+    """The line that it names is in the document."""
+    known = finding(light, "<b>", "A fault.")
+    _, text, _ = page(document(overall="warning", findings=[known]))
+    assert str(status.code(known["advice"])) in text
+    assert f"docs/operations.md#light-{light}" in text
+    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
+
+
+@pytest.mark.parametrize("address", [status.DELIVERY, status.BACKUPS, health.LOOK])
+def test_documents_that_the_page_names_exist(address: str) -> None:
+    path, _, anchor = address.partition("#")
+    headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
+    assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    ("url", "linked"),
+    [
+        ("git@github.com:city/dags.git", True),
+        ("ssh://git@github.com/city/dags.git", True),
+        ("https://github.com/city/dags", True),
+        ("https://example.org/github.com/city/dags", False),
+        ("https://github.com.example.org/city/dags", False),
+    ],
+)
+@pytest.mark.parametrize("has_documents", [True, False])
+def test_link_leads_to_the_documents_that_are_live(
+    tmp_path: Path, url: str, linked: bool, has_documents: bool
+) -> None:
+    commit = "0123456789" * 4
+    tree = tmp_path / "worktrees" / f"{commit}-2"
+    (tree / "docs").mkdir(parents=True)
+    if has_documents:
+        (tree / "docs/operations.md").touch()
+    (tmp_path / "current").symlink_to(f"worktrees/{commit}-2")
+    repository = RepositorySettings(
+        url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1
+    )
+    found = status.manual(
+        Settings(
+            environment="staging",
+            trees_dir=tmp_path,
+            state_dir=tmp_path,
+            repository=repository,
+            github_repository="city/dags",
+        )
+    )
+    address = f"https://github.com/city/dags/blob/{commit}/"
+    assert found == (address if linked and has_documents else None)
+
+
+def test_services_are_one_table(page: Page) -> None:
+    since = report.iso(time.time() - 3 * 3600)
+    _, text, metrics = page(document(services=[service("weather", since=since, restarts=7)]))
+    [row] = re.findall(r"<tr>\s*<th scope=\"row\">weather</th>.*?</tr>", text, re.DOTALL)
+    for part in ("running", "healthy", f'title="{since}">3 hours ago', ">7<"):
+        assert part in row
+    assert metrics["airflow_platform_service_up{weather}"] == 1
+
+
+def test_each_hour_is_said(page: Page) -> None:
+    found = document()
+    found["figures"]["hours"][22].update(succeeded=12, failed=1)
+    found["figures"]["hours"][23].update(succeeded=0, failed=0)
+    _, text, _ = page(found)
+    said = re.findall(r'<span class="said">\d\d:00 UTC: (.*?)</span>', text)
+    assert len(said) == 24
+    assert said[-2:] == ["12 succeeded, 1 failed", "3 running"]
+    total = sum(hour["succeeded"] for hour in found["figures"]["hours"])
+    assert f"{total} succeeded" in text
+
+
+@pytest.mark.parametrize("changes", [{"hours": None}, {"hours": []}])
+def test_outcomes_that_are_not_known_are_no_empty_day(page: Page, changes: Json) -> None:
+    _, text, _ = page(document(figures=figures(time.time(), **changes)))
+    assert "not known" in text
+    assert "succeeded" not in text.partition("</style>")[2]
+
+
+def test_disk_is_a_bar(page: Page) -> None:
+    disks = [{"path": "/", "size": 1000 * 2**30, "free": 80 * 2**30, "days_until_full": 5.2}]
+    low = finding("disk-low", "/", "The disk of / is low.")
+    _, text, metrics = page(
+        document(overall="warning", findings=[low], figures=figures(time.time(), disks=disks))
+    )
+    assert '<i class="warning" style="width: 92.0%"></i>' in text
+    assert "8 % free: 80.0 GiB of 1000.0 GiB; full in 5.2 days" in text
+    assert metrics["airflow_platform_disk_free_bytes{/}"] == 80 * 2**30
+    assert metrics["airflow_platform_disk_size_bytes{/}"] == 1000 * 2**30
+
+
+def test_queue_without_a_worker_is_said(page: Page) -> None:
+    _, text, metrics = page(document(**bad_day()))
+    assert "airflow-worker (16 slots)" in text
+    assert '<span class="tag bad">no worker</span>' in text
+    assert metrics["airflow_platform_queue_length{default}"] == 12_345
+    assert metrics["airflow_platform_tasks{running}"] == 3
+
+
+def test_time_of_the_last_look_is_for_prometheus(page: Page) -> None:
+    _, _, metrics = page(document(age=100))
+    assert time.time() - metrics["airflow_platform_last_look_timestamp_seconds{}"] == pytest.approx(
+        100, abs=5
+    )
+
+
+@pytest.mark.parametrize("absent", ["environment", "host", "airflow_version", "figures"])
+def test_checker_of_an_earlier_version_is_understood(page: Page, absent: str) -> None:
+    """site.yml starts the webhook before it installs the checker."""
+    found = document()
+    del found[absent]
+    assert page(found)[0]["level"] == "ok"
+
+
+@pytest.mark.parametrize("absent", figures(0))
+def test_figure_that_is_absent_breaks_nothing(page: Page, absent: str) -> None:
+    found = document()
+    del found["figures"][absent]
+    assert page(found)[0]["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("words", "markup"),
+    [
+        ("Run `a <b>`, then `c`.", "Run <code>a &lt;b&gt;</code>, then <code>c</code>."),
+        ("A ` that <is> alone", "A ` that &lt;is&gt; alone"),
+        ("", ""),
+    ],
+)
+def test_commands_are_shown_as_code(words: str, markup: str) -> None:
+    assert str(status.code(words)) == markup
+
+
+class Elements(HTMLParser):
+    """The tags of a page with the names of their attributes: what no text may change."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, [name for name, _ in attrs]))
+
+
+CHOSEN = ("severity", "since", "anchor", "from", "state", "health", "overall", "generated")
+"""What is one of a few words or a time: it decides how something is shown."""
+
+
+def poisoned(value: Any, text: str) -> Any:
+    """Return a document with `text` in every text but those."""
+    if isinstance(value, dict):
+        return {key: each if key in CHOSEN else poisoned(each, text) for key, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each, text) for each in value]
+    return text if isinstance(value, str) else value
+
+
+# Two backquotes mark a command, in what the checker itself says; see `status.code`.
+@given(st.text(st.characters(exclude_characters="`"), min_size=1))
+@example("<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 191 }}</style>&amp;")
+@example("\ud800")
+@example("\0")
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_becomes_markup(page: Page, text: str) -> None:
+    """The same elements with the same attributes, whatever containers, logs and queues are called."""
+    content = document(**bad_day())
+    harmless = Elements(page(poisoned(content, "text"))[1]).found
+    # A queue's name decides on which row it stands.
+    assert sorted(Elements(page(poisoned(content, text))[1]).found) == sorted(harmless)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_of_any_kind_breaks_nothing(page: Page, client: FlaskClient, data: st.DataObject) -> None:
+    """One value of the document is another: page and metrics answer, and are green only with the checker."""
+    content: Any = copy.deepcopy(document(**(bad_day() if data.draw(st.booleans()) else {})))
+    at, key = content, data.draw(st.sampled_from(sorted(content)))
+    while isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
+        at = at[key]
+        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+    at[key] = data.draw(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+            max_leaves=5,
+        )
+    )
+    found, text, metrics = page(content)
+    green = verdict(text) == "All is well"
+    assert green == (found["level"] == "ok")
+    assert not green or (found["attention"], metrics["airflow_platform_health{}"]) == ([], 0)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=50, deadline=None)
+def test_no_bytes_break_the_page(client: FlaskClient, file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert verdict(client.get("/", headers=BROWSER).get_data(as_text=True)).startswith("Needs a look")
+    assert client.get("/metrics").status_code == 200
+
+
+def test_page_is_of_one_piece(page: Page, client: FlaskClient) -> None:
+    """Nothing is fetched and nothing runs, and a browser is told to see to it."""
+    _, text, _ = page(document(**bad_day()))
+    tags = {tag for tag, _ in Elements(text).found}
+    assert tags.isdisjoint({"script", "img", "iframe", "object", "form", "base"})
+    assert not re.search(r"url\(|@import|\bon\w+=", text)
+    assert "default-src 'none'" in client.get("/", headers=BROWSER).headers["Content-Security-Policy"]

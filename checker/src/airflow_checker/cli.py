@@ -73,7 +73,7 @@ def check(settings: Settings, run: host.Run = host.run) -> int:
         print(f"restarted {service}: {asking[0].what}")
         for finding in asking:
             memory.episodes[finding.key].restarts += 1
-    document = report.build(facts, findings, memory)
+    document = report.build(facts, findings, memory, settings)
     replace_json(settings.health, document, mode=0o644)
     tell(settings, messages.news(findings, over, memory), memory, document["overall"])
     memory.save(settings.memory)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+OUTCOME_HOURS = 24
+"""For so many hours the outcomes of tasks are counted, the one that is not over included."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -103,6 +106,9 @@ class Facts:
     stopped: bool = False
     """Whether the platform was stopped on purpose."""
     database: Database | None = None
+    outcomes: dict[int, tuple[int, int]] | None = None
+    """How many tasks succeeded and failed, by the start of the hour in seconds since the epoch; an hour
+    without any may be absent."""
     queues: dict[str, int] | None = None
     """By queue: the messages that wait in Redis."""
     disks: list[Disk] = field(default_factory=list)
@@ -119,5 +125,7 @@ class Facts:
     """The Airflow version that the files on the host name."""
     recorded_version: str = ""
     """That of the newest recorded release, "" where there is none."""
+    dag_commit: str = ""
+    """The commit whose DAGs are live, "" where they come from no repository."""
     gaps: dict[str, str] = field(default_factory=dict)
     """What could not be looked at, and why."""

@@ -5,6 +5,7 @@ docs/operations.md has this table, and a test compares the two.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +222,12 @@ class Finding:
         """Return how grave it is."""
         return LIGHTS[self.light].severity
 
+    @property
+    def advice(self) -> str:
+        """Return what to do; its commands name the subject, so that they can be copied."""
+        advice = LIGHTS[self.light].advice
+        return re.sub("<(?:service|unit|timer)>", lambda _: self.subject, advice)
+
     def document(self, since: str) -> dict[str, Any]:
         """Return it as health.json has it."""
         light = LIGHTS[self.light]
@@ -230,7 +237,7 @@ class Finding:
             "since": since,
             "subject": self.subject,
             "what": self.what,
-            "advice": light.advice,
+            "advice": self.advice,
             "anchor": f"light-{self.light}",
         }
 

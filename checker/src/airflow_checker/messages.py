@@ -61,7 +61,7 @@ def text(news: News, memory: Memory, *, title: str, page: str = "") -> str:
         sign = ":red_circle:" if finding.severity == CRITICAL else ":large_orange_circle:"
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
         mended = f" Restarted, {episode.restarts} of {MOST} times an hour." if episode.restarts else ""
-        lines.append(f"{sign} {escape(finding.what)}{still}{mended} {escape(LIGHTS[finding.light].advice)}")
+        lines.append(f"{sign} {escape(finding.what)}{still}{mended} {escape(finding.advice)}")
     for episode in news.over.values():
         restarts = f", restarted {episode.restarts} times" if episode.restarts > 1 else ""
         restarts = ", restarted once" if episode.restarts == 1 else restarts

@@ -2,6 +2,8 @@
 
     schema       1
     generated    when, ISO 8601 in UTC
+    environment, host, airflow_version
+                 which platform this is
     overall      ok, warning or critical; notices change nothing
     state        running; stopped (on purpose); switching (an operation changes what runs)
     doing        the operation in words, "" for none
@@ -9,7 +11,9 @@
                  sentence), advice (one sentence), anchor (in docs/operations.md)
     services     name, state, health, since, restarts, for each that should run
     figures      disks (path, size, free, days_until_full), database_bytes, tasks_running, tasks_queued,
-                 queues, certificate_ends, token_ends, checker_seconds
+                 hours (from, succeeded, failed: the tasks that ended in each of the last 24, oldest first),
+                 queues, workers (service, queues, slots), dag_commit, certificate_ends, token_ends,
+                 checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
 """
@@ -21,9 +25,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_checker import judge
-from airflow_checker.facts import Facts
+from airflow_checker.facts import OUTCOME_HOURS, Facts
 from airflow_checker.lights import CRITICAL, WARNING, Finding, verdict
 from airflow_checker.memory import Memory
+from airflow_checker.settings import Settings
 
 SCHEMA = 1
 SILENT_SECONDS = 180
@@ -31,7 +36,7 @@ SILENT_SECONDS = 180
 _ORDER = (CRITICAL, WARNING)
 
 
-def build(facts: Facts, findings: Sequence[Finding], memory: Memory) -> dict[str, Any]:
+def build(facts: Facts, findings: Sequence[Finding], memory: Memory, settings: Settings) -> dict[str, Any]:
     """Return the document."""
     documents = [finding.document(iso(memory.episodes[finding.key].since) or "") for finding in findings]
     documents.sort(
@@ -45,6 +50,9 @@ def build(facts: Facts, findings: Sequence[Finding], memory: Memory) -> dict[str
     return {
         "schema": SCHEMA,
         "generated": iso(facts.now),
+        "environment": settings.environment,
+        "host": settings.host,
+        "airflow_version": facts.version,
         "overall": verdict([finding.severity for finding in findings]),
         "state": "stopped" if facts.stopped else "switching" if switching else "running",
         "doing": f"{operation.get('kind', 'operation')} {versions}, {operation['state']}"
@@ -87,11 +95,30 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
         "database_bytes": database.size if database else None,
         "tasks_running": database.running if database else None,
         "tasks_queued": database.queued if database else None,
+        "hours": hours(facts),
         "queues": facts.queues,
+        "workers": [
+            {"service": name, "queues": judge.queues_of(worker), "slots": judge.concurrency(worker)}
+            for name, worker in sorted(facts.containers.items())
+            if judge.is_worker(worker) and worker.state == "running"
+        ],
+        "dag_commit": facts.dag_commit,
         "certificate_ends": iso(facts.certificate_ends),
         "token_ends": iso(facts.connect.token_ends if facts.connect else None),
         "checker_seconds": round(time.process_time(), 3),
     }
+
+
+def hours(facts: Facts) -> list[dict[str, Any]] | None:
+    """Return the outcomes of tasks for each of the last hours; None while they are unknown."""
+    if facts.outcomes is None:
+        return None
+    last = int(facts.now // judge.HOUR)
+    counted = []
+    for start in (hour * int(judge.HOUR) for hour in range(last - OUTCOME_HOURS + 1, last + 1)):
+        succeeded, failed = facts.outcomes.get(start, (0, 0))
+        counted.append({"from": iso(start), "succeeded": succeeded, "failed": failed})
+    return counted
 
 
 def iso(at: float | None) -> str | None:
@@ -127,13 +154,22 @@ def screen(document: dict[str, Any], now: float) -> str:
         for row in document.get("services", [])
     ]
     numbers = document.get("figures", {})
+    for worker in numbers.get("workers") or []:
+        lines.append(f"{worker['service']}: {worker['slots']} slots, consumes {', '.join(worker['queues'])}")
+    for queue, waiting in (numbers.get("queues") or {}).items():
+        lines.append(f"queue {queue}: {waiting} waiting")
     for disk in numbers.get("disks", []):
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")
+    ended = numbers.get("hours") or []
+    outcomes = [f"{sum(hour[name] for hour in ended)} {name}" for name in ("succeeded", "failed")]
     lines.append(
-        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued; "
+        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued"
+        f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
         f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB"
     )
+    if numbers.get("dag_commit"):
+        lines.append(f"DAG commit: {numbers['dag_commit']}")
     return "\n".join(lines)
 
 

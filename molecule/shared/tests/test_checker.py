@@ -80,6 +80,10 @@ def test_platform_is_well(check: Check) -> None:
     assert figures["database_bytes"] > 0
     assert "default" in figures["queues"]
     assert figures["disks"]
+    assert [worker["queues"] for worker in figures["workers"]] == [["default"]]
+    # The smoke test has run a DAG.
+    assert len(figures["hours"]) == 24
+    assert sum(hour["succeeded"] for hour in figures["hours"]) > 0
 
 
 def test_look_is_cheap(host: Host, check: Check) -> None:
@@ -105,6 +109,10 @@ def test_status_page_says_the_same(http: Any, doors: dict[str, str], check: Chec
     overall = check()["overall"]
     page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
     assert page["health"]["overall"] == overall
+    metrics = http("GET", f"{doors['webhook']}/metrics").text.splitlines()
+    level = {"ok": 0, "warning": 1, "critical": 2}[overall]
+    assert f"airflow_platform_health {level}.0" in metrics
+    assert 'airflow_platform_service_up{service="airflow-worker"} 1.0' in metrics
 
 
 @pytest.fixture

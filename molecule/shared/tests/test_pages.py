@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from expected import DAG
+from expected import DAG, SERVICES
 from playwright.sync_api import Browser, Page, expect
 
 
@@ -54,12 +54,17 @@ def test_flower_shows_the_worker_online(
     context.close()
 
 
-def test_status_page_names_the_version(
-    browser: Browser, doors: dict[str, str], settings: dict[str, str]
+@pytest.mark.parametrize("width", [1280, 390])
+def test_status_page_fits_on_desk_and_phone(
+    browser: Browser, doors: dict[str, str], settings: dict[str, str], width: int
 ) -> None:
-    """Port 8081: is it all right, and what runs."""
-    context = browser.new_context()
+    """Port 8081: is it all right, what runs, and how the tasks of the day ended, without a script."""
+    context = browser.new_context(viewport={"width": width, "height": 800}, java_script_enabled=False)
     page = context.new_page()
     page.goto(doors["webhook"])
-    expect(page.locator("body")).to_contain_text(f"Airflow {settings['AIRFLOW_VERSION']} is running")
+    expect(page.get_by_role("status")).to_contain_text(f"Airflow {settings['AIRFLOW_VERSION']} is running")
+    table = page.get_by_role("table").filter(has=page.get_by_role("columnheader", name="Restarts"))
+    expect(table.get_by_role("rowheader")).to_have_text(sorted(SERVICES))
+    expect(page.locator(".strip .said")).to_have_count(24)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()

@@ -1,11 +1,15 @@
 """What the host's checker found, for the status page and Prometheus: a file that only the host writes.
 
-Its schema is in airflow_checker/report.py.
+Its schema is in airflow_checker/report.py. All of it is checked, so that nothing in it can break the page.
 """
 
 import calendar
 import json
+import math
+import re
 import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +17,209 @@ from typing import Any
 SILENT_SECONDS = 180
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
+SEVERITIES = ("critical", "warning", "notice")
+OPERATIONS = "docs/operations.md"
+LOOK = f"{OPERATIONS}#is-all-well"
+
+MOST_BYTES = 2**20
+MOST_ENTRIES = 500
+MOST_CHARACTERS = 500
+
+Take = Callable[[Any], Any]
+"""Returns a value as the page may show it; ValueError or TypeError when it has another form."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that needs a look: what it is, what to do, and where that is written."""
+
+    what: str
+    advice: str = ""
+    severity: str = "warning"
+    since: str | None = None
+    document: str = LOOK
+
+    def __str__(self) -> str:
+        """Return both sentences."""
+        return f"{self.what} {self.advice}".strip()
 
 
 def read(path: Path, now: float) -> dict[str, Any]:
-    """Return `overall`, `findings`, `services` and `doing`.
+    """Return the checker's document, with `error` None and its age in seconds.
 
-    Where there is nothing fresh, `overall` is `unknown` and `error` says why.
+    Where there is nothing fresh, `overall` is `unknown`, nothing is found, and `error` says why.
     """
-    nothing: dict[str, Any] = {
-        "overall": "unknown",
-        "doing": "",
-        "findings": [],
-        "services": [],
-        "error": None,
-    }
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        generated = calendar.timegm(time.strptime(written["generated"], "%Y-%m-%dT%H:%M:%SZ"))
-        found = {name: written[name] for name in ("overall", "doing", "findings", "services")}
-        if found["overall"] not in LEVELS:
-            raise ValueError(f"no verdict is called {found['overall']!r}")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        found: dict[str, Any] = _DOCUMENT(json.loads(content.decode("utf-8")))
     except FileNotFoundError:
-        return {**nothing, "error": "the checker of the host has not said anything yet"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return {**nothing, "error": f"{path.name} cannot be read: {type(error).__name__}"}
-    if not -SILENT_SECONDS < now - generated <= SILENT_SECONDS:
-        since = written["generated"]
-        return {
-            **nothing,
-            "error": f"the checker of the host is silent since {since}: what follows may be old",
-        }
-    return {**found, "error": None}
+        return {**_NOTHING, "error": "The checker of the host has not said anything yet"}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return {**_NOTHING, "error": f"{path.name} cannot be read: {type(error).__name__}"}
+    age = now - seconds(found["generated"])
+    if not -SILENT_SECONDS < age <= SILENT_SECONDS:
+        known = {name: found[name] for name in ("generated", "environment", "host")}
+        silence = f"The checker of the host is silent since {found['generated']}: nobody knows what works"
+        return {**_NOTHING, **known, "age_seconds": age, "error": silence}
+    return {**found, "age_seconds": age, "error": None}
 
 
-def attention(health: dict[str, Any]) -> list[str]:
-    """Say in words what is not as it should be; notices can wait."""
-    lines = [health["error"]] if health["error"] else []
-    lines += [
-        f"{finding['what']} {finding['advice']}"
+def needs(health: dict[str, Any]) -> list[Need]:
+    """Return what needs a look, the gravest first; notices can wait."""
+    if health["error"]:
+        remedy = "Run `systemctl status airflow-checker.timer airflow-checker` on the host."
+        return [Need(f"{health['error']}.", remedy, "critical")]
+    found = [
+        Need(
+            finding["what"],
+            finding["advice"],
+            finding["severity"],
+            finding["since"],
+            f"{OPERATIONS}#{finding['anchor']}",
+        )
         for finding in health["findings"]
-        if finding["severity"] != "notice"
     ]
-    if not lines and health["overall"] != "ok":
-        lines.append(f"the checker's verdict is {health['overall']}")
-    return lines
+    found = [need for need in found if need.severity != "notice"]
+    if not found and health["overall"] != "ok":
+        found.append(Need(f"the checker's verdict is {health['overall']}", severity=health["overall"]))
+    return found
 
 
-def level(path: Path) -> float:
-    """Return the verdict as a number: 0 ok, 1 warning, 2 critical, 3 unknown."""
-    return LEVELS.get(read(path, time.time())["overall"], UNKNOWN)
+def is_up(service: dict[str, Any]) -> bool:
+    """Say whether a service runs and, where it has a health check, passes it."""
+    return service["state"] == "running" and service["health"] in ("healthy", "")
+
+
+def seconds(moment: str) -> float:
+    """Return a time of the checker's, ISO 8601 in UTC, in seconds since the epoch.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    return float(calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def _text(value: Any) -> str:
+    """Take words of a bounded length; half of a surrogate pair, which JSON can name, has no form in UTF-8."""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+
+
+def _number(value: Any) -> float:
+    """Take a number that is neither negative nor without end."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("no number")
+    if not 0 <= value < 2**63 or not math.isfinite(value):
+        raise ValueError("no such number")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError("no whole number")
+    return int(_number(value))
+
+
+def _moment(value: Any) -> str:
+    moment = _text(value)
+    seconds(moment)
+    return moment
+
+
+def _anchor(value: Any) -> str:
+    """Take what can stand behind the # of an address."""
+    if not re.fullmatch(r"[a-z0-9-]+", anchor := _text(value)):
+        raise ValueError("no anchor")
+    return anchor
+
+
+def _one_of(values: Collection[Any]) -> Take:
+    def take(value: Any) -> Any:
+        if value not in values:
+            raise ValueError("none of the known values")
+        return value
+
+    return take
+
+
+def _maybe(take: Take, otherwise: Any = None) -> Take:
+    """Let a value be absent: it is not known, or the checker on the host is of an earlier version."""
+    return lambda value: otherwise if value is None or value == "" else take(value)
+
+
+def _record(**fields: Take) -> Take:
+    """Take an object with these fields, and leave all others."""
+
+    def take(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise TypeError("no object")
+        return {name: each(value.get(name)) for name, each in fields.items()}
+
+    return take
+
+
+def _many(take: Take) -> Take:
+    def each(value: Any) -> list[Any]:
+        if not isinstance(value, list) or len(value) > MOST_ENTRIES:
+            raise TypeError("no list of a bounded length")
+        return [take(entry) for entry in value]
+
+    return each
+
+
+def _queues(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > MOST_ENTRIES:
+        raise TypeError("no object of a bounded size")
+    return {_text(name): _count(length) for name, length in value.items()}
+
+
+_FINDING = _record(
+    id=_text,
+    severity=_one_of(SEVERITIES),
+    since=_maybe(_moment),
+    subject=_text,
+    what=_text,
+    advice=_text,
+    anchor=_anchor,
+)
+_SERVICE = _record(name=_text, state=_text, health=_text, since=_maybe(_moment), restarts=_count)
+_DISK = _record(path=_text, size=_count, free=_count, days_until_full=_maybe(_number))
+_HOUR = _record(**{"from": _moment, "succeeded": _count, "failed": _count})
+_WORKER = _record(service=_text, queues=_many(_text), slots=_count)
+_FIGURES = _record(
+    disks=_maybe(_many(_DISK), []),
+    database_bytes=_maybe(_number),
+    tasks_running=_maybe(_count),
+    tasks_queued=_maybe(_count),
+    hours=_maybe(_many(_HOUR)),
+    queues=_maybe(_queues),
+    workers=_maybe(_many(_WORKER), []),
+    dag_commit=_maybe(_text, ""),
+)
+_DOCUMENT = _record(
+    schema=_one_of((1,)),
+    generated=_moment,
+    environment=_maybe(_text, ""),
+    host=_maybe(_text, ""),
+    airflow_version=_maybe(_text, ""),
+    overall=_one_of(LEVELS),
+    state=_maybe(_one_of(("running", "stopped", "switching")), "running"),
+    doing=_maybe(_text, ""),
+    findings=_many(_FINDING),
+    services=_many(_SERVICE),
+    figures=_maybe(_FIGURES, _FIGURES({})),
+)
+_NOTHING: dict[str, Any] = {
+    "generated": None,
+    "age_seconds": None,
+    **dict.fromkeys(("environment", "host", "airflow_version", "doing"), ""),
+    "overall": "unknown",
+    "state": "unknown",
+    "findings": [],
+    "services": [],
+    "figures": _FIGURES({}),
+}

@@ -1,8 +1,14 @@
 """What Prometheus is told."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from webhook import health
 
 
 class Metrics:
@@ -35,6 +41,69 @@ class Metrics:
         """Add a value that is asked for when the page is read."""
         Gauge(name, description, registry=self._registry).set_function(value)
 
+    def platform(self, file: Path) -> None:
+        """Add what the host's checker found, which is read when the page is."""
+        self._registry.register(Platform(file))
+
     def page(self) -> bytes:
         """Return the text exposition."""
         return generate_latest(self._registry)
+
+
+class Platform(Collector):
+    """What the host's checker found, as the status page has it.
+
+    While it is silent, only the verdict and the time of its last look are told: old numbers would look new.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Read nothing yet."""
+        self._file = file
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Have nothing read when it is registered."""
+        return []
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Return the gauges; what is not known has no sample."""
+        found = health.read(self._file, time.time())
+        generated = found["generated"]
+        yield _gauge(
+            "health",
+            "The verdict of the host's checker: 0 ok, 1 warning, 2 critical, 3 unknown",
+            health.LEVELS.get(found["overall"], health.UNKNOWN),
+        )
+        yield _gauge(
+            "last_look_timestamp_seconds",
+            "When the host's checker last looked; 0 for never",
+            health.seconds(generated) if generated else 0,
+        )
+        if found["error"]:
+            return
+        figures = found["figures"]
+        severities = dict.fromkeys(health.SEVERITIES, 0)
+        for finding in found["findings"]:
+            severities[finding["severity"]] += 1
+        yield _gauges("findings", "Findings by severity", "severity", severities)
+        up = {service["name"]: float(health.is_up(service)) for service in found["services"]}
+        yield _gauges("service_up", "1 while a service runs and is healthy", "service", up)
+        queues = figures["queues"] or {}
+        yield _gauges("queue_length", "Messages that wait for a worker", "queue", queues)
+        tasks = {"running": figures["tasks_running"], "queued": figures["tasks_queued"]}
+        yield _gauges("tasks", "Tasks by state", "state", tasks)
+        for each in ("free", "size"):
+            disks = {disk["path"]: disk[each] for disk in figures["disks"]}
+            yield _gauges(f"disk_{each}_bytes", f"The disks: {each}", "path", disks)
+
+
+def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"airflow_platform_{name}", description, value=value)
+
+
+def _gauges(name: str, description: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:
+    """Return a gauge with a sample for each value that is known."""
+    gauge = GaugeMetricFamily(f"airflow_platform_{name}", description, labels=[label])
+    for key, value in values.items():
+        if value is not None:
+            gauge.add_metric([key], value)
+    return gauge

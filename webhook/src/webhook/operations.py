@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from webhook import health, state
+from webhook import state
 from webhook.metrics import Metrics
 from webhook.services import services
 from webhook.settings import Settings
@@ -50,10 +50,5 @@ def add_gauges(metrics: Metrics, settings: Settings, store: Store) -> None:
     metrics.gauge("webhook_pinned", "1 while pinned", lambda: float(state.load(path).pin is not None))
     metrics.gauge("webhook_refused_commits", "Refused commits", lambda: len(state.load(path).refused))
     if settings.health_file is not None:
-        file = settings.health_file
-        metrics.gauge(
-            "airflow_platform_health",
-            "The verdict of the host's checker: 0 ok, 1 warning, 2 critical, 3 unknown",
-            lambda: health.level(file),
-        )
+        metrics.platform(settings.health_file)
     metrics.gauge("webhook_relay_heard_timestamp_seconds", "When the relay was last heard", relay_heard)

@@ -1,21 +1,46 @@
 """The status page: is it all right, what runs, since when. HTML for people, JSON for programs, no secrets."""
 
 import dataclasses
+import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, jsonify, render_template, request
+from flask import Blueprint, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
+from markupsafe import Markup, escape
 
 from webhook import backups, health, state, trees
+from webhook.airflow_status import AirflowStatus
+from webhook.health import Need
 from webhook.services import services
-from webhook.settings import RepositorySettings
+from webhook.settings import RepositorySettings, Settings
 from webhook.state import State, StateError
 
 blueprint = Blueprint("status", __name__)
 
 # The relay reports every 30 s; with less than three reports missing it may be a restart.
 RELAY_SILENT_SECONDS = 120
+
+VERDICTS = {
+    "ok": "All is well",
+    "warning": "Needs a look",
+    "critical": "Needs a look now",
+    "unknown": "Needs a look: the checker is silent",
+    "switching": "An operation is under way",
+    "stopped": "Stopped on purpose",
+}
+# The page is of one piece: whatever somebody brings into it can fetch and run nothing.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+DELIVERY = "docs/delivery.md#reading-the-status-page"
+BACKUPS = "docs/backup-and-restore.md"
+# Airflow's name of a component: the service that it is, and the checker's light of the same fault.
+COMPONENTS = {
+    "metadatabase": ("postgres", "light-database-silent"),
+    "scheduler": ("airflow-scheduler", "light-scheduler-silent"),
+    "triggerer": ("airflow-triggerer", "light-triggerer-silent"),
+}
 
 
 @blueprint.get("/")
@@ -25,8 +50,10 @@ def page() -> ResponseReturnValue:
     # A browser names text/html; curl takes anything, and whoever calls it can read JSON.
     best = request.accept_mimetypes.best_match(["application/json", "text/html"])
     if best == "text/html":
-        return render_template("status.html", **content)
-    return jsonify(content)
+        response = make_response(render_template("status.html", **content, **view(content["health"])))
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+    return jsonify({name: value for name, value in content.items() if name != "needs"})
 
 
 def collect() -> dict[str, Any]:
@@ -35,47 +62,153 @@ def collect() -> dict[str, Any]:
     settings = parts.settings
     now = time.time()
     airflow = parts.airflow.status()
-    attention = [airflow.error] if airflow.error else []
-    attention += [f"{name} is {value}" for name, value in airflow.components.items() if value != "healthy"]
     checked = None
+    needs: list[Need] = []
     if settings.health_file is not None:
         checked = health.read(settings.health_file, now)
-        attention += health.attention(checked)
+        needs += health.needs(checked)
+    # What an operation or stop.yml does on purpose needs no look; nor is it green.
+    on_purpose = checked["state"] if checked and checked["state"] in ("switching", "stopped") else None
+    if on_purpose is None:
+        needs += _airflow_needs(airflow, needs)
     delivery = None
     if settings.repository is not None:
         try:
             current = state.load(settings.state_dir / "state.json")
         except StateError as error:
             current = State()
-            attention.append(str(error))
+            needs.append(Need(str(error), document=DELIVERY))
         delivery = _delivery(settings.repository, current, now)
-        attention += _delivery_attention(current)
+        needs += [Need(line, document=DELIVERY) for line in _delivery_attention(current)]
     backup = None
     if settings.backup_state_file is not None:
         backup = backups.read(settings.backup_state_file, now)
-        attention += backups.attention(backup, now)
+        # The checker judges the same file.
+        if checked is None or checked["error"]:
+            needs += [Need(line, document=BACKUPS) for line in backups.attention(backup, now)]
     relay = parts.store.recall("relay")
     if relay is not None:
         relay["age_seconds"] = now - relay["at"]
         relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
-        if relay["silent"]:
-            attention.append("the relay has gone silent: pushes arrive with the timer, every 5 minutes")
-        elif relay["state"] != "connected":
-            attention.append("the relay is reconnecting to its channel")
-    elif settings.is_production and settings.relay_token_file is not None:
-        attention.append("the relay has not been heard yet")
+    needs += [Need(line, document=DELIVERY) for line in _relay_attention(relay, settings)]
+    needs.sort(key=lambda need: health.SEVERITIES.index(need.severity))
+    level = "unknown" if checked and checked["error"] else _gravest(need.severity for need in needs)
     return {
         "status": f"Airflow {airflow.version} is running" if airflow.version else "Airflow does not answer",
         "environment": settings.environment,
-        "attention": attention,
+        "level": on_purpose if on_purpose and level == "ok" else level,
+        "attention": [str(need) for need in needs],
+        "needs": needs,
         "airflow_version": airflow.version,
         "components": airflow.components,
         "health": checked,
         "delivery": delivery,
         "relay": relay,
         "backup": backup,
+        "manual": manual(settings),
         "generated_at": now,
     }
+
+
+def _gravest(severities: Iterable[str]) -> str:
+    """Return the gravest of them; notices are none."""
+    known = (severity for severity in severities if severity in health.LEVELS)
+    return max(known, key=health.LEVELS.__getitem__, default="ok")
+
+
+def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
+    """Say what Airflow says of itself, but for what the checker has found, too."""
+    found = []
+    if airflow.error:
+        remedy = "Run `docker compose ps --all`, and read `docker compose logs airflow-webserver`."
+        found.append(Need(f"{airflow.error}.", remedy, "critical"))
+    for name, value in airflow.components.items():
+        if value != "healthy":
+            service, light = COMPONENTS.get(name, ("airflow-webserver", "is-all-well"))
+            document = f"{health.OPERATIONS}#{light}"
+            if document not in {need.document for need in known}:
+                remedy = f"Read `docker compose logs {service}`."
+                found.append(Need(f"{name} is {value}.", remedy, "critical", document=document))
+    return found
+
+
+def _relay_attention(relay: dict[str, Any] | None, settings: Settings) -> list[str]:
+    if relay is None:
+        expected = settings.is_production and settings.relay_token_file is not None
+        return ["the relay has not been heard yet"] if expected else []
+    if relay["silent"]:
+        return ["the relay has gone silent: pushes arrive with the timer, every 5 minutes"]
+    return [] if relay["state"] == "connected" else ["the relay is reconnecting to its channel"]
+
+
+def manual(settings: Settings) -> str | None:
+    """Return what stands before the path of a document: its address at GitHub, when what is live has it.
+
+    None where nothing is known that a browser could open.
+    """
+    live = trees.Trees(settings.trees_dir).live()
+    commit = trees.commit_of(live)
+    if live is None or commit is None or settings.repository is None or not settings.github_repository:
+        return None
+    of_github = re.match(r"(?:[a-z+]+://)?(?:[^/@]+@)?github\.com[:/]", settings.repository.url)
+    if of_github is None or not (live / health.OPERATIONS).is_file():
+        return None
+    return f"https://github.com/{settings.github_repository}/blob/{commit}/"
+
+
+def view(checked: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the page shows of the checker's figures: rows and shares in percent."""
+    if checked is None or checked["error"]:
+        return {"verdicts": VERDICTS, "strip": None, "disks": [], "queues": [], "notices": []}
+    figures = checked["figures"]
+    return {
+        "verdicts": VERDICTS,
+        "strip": _strip(figures["hours"], figures["tasks_running"] or 0),
+        "disks": [_disk(disk, checked["findings"]) for disk in figures["disks"]],
+        "queues": _queues(figures),
+        "notices": [finding for finding in checked["findings"] if finding["severity"] == "notice"],
+    }
+
+
+def _strip(hours: list[dict[str, Any]] | None, running: int) -> dict[str, Any] | None:
+    """Return a cell for each hour, as high as its tasks are many; what runs now is in the last one."""
+    if not hours:
+        return None
+    most = max(1, *(hour["succeeded"] + hour["failed"] for hour in hours))
+    cells = [
+        {
+            "start": health.seconds(hour["from"]),
+            "succeeded": hour["succeeded"],
+            "failed": hour["failed"],
+            "running": running if hour is hours[-1] else 0,
+            "succeeded_height": round(100 * hour["succeeded"] / most, 1),
+            "failed_height": round(100 * hour["failed"] / most, 1),
+        }
+        for hour in hours
+    ]
+    totals = {name: sum(hour[name] for hour in hours) for name in ("succeeded", "failed")}
+    return {"cells": cells, "running": running, **totals}
+
+
+def _disk(disk: dict[str, Any], findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a disk with its free share, and with how grave the checker finds that."""
+    free = 100 * min(1.0, disk["free"] / disk["size"]) if disk["size"] else 0.0
+    level = _gravest(finding["severity"] for finding in findings if finding["subject"] == disk["path"])
+    return {**disk, "free_percent": round(free, 1), "used_percent": round(100 - free, 1), "level": level}
+
+
+def _queues(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each queue with what waits in it, None when that is not known, and who consumes it."""
+    waiting = figures["queues"]
+    names = {*(waiting or {}), *(queue for worker in figures["workers"] for queue in worker["queues"])}
+    return [
+        {
+            "name": name,
+            "waiting": None if waiting is None else waiting.get(name, 0),
+            "workers": [worker for worker in figures["workers"] if name in worker["queues"]],
+        }
+        for name in sorted(names)
+    ]
 
 
 def _delivery(repository: RepositorySettings, current: State, now: float) -> dict[str, Any]:
@@ -114,6 +247,24 @@ def _delivery_attention(current: State) -> list[str]:
     if current.infrastructure_changed:
         attention.append("files outside the DAGs changed: run ansible-playbook site.yml")
     return attention
+
+
+@blueprint.app_template_filter("code")
+def code(words: str) -> Markup:
+    """Return text as HTML, with what stands between two backquotes as code."""
+    parts = words.split("`")
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape(words)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )
+
+
+@blueprint.app_template_filter("moment")
+def moment(at: str) -> float:
+    """Return a time of the checker's in seconds since the epoch."""
+    return health.seconds(at)
 
 
 @blueprint.app_template_filter("ago")

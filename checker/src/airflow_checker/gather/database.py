@@ -1,4 +1,4 @@
-"""One narrow question to Airflow's tables, as they are from 2.5.3 to 2.11.2; the answer is JSON."""
+"""Narrow questions to Airflow's tables, as they are from 2.5.3 to 2.11.2; the answers are JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from airflow_checker.facts import Database
 
 MOST_ROWS = 50
+HOUR = 3600
 
 # A DAG whose runs are being made up for (catchup) is behind and not overdue: it had a new run lately.
 SQL = f"""
@@ -35,9 +36,32 @@ SELECT json_build_object(
 )
 """
 
+# No index of task_instance is by time, but one of job is: job_type_heart (job_type, latest_heartbeat). Each
+# start of a task is a job, and the index ti_job_id (job_id) finds its task. The settings keep Postgres from
+# reading the whole of task_instance all the same. A job beats every five seconds until its task ends; where
+# its process died, the task fails five minutes later. A task that failed before it started had no job and is
+# not counted.
+OUTCOMES = """
+SET statement_timeout = '5s';
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+SELECT coalesce(json_object_agg(hour, counts), '{{}}') FROM (
+  SELECT (floor(extract(epoch FROM t.end_date) / {hour}) * {hour})::bigint AS hour,
+    json_build_array(count(*) FILTER (WHERE t.state = 'success'),
+      count(*) FILTER (WHERE t.state = 'failed')) AS counts
+  FROM job j JOIN task_instance t ON t.job_id = j.id
+  WHERE j.job_type = 'LocalTaskJob' AND j.latest_heartbeat >= to_timestamp({since}) - interval '15 minutes'
+    AND t.end_date >= to_timestamp({since}) AND t.state IN ('success', 'failed')
+  GROUP BY 1) h
+"""
 
-def command() -> list[str]:
-    """Return the command that asks it inside the container of Postgres."""
+
+def outcomes(since: int) -> str:
+    """Return the question how many tasks succeeded and failed in each hour since a time, in epoch seconds."""
+    return OUTCOMES.format(since=since, hour=HOUR)
+
+
+def command(question: str = SQL) -> list[str]:
+    """Return the command that asks inside the container of Postgres."""
     return [
         "env",
         "PGAPPNAME=airflow-checker",
@@ -50,7 +74,7 @@ def command() -> list[str]:
         "--tuples-only",
         "--no-align",
         "--set=ON_ERROR_STOP=1",
-        f"--command={SQL}",
+        f"--command={question}",
     ]
 
 
@@ -64,3 +88,16 @@ def parse(text: str) -> Database:
         return Database(**json.loads(text))
     except TypeError as error:
         raise ValueError("the answer has other fields") from error
+
+
+def parse_outcomes(text: str) -> dict[str, list[int]]:
+    """Read the answer to `outcomes`: succeeded and failed, by the hour's start.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        hours = json.loads(text).items()
+        return {str(int(hour)): [int(succeeded), int(failed)] for hour, (succeeded, failed) in hours}
+    except (AttributeError, TypeError) as error:
+        raise ValueError("the answer has another form") from error

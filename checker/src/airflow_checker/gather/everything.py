@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_checker.facts import Container, Facts
+from airflow_checker.facts import OUTCOME_HOURS, Container, Facts
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
@@ -17,6 +17,7 @@ from airflow_checker.settings import Settings
 
 T = TypeVar("T")
 UPDATES_SECONDS = 86_400.0
+OUTCOMES_SECONDS = 300.0
 REBOOT = Path("/run/reboot-required")
 """Written by the packages that ask for a reboot (Debian Policy, update-notifier-common)."""
 
@@ -42,6 +43,7 @@ def observe(
     units = attempt("units", lambda: host.units(run)) or []
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
     environment = host.environment(directory / ".env")
+    database = attempt("database", lambda: _database(docker, known)) if "postgres" in known else None
     facts = Facts(
         now=time.time(),
         docker=containers is not None,
@@ -50,7 +52,8 @@ def observe(
         units=units,
         operation=operation,
         stopped=host.stopped(units),
-        database=attempt("database", lambda: _database(docker, known)) if "postgres" in known else None,
+        database=database,
+        outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
         disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
@@ -63,6 +66,7 @@ def observe(
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),
         recorded_version=host.recorded_version(directory),
+        dag_commit=host.dag_commit(directory),
         gaps=gaps,
     )
     docker.close()
@@ -84,6 +88,26 @@ def _database(docker: Docker, containers: dict[str, Container]) -> Any:
     from airflow_checker.gather import database
 
     return database.parse(docker.execute(containers["postgres"].id, database.command()))
+
+
+def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) -> dict[int, tuple[int, int]]:
+    """Ask every five minutes, and only for the hours that may have changed; what was over stays as it was."""
+    from airflow_checker.gather import database
+
+    kept, now = memory.kept("outcomes"), time.time()
+    first = int(now // database.HOUR - OUTCOME_HOURS + 1) * database.HOUR
+    asked = kept.get("at", 0)
+    if not 0 <= now - asked < OUTCOMES_SECONDS:
+        # What ended just before the last question may not have been written by then.
+        since = int((asked - 60) // database.HOUR) * database.HOUR if asked <= now else 0
+        since = max(first, since)
+        question = database.command(database.outcomes(since))
+        answer = database.parse_outcomes(docker.execute(containers["postgres"].id, question))
+        before = {
+            hour: counts for hour, counts in kept.get("hours", {}).items() if first <= int(hour) < since
+        }
+        kept.update(at=now, hours={**before, **answer})
+    return {int(hour): (counts[0], counts[1]) for hour, counts in kept["hours"].items()}
 
 
 def _queues(containers: dict[str, Container], directory: Path) -> dict[str, int]:

@@ -191,6 +191,16 @@ def recorded_version(directory: Path) -> str:
     return str(newest.get("airflow_version", ""))
 
 
+def dag_commit(directory: Path) -> str:
+    """Return the commit that the link `current` names (webhook/trees.py), "" where it is no repository's."""
+    try:
+        target = Path(os.readlink(directory / "trees/current"))
+    except OSError:
+        return ""
+    found = re.fullmatch(r"([0-9a-f]{40})(?:-\d+)?", target.name)
+    return found[1] if found and target.parent.name == "worktrees" else ""
+
+
 def hashes(directory: Path, folder: Path = Path("/etc/systemd/system")) -> dict[str, str]:
     """Return the SHA-256 of each rendered file, by its path."""
     paths = [path for pattern in RENDERED for path in directory.glob(pattern)]
