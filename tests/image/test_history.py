@@ -268,6 +268,21 @@ def test_copies_of_earlier_runs_go_by_their_exact_name(host: Any) -> None:
     assert archives() == sorted(others)
 
 
+@pytest.mark.parametrize("run", ["a", "b"])
+def test_run_that_has_not_ended_keeps_what_it_has_done(host: Any, tmp_path: Path, run: str) -> None:
+    """Of the last run, which stays, Airflow would remove the tasks, and do them again."""
+    from airflow_release.core.errors import ReleaseError
+
+    sql(f"UPDATE dag_run SET state = 'running' WHERE run_id = '{run}'")
+    with pytest.raises(ReleaseError, match=rf"some from before .* have not ended: {run} of ended; let them"):
+        clean(host)
+    assert '"run"' not in (tmp_path / "calls").read_text()
+    assert sql("SELECT count(*) FROM task_instance") == ["7"]
+    sql("UPDATE dag_run SET state = 'failed' WHERE state = 'running'")
+    clean(host)
+    assert sql("SELECT count(*) FROM dag_run") == ["3"]
+
+
 @pytest.mark.parametrize("age", [None, 26 * 3600])
 def test_without_a_backup_of_the_last_day_nothing_goes(host: Any, tmp_path: Path, age: float | None) -> None:
     from airflow_release.core.errors import ReleaseError

@@ -70,8 +70,8 @@ def clean(host: Host, settings: Settings, *, dry_run: bool = False, now: float |
     The caller holds the platform's lock, and no operation is active.
 
     Raises:
-        ReleaseError: there is no backup of the last day, there is too little disk, or rows or tables are left
-            that should not be; with what went all the same.
+        ReleaseError: there is no backup of the last day, an old run has not ended, there is too little disk,
+            or rows or tables are left that should not be; with what went all the same.
     """
     now = time.time() if now is None else now
     limit = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now - settings.history_days * 86_400))
@@ -94,15 +94,14 @@ def clean(host: Host, settings: Settings, *, dry_run: bool = False, now: float |
 
     # Before and after: what an earlier run left takes disk that this one needs.
     dropped = [name for name in archives if attempt(_drop, database, name)]
-    if sum(before.values()):
-        attempt(_run, host, tables, limit)
+    ran = sum(before.values()) > 0 and attempt(_run, host, tables, limit)
     if sessions and not attempt(_sql, database, f"DELETE {SESSIONS_OVER}", "removing sessions"):
         sessions = 0
     dropped += [
         name for name in _archives(database) if name not in archives and attempt(_drop, database, name)
     ]
     left = {name: count for name, count in old_rows(database, tables, limit).items() if count}
-    if left:
+    if left and ran:
         problems.append(
             f"`airflow db clean` left rows from before {limit[:10]}: {_counts(left)}"
             f"{_holders(database, left)}"
@@ -138,6 +137,7 @@ def _require_backup(host: Host, now: float) -> None:
 
 def _run(host: Host, tables: list[str], limit: str) -> None:
     """Run Airflow's command once, in a container of the image that runs, beside the scheduler."""
+    _require_ended(Database(host), limit)
     # It copies what it deletes.
     require_space(host, Database(host).size(), copies_of_dump=0, dump=0)
     options = f"-c lock_timeout={LOCK_SECONDS}s -c TimeZone=UTC"
@@ -150,6 +150,24 @@ def _run(host: Host, tables: list[str], limit: str) -> None:
         timeout=None,
         doing="airflow db clean",
     )
+
+
+def _require_ended(database: Database, limit: str) -> None:
+    """Refuse while a run from before `limit` has not ended, such as one of a DAG that was paused in between.
+
+    Airflow would remove the tasks that it has done, and run these again when it goes on.
+    """
+    runs = _sql(
+        database,
+        "SELECT format('%s of %s', run_id, dag_id) FROM dag_run"
+        f" WHERE start_date < '{limit}' AND state IN ('queued', 'running') ORDER BY start_date LIMIT 5",
+        "looking for old runs that have not ended",
+    ).splitlines()
+    if runs:
+        raise ReleaseError(
+            f"no run is removed, because some from before {limit[:10]} have not ended: {', '.join(runs)}; "
+            "let them end, or set their state to failed on Airflow's page Browse, DAG Runs"
+        )
 
 
 def _end_leftovers(host: Host, database: Database) -> None:
