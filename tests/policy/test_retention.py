@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from airflow_release.clean.logs import PARSING
+from airflow_release.core.settings import CLEAN, Settings
 
-from tests.policy.conftest import ROOT, load
+from tests.policy.conftest import ROOT, Drawn, load
 from tests.policy.test_repository import Run
 
 DEFAULTS = load(ROOT / "playbooks/group_vars/all/defaults.yml")
@@ -53,6 +56,24 @@ def test_setting_reaches_a_role(name: str) -> None:
         value for option, value in WIRING.items() if option.startswith(("airflow_release_", "dag_delivery_"))
     ]
     assert f"{{{{ {name} }}}}" in values
+
+
+def test_rendered_files_have_the_defaults(drawn: dict[str, Drawn]) -> None:
+    files = drawn["registry 2.11.2"]
+    clean = json.loads(files["etc/airflow-release/settings.json"])["clean"]
+    assert {name: int(value) for name, value in clean.items()} == {
+        name: getattr(Settings(), name) for name in CLEAN
+    }
+    assert {"DAG_KEEP_TREES_SECONDS=604800", "DAG_KEEP_TREES_COUNT=3"} <= set(
+        files["srv/airflow/env/webhook.env"].splitlines()
+    )
+    ages = [
+        line.split() for line in files["etc/airflow-release/tmpfiles.conf"].splitlines() if line[:1] == "e"
+    ]
+    assert {path: age for _, path, *_, age in ages} == {
+        "/srv/airflow/logs": "mM:90d",
+        **{f"/srv/airflow/logs/{name}": "mM:90d" for name in PARSING},
+    }
 
 
 def preflight(folder: Path, limits: dict[str, Any]) -> Run:
