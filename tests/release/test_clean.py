@@ -323,6 +323,36 @@ def test_image_that_cannot_go_is_told_and_keeps_no_other(engine: Images) -> None
     assert engine.removed == [other]
 
 
+class Builder(Host):
+    """A host whose Docker says so much of its build cache."""
+
+    def run(self, command: Sequence[str], **_: object) -> str:  # type: ignore[override]
+        """Answer, and remember the question."""
+        vars(self)["asked"] = list(command)
+        return str(vars(self)["answer"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("ID\tRECLAIMABLE\tSIZE\nab\ttrue\t1.1GB\nTotal:\t1.2GB\n", ["build cache of 1.2GB"]),
+        ("Total reclaimed space: 512MB\n", ["build cache of 512MB"]),
+        ("Total:\t0B\n", []),
+        ("", []),
+    ],
+)
+@pytest.mark.parametrize("short", [False, True])
+def test_build_cache_goes_by_dockers_own_filter(
+    tmp_path: Path, answer: str, said: list[str], short: bool
+) -> None:
+    host = Builder(tmp_path)
+    vars(host)["answer"] = answer
+    assert images.clean_build_cache(host, Settings(), short=short) == said
+    asked = vars(host)["asked"]
+    assert asked[:3] == ["docker", "builder", "prune"]
+    assert ("--filter=until=720h" in asked) is not short
+
+
 def test_bare_host_needs_what_its_files_name(engine: Images) -> None:
     shutil.rmtree(engine.releases)
     engine.of(NEEDED)

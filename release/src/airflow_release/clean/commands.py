@@ -96,12 +96,12 @@ def _under_lock(host: Host, settings: Settings, dry_run: bool) -> list[tuple[Ste
     """Return the steps that nothing else may happen beside; what frees most and needs least comes first."""
     short = images.is_short(host, settings)
 
-    def build_cache() -> list[str]:
-        return [] if dry_run else images.clean_build_cache(host, settings, short=short)
-
     return [
         (Step("images"), lambda: images.clean(host, settings, short=short, dry_run=dry_run)),
-        (Step("build cache"), build_cache),
+        (
+            Step("build cache"),
+            lambda: images.clean_build_cache(host, settings, short=short, dry_run=dry_run),
+        ),
         (Step("backups"), lambda: store.prune(host, settings, dry_run=dry_run)),
         (Step("databases"), lambda: databases.clean(host, settings, short=short, dry_run=dry_run)),
         (Step("history"), lambda: history.clean(host, settings, dry_run=dry_run)),

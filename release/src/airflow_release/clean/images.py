@@ -52,8 +52,13 @@ def clean(
     return said
 
 
-def clean_build_cache(host: Host, settings: Settings, *, short: bool) -> list[str]:
-    """Have Docker remove what no build used for so many days; where disk is `short`, all of it."""
+def clean_build_cache(host: Host, settings: Settings, *, short: bool, dry_run: bool = False) -> list[str]:
+    """Have Docker remove what no build used for so many days; where disk is `short`, all of it.
+
+    Docker does not say beforehand how much that is.
+    """
+    if dry_run:
+        return ["build cache" + ("" if short else f" that no build used for {settings.image_days} days")]
     age = [] if short else [f"--filter=until={settings.image_days * 24}h"]
     said = host.run(
         ["docker", "builder", "prune", "--all", "--force", *age],
