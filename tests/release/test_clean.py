@@ -326,7 +326,7 @@ def test_image_that_cannot_go_is_told_and_keeps_no_other(engine: Images) -> None
 class Builder(Host):
     """A host whose Docker says so much of its build cache."""
 
-    def run(self, command: Sequence[str], **_: object) -> str:  # type: ignore[override]
+    def run(self, command: Sequence[str], **_: object) -> str:
         """Answer, and remember the question."""
         vars(self)["asked"] = list(command)
         return str(vars(self)["answer"])
