@@ -11,8 +11,17 @@ import pytest
 
 from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
 
-DOCKER_UNITS = ["airflow.service", "airflow-backup.service", "airflow-release.service"]
-UNITS = {"etc/systemd/system/smee-relay.service": 2.0, "etc/systemd/system/airflow-checker.service": 4.5}
+DOCKER_UNITS = [
+    "airflow.service",
+    "airflow-backup.service",
+    "airflow-clean.service",
+    "airflow-release.service",
+]
+UNITS = {
+    "etc/systemd/system/smee-relay.service": 2.0,
+    "etc/systemd/system/airflow-checker.service": 4.5,
+    "etc/systemd/system/airflow-clean.service": 5.5,
+}
 """How exposed each may be, of 10, by systemd-analyze: what listens to the internet gets what it needs."""
 
 
@@ -106,6 +115,28 @@ def test_systemd_never_gives_up(unit: str) -> None:
 def test_backup_may_keep_refreshed_tokens() -> None:
     """rclone writes its copy of the configuration below `releases` (offhost.py)."""
     assert "{{ airflow_release_directory }}/releases " in setting("airflow-backup.service", "ReadWritePaths")
+
+
+def test_clean_up_may_remove_logs() -> None:
+    assert "{{ airflow_release_directory }}/logs" in setting("airflow-clean.service", "ReadWritePaths")
+
+
+def test_history_goes_after_the_backup_that_has_it() -> None:
+    """Where both are started at once, the clean-up waits; and it begins later in the day."""
+    assert "airflow-backup.service" in setting("airflow-clean.service", "After").split()
+    defaults = load(ROOT / "playbooks/group_vars/all/defaults.yml")
+    assert defaults["backup_time"] < defaults["clean_time"]
+
+
+def test_operation_under_way_is_no_failure_of_the_clean_up() -> None:
+    """Code 1 says that; every other one is told by the checker."""
+    assert setting("airflow-clean.service", "SuccessExitStatus") == "1"
+
+
+def test_nothing_else_removes_logs_without_a_word() -> None:
+    """The timer of systemd's own reads /etc/tmpfiles.d, and says nothing of what it removes."""
+    assert not [path for path in TEMPLATES if path.startswith("etc/tmpfiles.d/")]
+    assert "etc/airflow-release/tmpfiles.conf.j2" in TEMPLATES
 
 
 def test_stop_outlives_a_boot() -> None:

@@ -271,6 +271,21 @@ def test_good_backup_is_one_though_old_ones_cannot_go(host: Host, monkeypatch: p
     assert state["last_failure"]["reason"] == "removing old backups failed: Read-only file system: x.tar"
 
 
+@pytest.mark.parametrize(("free", "refused"), [(6, False), (5, True), (1, True)])
+def test_backup_that_would_leave_too_little_disk_is_refused(
+    host: Host, database: Database, monkeypatch: pytest.MonkeyPatch, free: int, refused: bool
+) -> None:
+    total = 2**40
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, 0, total * free // 100))
+    if not refused:
+        backups.take(host, settings=SETTINGS, reason="a test")
+        return
+    with pytest.raises(ReleaseError, match=r"would leave less than 5 %.*airflow-clean"):
+        backups.take(host, settings=SETTINGS, reason="a test")
+    assert store.names(host) == []
+    assert "too little disk for a backup" in status.read(host)["last_failure"]["reason"]
+
+
 def test_too_little_disk_names_what_can_be_dropped(
     host: Host, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

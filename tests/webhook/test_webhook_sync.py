@@ -216,6 +216,64 @@ def test_old_trees_are_kept_by_age_and_count(settings: Settings, remote: Remote)
     assert load(settings).retired == {}
 
 
+def free(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """Let the disk have this share free."""
+    monkeypatch.setattr(trees.Trees, "free_share", lambda self: share)
+
+
+def test_full_disk_makes_no_tree_and_says_so(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres stops when the disk is full, and a commit can wait."""
+    Syncer(settings).sync("test")
+    before = live(settings)
+    commit = remote.commit({"dags/one.py": "one = 2\n"})
+    free(monkeypatch, 0.049)
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "has 4.9% free, and a new commit needs 5%" in result.detail
+    assert "airflow-clean" in result.detail
+    assert live(settings) == before
+    assert [path.name for path in (settings.trees_dir / "worktrees").iterdir()] == [before]
+    found = load(settings).last_sync
+    assert found is not None
+    assert found.detail == result.detail
+    free(monkeypatch, 0.05)
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == commit
+
+
+def test_full_disk_keeps_nobody_from_a_tree_that_is_there(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the day in which tasks may be reading it; that is what a rollback needs first."""
+    before = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    free(monkeypatch, 0.01)
+    assert Syncer(settings).pin(before).outcome is Outcome.SWITCHED
+    assert live(settings) == before
+
+
+def test_nearly_full_disk_keeps_only_trees_that_tasks_may_read(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names() -> set[str]:
+        return {path.name for path in (settings.trees_dir / "worktrees").iterdir()}
+
+    settings = replace(settings, keep_trees_count=3)
+    commits = [remote.head]
+    Syncer(settings).sync("test")
+    commits.append(remote.commit({"dags/one.py": "one = 2\n"}))
+    Syncer(settings).sync("test")
+    free(monkeypatch, 0.09)
+    Syncer(settings).sync("test")
+    assert names() == set(commits)
+    Syncer(replace(settings, keep_trees_seconds=0)).sync("test")
+    assert names() == {commits[-1]}
+
+
 def test_rule_counts_from_when_a_tree_stopped_being_current() -> None:
     rule = trees.kept_by_age_and_count(seconds=100, count=1)
     retired = {"a": 0.0, "b": 950.0, "c": 980.0}

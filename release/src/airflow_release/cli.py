@@ -1,4 +1,4 @@
-"""The command `airflow-release`: backups, switches between releases, and the way back."""
+"""The command `airflow-release`: backups, switches between releases, the way back, and the clean-up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_release.backup import commands as backup
+from airflow_release.clean import commands as clean
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.report import commands as report
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (backup, switch, report):
+    for module in (backup, switch, report, clean):
         module.register(commands)
     return top
 

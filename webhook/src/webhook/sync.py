@@ -170,7 +170,9 @@ class _Run:
             self._state.infrastructure_changed = self._infrastructure_changed(live)
 
     def prune(self) -> None:
-        rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, self._settings.keep_trees_count)
+        low = self._trees.free_share() < trees.LOW_SHARE
+        count = 0 if low else self._settings.keep_trees_count
+        rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
         for name in self._trees.prune(self._state.retired, rule, time.time()):
             log.info("removed the worktree %s", name)
         if self._mirror.directory.is_dir():

@@ -24,9 +24,18 @@ MODE_SUBMODULE = "160000"
 # dated this far ahead.
 LEAD_SECONDS = 2
 
+# Shares of the disk that have to be free, as for the checker's lights disk-low and disk-full: below the first
+# no tree is kept that no task can be reading, below the second none is made. Postgres needs the rest.
+LOW_SHARE = 0.10
+FULL_SHARE = 0.05
+
 # Says of a retired worktree, by name, given when each retired and the time now, whether a task may still read
 # it.
 MayBeUsed = Callable[[str, Mapping[str, float], float], bool]
+
+
+class DiskFullError(OSError):
+    """There is too little disk for another worktree; the message says how much is free."""
 
 
 class Trees:
@@ -64,8 +73,22 @@ class Trees:
         candidates = [path for path in self.worktrees.iterdir() if commit_of(path) == commit]
         return next((path for path in sorted(candidates) if is_intact(mirror.git(path), commit)), None)
 
+    def free_share(self) -> float:
+        """Return how much of the disk with the worktrees is free, from 0 to 1."""
+        disk = shutil.disk_usage(self.worktrees)
+        return disk.free / disk.total if disk.total else 1.0
+
     def build(self, mirror: Mirror, commit: str) -> Path:
-        """Check the commit out under a passing name."""
+        """Check the commit out under a passing name.
+
+        Raises:
+            DiskFullError: nothing was begun, because too little disk is free.
+        """
+        if (free := self.free_share()) < FULL_SHARE:
+            raise DiskFullError(
+                f"the disk of {self.directory} has {free:.1%} free, and a new commit needs {FULL_SHARE:.0%}: "
+                "free disk, for example by `systemctl start airflow-clean`, then run `dag-sync once`"
+            )
         mirror.git().bytes("worktree", "prune")
         building = self.worktrees / f".new-{commit}"
         # Twice: git locks a worktree while it makes it, and leaves that behind when it is killed then.

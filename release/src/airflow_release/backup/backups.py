@@ -14,7 +14,7 @@ from pathlib import Path
 
 from airflow_release.backup import bundle, status, store
 from airflow_release.backup.bundle import Manifest
-from airflow_release.backup.space import expected_dump, require_space
+from airflow_release.backup.space import expected_dump, require_free, require_space
 from airflow_release.core.database import LIVE, SCRATCH, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import move
@@ -122,6 +122,7 @@ def _take(source: _Source, progress: Progress) -> tuple[Path, Manifest]:
         size = database.size(source.database)
         # The last dump says how small the next one becomes; without one it may be as large as the data.
         require_space(host, size, copies_of_dump=2, dump=expected_dump(host, size))
+        require_free(host, expected_dump(host, size))
         progress(f"dump {size / 2**20:.0f} MiB")
         described = _describe(source, size)
         dump, partial = directory / bundle.DUMP, directory / "bundle"

@@ -18,7 +18,7 @@ PREVIOUS = "airflow_previous"
 FAILED = "airflow_failed"
 SCRATCH = "airflow_scratch"
 KEPT = re.compile(r"airflow_kept_[0-9a-z]+")
-"""Databases that were left and could not be backed up. They stay until an operator drops them."""
+"""Databases that were left and could not be backed up. `airflow-release clean` drops them by days."""
 
 MAIN_TABLES = (
     "dag",

@@ -104,3 +104,9 @@ def previous(host: Host) -> Release:
             "There is no earlier release to go back to: nothing has been upgraded on this host yet."
         )
     return earlier[-1]
+
+
+def needed(host: Host) -> list[Release]:
+    """Return the release that runs and the one that a rollback goes to, as far as there are any."""
+    known = history(host)
+    return [one for one in known[:-1] if one.files(host).is_dir()][-1:] + known[-1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from airflow_release.core.errors import ReleaseError
@@ -13,7 +13,7 @@ SETTINGS_FILE = Path("/etc/airflow-release/settings.json")
 
 @dataclass(frozen=True)
 class Settings:
-    """How long backups are kept and where else; every field has the value that holds without the file."""
+    """What is kept how long, and where else; every field has the value that holds without the file."""
 
     keep_days: int = 14
     keep_count: int = 7
@@ -26,6 +26,23 @@ class Settings:
     """The inventory's name of this host, which its backups bear; "" for the name that it has itself."""
     environment: str = ""
     """Which the backups bear, too; "" for that of the platform's `.env`."""
+    history_days: int = 90
+    """Days for which runs, tasks and what belongs to them stay in the metadata database."""
+    log_days: int = 90
+    log_percent: int = 20
+    """How much of their disk tasks' logs may take."""
+    scheduler_log_days: int = 90
+    scheduler_log_percent: int = 5
+    """How much of their disk the logs of the scheduler and its DAG processor may take."""
+    image_days: int = 30
+    """Days for which images and build cache stay that nothing needs."""
+    database_days: int = 30
+    """Days for which databases stay that an operation left."""
+    free_percent: int = 15
+    """While less of Docker's disk is free, what nothing needs goes before its days are over."""
+
+
+CLEAN = {one.name for one in fields(Settings) if one.name.endswith(("_days", "_percent"))} - {"keep_days"}
 
 
 def load(path: Path = SETTINGS_FILE) -> Settings:
@@ -47,6 +64,7 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             # Written since two hosts may share a remote.
             host=str(values.get("host", "")),
             environment=str(values.get("environment", "")),
+            **{name: int(value) for name, value in values.get("clean", {}).items() if name in CLEAN},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(f"{path} cannot be understood ({error}); run site.yml") from error
