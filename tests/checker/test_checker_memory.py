@@ -254,6 +254,16 @@ def test_what_docker_calls_healthy_is_restarted_in_the_second_run(
     assert len(platform.messages) == 1
 
 
+@pytest.mark.parametrize("state", ["exited", "paused", "created"])
+def test_service_that_was_stopped_by_hand_stays_stopped(platform: Platform, state: str) -> None:
+    """Its heartbeat asks for a restart, which would start it again."""
+    for _ in range(10):
+        stopped = containers(airflow_triggerer={"state": state})
+        platform.run(containers=stopped, database=database_of(triggerer_age=900.0))
+    assert platform.restarted == []
+    assert platform.messages
+
+
 def test_restarts_of_a_container_are_counted(platform: Platform) -> None:
     for index in range(4):
         found = platform.run(containers=containers(weather={"started": NOW + index}))

@@ -12,7 +12,7 @@ import yaml
 from airflow_release.clean.logs import PARSING
 from airflow_release.core.settings import CLEAN, Settings
 
-from tests.policy.conftest import ROOT, Drawn, load
+from tests.policy.conftest import ROOT, Rendered, load
 from tests.policy.test_repository import Run
 
 DEFAULTS = load(ROOT / "playbooks/group_vars/all/defaults.yml")
@@ -58,8 +58,8 @@ def test_setting_reaches_a_role(name: str) -> None:
     assert f"{{{{ {name} }}}}" in values
 
 
-def test_rendered_files_have_the_defaults(drawn: dict[str, Drawn]) -> None:
-    files = drawn["registry 2.11.2"]
+def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None:
+    files = rendered["registry 2.11.2"]
     clean = json.loads(files["etc/airflow-release/settings.json"])["clean"]
     assert {name: int(value) for name, value in clean.items()} == {
         name: getattr(Settings(), name) for name in CLEAN

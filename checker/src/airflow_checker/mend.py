@@ -34,6 +34,8 @@ def wanted(
         service: asking
         for service, asking in asked.items()
         if service in facts.containers
+        # Docker starts what ends by itself; the rest was stopped by somebody, who is told and not overruled.
+        and facts.containers[service].state == "running"
         and service not in never
         and memory.restarts(service) < MOST
         and facts.now - max(memory.restarted.get(service) or [0.0]) >= SETTLE_SECONDS
