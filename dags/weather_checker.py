@@ -5,7 +5,10 @@ It uses one of everything that DAGs rely on: the internet, a secret, a Docker co
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -33,13 +36,18 @@ CAMERA_TITLE = "38th & Duval"
 # The weather service asks every client for a name of its own: https://www.weather.gov/documentation/services-web-api
 USER_AGENT = "weather-checker (Airflow on atd-data03, Austin Transportation and Public Works)"
 HTTP_TIMEOUT_SECONDS = (5, 20)
+MAX_FORECAST_BYTES = 1024 * 1024
 MAX_PICTURE_BYTES = 20 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
 
 WEATHER_DIR = Path(os.environ.get("AIRFLOW_HOME", "/opt/airflow")) / "weather"
 VOLUME = os.environ.get("AIRFLOW_VAR_WEATHER_VOLUME", "airflow_weather")
 MOUNT_POINT = "/weather"
-ORIGINAL_PREFIX = ".camera-original-"
-ORIGINAL_MAX_AGE_SECONDS = 3600
+# Each run writes into a folder of its own. The web server shows index.html, a link to the page in one of
+# them, and the page names the picture beside it.
+RUN_PREFIX = "run-"
+LINK, PAGE, PICTURE, ORIGINAL = "index.html", "page.html", "camera.jpg", "original"
+RUN_MAX_AGE_SECONDS = 3600
 
 REQUIRED_SECRETS = {
     "SECRET": {
@@ -63,9 +71,10 @@ one of the two sites is down or changed its answer (the log says which): wait, t
 "Permission denied" or "403": the socket proxy; "No such image": run `site.yml`; exit status 65: the camera \
 sent something that is no picture |
 | `publish` | 1Password Connect, the weather volume | \
-the log names vault, item and field: look whether the item has a section for this environment |
+the log names vault, item and field: look whether the item has a section for this environment; "no picture": \
+it was cleared alone, long after its run; clear the whole run |
 
-Nothing is lost when a run fails: the page keeps the last good one, and the next run replaces it.
+Nothing is lost when a run fails: page and picture stay those of the last good one; the next replaces both.
 """
 
 
@@ -86,47 +95,70 @@ def read_forecast(document: Any) -> str:
     return f"{name}: {forecast}"
 
 
-def fetch(url: str) -> requests.Response:
-    """Return the answer to a GET.
+def fetch(url: str, limit: int) -> bytes:
+    """Return what a GET answers, of at most `limit` bytes; of a longer answer no more than that is read.
 
-    Raises requests.RequestException, an HTTP error status included, and AirflowFailException, after which
-    Airflow does not try again, when `url` is no address of a web page.
+    Raises requests.RequestException, an HTTP error status included, AirflowException when the answer is
+    longer, and AirflowFailException, after which Airflow does not try again, when `url` is no address of a
+    web page.
     """
+    # Not compressed: a short answer could become a long one.
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     try:
-        response = requests.get(url, headers={"User-Agent": USER_AGENT}, timeout=HTTP_TIMEOUT_SECONDS)
+        response = requests.get(url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS, stream=True)
     except ValueError as error:  # requests' errors about the address itself
         raise AirflowFailException(f"Not an address of a web page: {url!r} ({error})") from error
-    response.raise_for_status()
-    return response
+    with response:
+        response.raise_for_status()
+        content = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            content += chunk
+            if len(content) > limit:
+                raise AirflowException(f"{urlsplit(url).hostname} sends more than {limit} bytes")
+    return bytes(content)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step, readable by the web server, which is another user."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.close()
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+def make_run_folder(directory: Path) -> Path:
+    """Return a new folder in `directory`, readable by the web server, which is another user."""
+    folder = Path(tempfile.mkdtemp(dir=directory, prefix=RUN_PREFIX))
+    folder.chmod(0o755)
+    return folder
 
 
-def remove_old_originals(directory: Path) -> None:
-    """Remove the pictures that failed runs left behind, once no run that is still going can want them."""
-    for original in directory.glob(f"{ORIGINAL_PREFIX}*"):
-        # A run beside this one may be quicker, with this file or with its own.
-        try:
-            if time.time() - original.stat().st_mtime > ORIGINAL_MAX_AGE_SECONDS:
-                original.unlink()
-        except FileNotFoundError:
-            continue
+def publish_page(folder: Path, page: str) -> None:
+    """Put the page into its run's folder, and show it with its picture in one step.
+
+    Raises AirflowFailException when there is no picture in the folder.
+    """
+    if not (folder / PICTURE).is_file():
+        raise AirflowFailException(
+            f"There is no picture in {folder}: clear the whole run, not this task alone"
+        )
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    (folder / PAGE).chmod(0o644)
+    link = folder / LINK
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(folder.name, PAGE))
+    link.replace(folder.parent / LINK)
 
 
-def render_page(forecast: str, secret: str, executed_at: pendulum.DateTime, picture_taken: str) -> str:
-    """Return the HTML page; every value is escaped."""
+def remove_old_runs(directory: Path) -> None:
+    """Remove what earlier runs left, but for what is shown, and what a run that still goes on can want."""
+    link = directory / LINK
+    # The page of an earlier version is a file, with its picture beside it.
+    shown = link.readlink().parts[0] if link.is_symlink() else PICTURE
+    for pattern in (f"{RUN_PREFIX}*", PICTURE, ".camera-original-*"):
+        for left in directory.glob(pattern):
+            # A run beside this one may be quicker.
+            with contextlib.suppress(FileNotFoundError):
+                if left.name != shown and time.time() - left.stat().st_mtime > RUN_MAX_AGE_SECONDS:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def render_page(
+    forecast: str, secret: str, executed_at: pendulum.DateTime, picture: str, picture_taken: str
+) -> str:
+    """Return the HTML page with the picture at the relative address `picture`; every value is escaped."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -139,6 +171,7 @@ def render_page(forecast: str, secret: str, executed_at: pendulum.DateTime, pict
         executed_at=executed_at.in_timezone(TIME_ZONE),
         executed_at_text=executed_at.in_timezone(TIME_ZONE).format(TIME_FORMAT),
         camera_title=CAMERA_TITLE,
+        picture=picture,
         picture_taken=picture_taken,
     )
 
@@ -150,7 +183,7 @@ def render_page(forecast: str, secret: str, executed_at: pendulum.DateTime, pict
     schedule="*/5 * * * *",
     start_date=pendulum.datetime(2023, 4, 10, tz=TIME_ZONE),
     catchup=False,
-    # One run at a time: the page and its picture are of the same run.
+    # A run that comes too late replaces nothing newer.
     max_active_runs=1,
     dagrun_timeout=pendulum.duration(minutes=10),
     tags=["weather"],
@@ -167,20 +200,16 @@ def weather_checker() -> None:
 
     @task
     def download() -> dict[str, str]:
-        """Fetch the forecast and the camera's picture; the picture goes to the weather volume."""
-        forecast = read_forecast(fetch(Variable.get("weather_forecast_url", FORECAST_URL)).json())
-        picture = fetch(Variable.get("weather_camera_url", CAMERA_URL)).content
-        if len(picture) > MAX_PICTURE_BYTES:
-            raise AirflowException(
-                f"The camera sent {len(picture)} bytes; pictures have less than a tenth of that"
-            )
-        remove_old_originals(WEATHER_DIR)
-        # Runs may overlap, so each has a file of its own.
-        with tempfile.NamedTemporaryFile(dir=WEATHER_DIR, prefix=ORIGINAL_PREFIX, delete=False) as file:
-            file.write(picture)
+        """Fetch the forecast and the camera's picture; the picture goes to a folder of the weather volume."""
+        remove_old_runs(WEATHER_DIR)
+        forecast_url = Variable.get("weather_forecast_url", FORECAST_URL)
+        forecast = read_forecast(json.loads(fetch(forecast_url, MAX_FORECAST_BYTES)))
+        picture = fetch(Variable.get("weather_camera_url", CAMERA_URL), MAX_PICTURE_BYTES)
+        folder = make_run_folder(WEATHER_DIR)
+        (folder / ORIGINAL).write_bytes(picture)
         return {
             "forecast": forecast,
-            "original": Path(file.name).name,
+            "folder": folder.name,
             "taken": pendulum.now(TIME_ZONE).format(TIME_FORMAT),
         }
 
@@ -191,8 +220,8 @@ def weather_checker() -> None:
         doc_md="Puts an icon, the crossing's name and the time on the picture, in a container of its own.",
         image="{{ var.value.weather_annotate_image }}",
         command=[
-            f"{MOUNT_POINT}/{downloaded % 'original'}",
-            f"{MOUNT_POINT}/camera.jpg",
+            f"{MOUNT_POINT}/{downloaded % 'folder'}/{ORIGINAL}",
+            f"{MOUNT_POINT}/{downloaded % 'folder'}/{PICTURE}",
             f"--title={CAMERA_TITLE}",
             f"--timestamp={downloaded % 'taken'}",
         ],
@@ -207,13 +236,20 @@ def weather_checker() -> None:
 
     @task
     def publish(downloaded: dict[str, str]) -> None:
-        """Write the page. The secret is fetched here, because what a task returns is kept in the database."""
+        """Show page and picture. The secret is fetched here: what a task returns is kept in the database."""
         secret = load_dict(REQUIRED_SECRETS)["SECRET"]
         if not secret:
             raise AirflowException(f"1Password has an empty {REQUIRED_SECRETS['SECRET']}")
-        page = render_page(downloaded["forecast"], secret, pendulum.now(TIME_ZONE), downloaded["taken"])
-        write_file(WEATHER_DIR / "index.html", page.encode())
-        (WEATHER_DIR / downloaded["original"]).unlink(missing_ok=True)
+        folder = WEATHER_DIR / downloaded["folder"]
+        page = render_page(
+            downloaded["forecast"],
+            secret,
+            pendulum.now(TIME_ZONE),
+            f"{folder.name}/{PICTURE}",
+            downloaded["taken"],
+        )
+        publish_page(folder, page)
+        (folder / ORIGINAL).unlink(missing_ok=True)
 
     values = download()
     annotate.set_upstream(values)

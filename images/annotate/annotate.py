@@ -26,6 +26,9 @@ FONT = "DejaVuSans-Bold.ttf"
 MIN_WIDTH, MIN_HEIGHT = 320, 180
 """Below this, the three annotations would cover each other."""
 
+MAX_PIXELS = 40_000_000
+"""A larger picture is not loaded, however small its file: a pixel takes about twelve bytes of memory."""
+
 MIN_FONT_SIZE = 10
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
@@ -43,6 +46,11 @@ def read_picture(path: Path) -> Image.Image:
     """Return the picture in `path`, upright and in RGB. Raises AnnotationError when there is none."""
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise AnnotationError(
+                    os.EX_DATAERR,
+                    f"{path} has {picture.width}x{picture.height} pixels; at most {MAX_PIXELS} are loaded",
+                )
             upright = ImageOps.exif_transpose(picture)
             if upright is None:
                 raise AnnotationError(os.EX_DATAERR, f"{path} holds no picture")

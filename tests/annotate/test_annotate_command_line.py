@@ -54,6 +54,16 @@ def test_picture_stored_on_its_side_is_turned_upright(run: Run, picture: Path) -
         assert annotated.size == (480, 704)
 
 
+def test_picture_that_would_fill_the_memory_is_not_loaded(run: Run, tmp_path: Path) -> None:
+    """A file of eight kilobytes, and 700 MiB once it is loaded."""
+    path = tmp_path / "original.png"
+    Image.new("1", (8000, 8000)).save(path)
+    assert path.stat().st_size < 20_000
+    result = run(path, tmp_path / "camera.jpg", *TEXTS)
+    assert (result.returncode, result.stdout) == (os.EX_DATAERR, "")
+    assert "8000x8000 pixels" in result.stderr
+
+
 def test_help_names_arguments_and_statuses(run: Run) -> None:
     result = run("--help")
     assert result.returncode == 0

@@ -3,6 +3,7 @@
 Needs Airflow, images/airflow/requirements.txt and pytest, nothing else; see pytest.ini for how to run it.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -81,6 +82,9 @@ class Site(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.endless: dict[str, int] = {}
+        """Paths that answer with so many bytes, as long as somebody takes them."""
+        self.sent: dict[str, int] = {}
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -92,11 +96,23 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((self.command, self.path, dict(self.headers), body))
+        if self.path in self.server.endless:
+            self.send_much(self.server.endless[self.path])
+            return
         status, content = self.server.answers.get(self.path, (404, b"not found"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def send_much(self, size: int) -> None:
+        self.server.sent[self.path] = 0
+        self.send_response(200)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            while self.server.sent[self.path] < size:
+                self.server.sent[self.path] += self.wfile.write(bytes(2**20))
 
     do_GET = do_POST = answer
 

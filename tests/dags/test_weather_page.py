@@ -43,7 +43,8 @@ def render(**values):
     from weather_checker import render_page
 
     arguments = {"forecast": "Tonight: Clear.", "secret": "a secret", "executed_at": EXECUTED_AT}
-    text = render_page(**{**arguments, "picture_taken": "five past twelve", **values})
+    picture = {"picture": "run-1/camera.jpg", "picture_taken": "five past twelve"}
+    text = render_page(**{**arguments, **picture, **values})
     return text, Page(text)
 
 
@@ -56,7 +57,7 @@ def test_page_holds_everything_under_its_id():
     assert page.ids["executed-at"]["tag"] == "time"
     assert page.ids["executed-at"]["datetime"] == "2026-07-01T12:05:09-05:00"
     assert page.ids["camera"]["tag"] == "img"
-    assert page.ids["camera"]["src"] == f"camera.jpg?{EXECUTED_AT.int_timestamp}"
+    assert page.ids["camera"]["src"] == "run-1/camera.jpg"
     assert "38th & Duval" in page.ids["camera"]["alt"]
 
 
@@ -80,7 +81,7 @@ def test_missing_value_is_an_error_and_not_an_empty_place():
     from weather_checker import render_page
 
     with pytest.raises((UndefinedError, AttributeError)):
-        render_page("Tonight: Clear.", "a secret", None, "")
+        render_page("Tonight: Clear.", "a secret", None, "", "")
 
 
 def test_first_period_is_the_forecast():

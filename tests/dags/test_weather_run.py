@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -24,8 +26,14 @@ def weather(tmp_path):
     assert WEATHER_DIR == HOME / "weather"
     WEATHER_DIR.mkdir(exist_ok=True)
     for left in WEATHER_DIR.iterdir():
-        left.unlink()
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     return WEATHER_DIR
+
+
+def shown(weather):
+    """Return what somebody who opens the page gets: the page, and the picture that it names."""
+    page = Page((weather / "index.html").read_text(encoding="utf-8"))
+    return page, (weather / page.ids["camera"]["src"]).read_bytes()
 
 
 @pytest.fixture
@@ -45,7 +53,7 @@ def engine(tmp_path, weather, dag_bag, monkeypatch):
     """An engine in which the annotate image is a copy with a mark."""
 
     def annotate(container):
-        source, target = (weather / Path(name).name for name in container["Cmd"][:2])
+        source, target = (weather / Path(name).relative_to("/weather") for name in container["Cmd"][:2])
         target.write_bytes(source.read_bytes() + b" annotated")
         return 0, "annotated"
 
@@ -84,14 +92,17 @@ def test_run_publishes_picture_and_page(run, sources, engine, weather):
     from sandbox.seed import phrase
 
     assert run() == SUCCESS
-    assert sorted(path.name for path in weather.iterdir()) == ["camera.jpg", "index.html"]
-    assert (weather / "camera.jpg").read_bytes() == PICTURE + b" annotated"
-    page = Page((weather / "index.html").read_text(encoding="utf-8"))
+    page, picture = shown(weather)
+    assert picture == PICTURE + b" annotated"
+    [folder] = weather.glob("run-*")
+    assert sorted(path.name for path in weather.iterdir()) == ["index.html", folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == ["camera.jpg", "page.html"]
     assert page.texts["forecast"] == "Tonight: Clear & calm <3 mph."
     assert page.texts["secret"] == phrase("development")
     age = pendulum.now("UTC") - pendulum.parse(page.ids["executed-at"]["datetime"])
     assert 0 <= age.total_seconds() < 60
     assert stat.S_IMODE((weather / "index.html").stat().st_mode) == 0o644
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
 def test_forecast_is_asked_for_by_name(run, sources, engine):
@@ -107,8 +118,8 @@ def test_container_gets_the_volume_and_nothing_else(run, sources, engine):
     assert container["Image"] == "airflow-annotate:test"
     assert container["User"] == f"{os.getuid()}:0"
     original, output, title, timestamp = container["Cmd"]
-    assert original.startswith("/weather/.camera-original-")
-    assert output == "/weather/camera.jpg"
+    assert re.fullmatch(r"/weather/run-\w+/original", original)
+    assert output == original.replace("original", "camera.jpg")
     assert title == "--title=38th & Duval"
     assert timestamp.startswith("--timestamp=")
     assert timestamp.endswith(("CST", "CDT"))
@@ -160,7 +171,7 @@ def test_address_that_is_none_is_not_tried_again(address):
     from weather_checker import fetch
 
     with pytest.raises(AirflowFailException, match=f"Not an address of a web page: '{address}'"):
-        fetch(address)
+        fetch(address, 1000)
 
 
 def test_failed_container_fails_the_run_and_is_removed(run, sources, engine, weather):
@@ -179,28 +190,80 @@ def test_missing_secret_fails_the_run_and_keeps_the_page(run, sources, engine, w
     assert (weather / "index.html").read_text(encoding="utf-8") == "the last page"
 
 
-def test_pictures_of_failed_runs_are_removed_when_they_are_old(weather):
-    from weather_checker import ORIGINAL_MAX_AGE_SECONDS, remove_old_originals
+@pytest.mark.parametrize("broken", ["annotate", "publish"])
+def test_run_that_fails_changes_neither_page_nor_picture(run, sources, engine, weather, monkeypatch, broken):
+    """A caption says when its picture was taken: of another picture it would be wrong."""
+    assert run() == SUCCESS
+    page, picture = shown(weather)
+    sources.answers["/camera.jpg"] = (200, b"another picture")
+    if broken == "publish":
+        monkeypatch.setenv("OP_VAULT_ID", "anothervault00000000000000")
+    else:
+        engine.program = lambda container: (65, "annotate: not a picture")
+    assert run()[broken] == "failed"
+    page_now, picture_now = shown(weather)
+    assert picture_now == picture == PICTURE + b" annotated"
+    assert page_now.texts == page.texts
 
-    for name, age in {
-        ".camera-original-old": ORIGINAL_MAX_AGE_SECONDS + 60,
-        ".camera-original-new": 60,
-    }.items():
-        (weather / name).write_bytes(b"")
+
+def test_page_and_picture_change_in_one_step(run, sources, engine, weather, monkeypatch):
+    """Whoever looks in the middle of a run sees the one before, and its picture is there a while longer."""
+    assert run() == SUCCESS
+    before = shown(weather)
+    sources.answers["/camera.jpg"] = (200, b"another picture")
+    seen = []
+    replace = Path.replace
+
+    def watched(path, target):
+        if Path(target) != weather / "index.html":
+            return replace(path, target)
+        seen.append(shown(weather)[1])
+        result = replace(path, target)
+        seen.append(shown(weather)[1])
+        return result
+
+    monkeypatch.setattr(Path, "replace", watched)
+    assert run() == SUCCESS
+    assert seen == [before[1], b"another picture annotated"]
+    assert (weather / before[0].ids["camera"]["src"]).read_bytes() == before[1]
+
+
+def test_page_without_its_picture_is_not_shown(weather):
+    from airflow.exceptions import AirflowFailException
+    from weather_checker import make_run_folder, publish_page
+
+    with pytest.raises(AirflowFailException, match="no picture"):
+        publish_page(make_run_folder(weather), "<!DOCTYPE html>")
+    assert not (weather / "index.html").exists()
+
+
+@pytest.mark.parametrize("path", ["/forecast", "/camera.jpg"])
+def test_long_answer_is_not_read_to_its_end(run, sources, engine, weather, path):
+    """600 MiB would otherwise take the worker's memory before anybody looks at the size."""
+    sources.endless[path] = 600 * 2**20
+    assert run()["download"] == "failed"
+    # Beside what the task takes, the sockets have buffers.
+    assert sources.sent[path] < 64 * 2**20
+    assert list(weather.iterdir()) == []
+
+
+@pytest.mark.parametrize("shown", ["run-shown", "camera.jpg"])
+def test_what_old_runs_left_is_removed(weather, shown):
+    """But for what is shown, also by a page of an earlier version, and for what somebody else put there."""
+    from weather_checker import LINK, RUN_MAX_AGE_SECONDS, remove_old_runs
+
+    names = ["run-old", "run-shown", "run-new", "camera.jpg", ".camera-original-old", "robots.txt"]
+    for name in names:
+        if name.startswith("run-"):
+            (weather / name).mkdir()
+            (weather / name / "camera.jpg").write_bytes(b"")
+        else:
+            (weather / name).write_bytes(b"")
+        age = 60 if name == "run-new" else RUN_MAX_AGE_SECONDS + 60
         os.utime(weather / name, (time.time() - age,) * 2)
-    (weather / "camera.jpg").write_bytes(b"")
-    os.utime(weather / "camera.jpg", (0, 0))
-    remove_old_originals(weather)
-    assert sorted(path.name for path in weather.iterdir()) == [".camera-original-new", "camera.jpg"]
-
-
-def test_file_that_cannot_be_replaced_leaves_no_temporary_file(weather):
-    from weather_checker import write_file
-
-    (weather / "index.html").mkdir()
-    try:
-        with pytest.raises(OSError, match=r"index\.html"):
-            write_file(weather / "index.html", b"page")
-        assert [path.name for path in weather.iterdir()] == ["index.html"]
-    finally:
-        (weather / "index.html").rmdir()
+    if shown == "run-shown":
+        (weather / LINK).symlink_to("run-shown/page.html")
+    else:
+        (weather / LINK).write_text("the page of an earlier version")
+    remove_old_runs(weather)
+    assert {path.name for path in weather.iterdir()} == {shown, LINK, "robots.txt", "run-new"}

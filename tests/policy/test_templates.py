@@ -198,6 +198,27 @@ def test_links_in_messages_lead_to_the_platform(
 
 
 @every_case
+def test_what_calls_the_internet_goes_through_the_proxy(rendered: dict[str, Rendered], case: str) -> None:
+    """Relay, webhook, checker and rclone; and none of them when it asks the host itself."""
+    proxies = CASES[case].get("proxies", {})
+    if proxies:
+        proxies = {**proxies, "no_proxy": f"{proxies['no_proxy']},localhost,127.0.0.1"}
+    files = rendered[case]
+    given = {
+        path: dict(
+            re.findall(r"^(?:Environment=)?[\"]?(\w+_proxy)=['\"]?([^'\"\n]*)", files[path], re.MULTILINE)
+        )
+        for path in (
+            "etc/systemd/system/smee-relay.service",
+            "srv/airflow/env/webhook.env",
+            "srv/airflow/env/checker.env",
+        )
+    }
+    given["rclone"] = json.loads(files["etc/airflow-release/settings.json"])["proxies"]
+    assert given == dict.fromkeys(given, proxies)
+
+
+@every_case
 def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
     """The raw socket is root on the host."""
     holders = [

@@ -22,7 +22,7 @@ from airflow_release.core import records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.records import Release
-from airflow_release.core.settings import Settings
+from airflow_release.core.settings import Settings, load
 
 CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
 
@@ -65,6 +65,42 @@ def earlier(host: Host, taken: Path) -> Path:
     assert made
     name = taken.name.replace(f"{made:%Y%m%d}", f"{made - timedelta(days=1):%Y%m%d}")
     return taken.rename(host.backups / name)
+
+
+def test_remote_is_reached_through_the_proxy(host: Host, settings: Settings, tmp_path: Path) -> None:
+    """The command gets it from its settings, whoever calls it: the timer, a playbook, a person."""
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            """Stay silent."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    settings.remote_config.write_text("[offsite]\ntype = http\nurl = http://backup.invalid/\n")
+    file = tmp_path / "settings.json"
+    proxies = {"http_proxy": f"http://127.0.0.1:{server.server_port}", "no_proxy": "localhost"}
+    values = {
+        "keep_days": 1,
+        "keep_count": 1,
+        "remote": "offsite:airflow",
+        "fernet_key": {},
+        "proxies": proxies,
+    }
+    file.write_text(json.dumps(values))
+    assert Remote(host, dataclasses.replace(load(file), remote_config=settings.remote_config)).sizes() == {}
+    server.shutdown()
+    server.server_close()
+    assert asked
+    assert [address for address in asked if not address.startswith("http://backup.invalid/")] == []
 
 
 class Cloud:

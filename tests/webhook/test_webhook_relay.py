@@ -3,6 +3,7 @@
 One push and one fault at a time. `smee-client` 5.0.0 fails in all of these.
 """
 
+import email.utils
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +23,7 @@ from flask.typing import ResponseReturnValue
 from hypothesis import given
 from hypothesis import strategies as st
 from webhook.relay import parse_event
+from webhook.retry_after import retry_after
 
 from sandbox import smee
 from tests.webhook.doubles import wait_until
@@ -41,7 +45,19 @@ class Webhook:
         self.states: list[str] = []
         self.answers: list[int] = []
         self.answer = 202
+        self.setbacks: list[tuple[str, int, str]] = []
+        """For the next requests: path, status and `Retry-After`."""
+        self.turned_away: list[float] = []
+        """When that happened."""
         app = Flask("webhook-double")
+
+        @app.before_request
+        def turn_away() -> ResponseReturnValue | None:
+            if self.setbacks and self.setbacks[0][0] == request.path:
+                _, status, seconds = self.setbacks.pop(0)
+                self.turned_away.append(time.monotonic())
+                return "", status, {"Retry-After": seconds}
+            return None
 
         @app.post("/webhook")
         def webhook() -> ResponseReturnValue:
@@ -110,7 +126,7 @@ def start_relay(start: Start, line: Line, webhook: Webhook, tmp_path: Path) -> S
 def relay(start_relay: Start, webhook: Webhook) -> Process:
     """A relay that is connected and has asked for its first sync."""
     process = start_relay()
-    wait_until(lambda: ("sync" in [kind for kind, _ in webhook.told]) and webhook.states, what="first sync")
+    wait_until(lambda: ("sync" in [kind for kind, _ in webhook.told]) and webhook.states, 60, "first sync")
     webhook.told.clear()
     return process
 
@@ -281,6 +297,115 @@ def test_wrong_answers_of_the_channel_are_survived(start: Start, webhook: Webhoo
     server.stop()
 
 
+@pytest.mark.usefixtures("start_relay")
+@pytest.mark.parametrize(
+    "location", ["/another-channel", "https://smee.example/another-channel", None], ids=str
+)
+def test_redirect_does_not_tell_the_channels_address(
+    start: Start, webhook: Webhook, tmp_path: Path, location: str | None
+) -> None:
+    """Who knows the address can read the channel and write to it. Every way to name it is tried."""
+    seen: list[str] = []
+
+    def app(environ: dict[str, object], start_response: Callable[..., object]) -> object:
+        seen.append(str(environ["PATH_INFO"]))
+        target = location or f"{server.url.upper()}{CHANNEL}/"
+        start_response("302 Found", [("Location", target), ("Content-Length", "0")])
+        return [b""]
+
+    server = Server(app)  # type: ignore[arg-type]
+    server.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(30)
+        process = start(
+            "webhook.relay",
+            # Not as httpx would write it.
+            *("--source", server.url.replace("http", "HTTP") + CHANNEL, "--target", webhook.server.url),
+            *("--token-file", str(tmp_path / "token")),
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+        )
+        messages = [notify.recv(4096).decode() for _ in range(3)]
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    server.stop()
+    assert seen[0] == CHANNEL
+    assert "disconnected: HTTP 302: the channel has moved, enter its new address in 1Password" in output
+    for text in (output, *messages):
+        assert "channel/" not in text
+        assert CHANNEL.strip("/") not in text
+        assert "another-channel" not in text
+
+
+def test_channel_that_asks_for_time_gets_it(start_relay: Start, line: Line, webhook: Webhook) -> None:
+    """Otherwise a server that is overloaded is asked five times a second by everybody."""
+    seen: list[float] = []
+    real = smee.create_app()
+
+    def app(environ: dict[str, object], start_response: Callable[..., object]) -> object:
+        seen.append(time.monotonic())
+        if len(seen) == 1:
+            start_response("429 X", [("Retry-After", "2"), ("Content-Length", "0")])
+            return [b""]
+        return real(environ, start_response)  # type: ignore[arg-type]
+
+    server = Server(app)  # type: ignore[arg-type]
+    server.start()
+    line.target = server.port
+    start_relay()
+    wait_until(lambda: webhook.told, 30)
+    server.stop()
+    assert seen[1] - seen[0] >= 2
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize("path", ["/sync", "/webhook"])
+def test_webhook_that_asks_for_time_gets_it(
+    channels: Server, line: Line, webhook: Webhook, path: str
+) -> None:
+    webhook.setbacks = [(path, 503, "2")]
+    push(channels) if path == "/webhook" else line.reset()
+    wait_until(lambda: webhook.told, 30)
+    assert webhook.told[0][1] - webhook.turned_away[0] >= 2
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize(
+    ("path", "status", "seconds"), [("/webhook", 503, "600"), ("/sync", 503, "600"), ("/sync", 429, "1")]
+)
+def test_webhook_that_is_back_is_told_soon(
+    channels: Server, line: Line, webhook: Webhook, path: str, status: int, seconds: str
+) -> None:
+    """HAProxy asks for a long wait whatever the fault; and what is over in a second is no wait of 30."""
+    webhook.setbacks = [(path, status, seconds)]
+    push(channels) if path == "/webhook" else line.reset()
+    wait_until(lambda: webhook.turned_away, 30)
+    wait_until(lambda: webhook.told, 15, "told")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("9" * 400, float("inf")),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        *((text, None) for text in ("", "-1", "1.5", "soon", "²", "Thu, 99 Jan 2026 00:00:00 GMT")),
+    ],
+)
+def test_time_that_is_asked_for(text: str, seconds: float | None) -> None:
+    assert retry_after({"Retry-After": text}) == seconds
+
+
+def test_date_until_which_to_wait() -> None:
+    date = email.utils.format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    seconds = retry_after({"Retry-After": date})
+    assert seconds is not None
+    assert 1800 < seconds <= 3600
+    assert retry_after({}) is None
+
+
 def test_systemd_is_told_and_a_stop_is_clean(start_relay: Start, webhook: Webhook, tmp_path: Path) -> None:
     messages: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -332,6 +457,30 @@ def test_address_may_come_from_a_file(
     assert CHANNEL not in Path(f"/proc/{process.pid}/cmdline").read_text()
 
 
+def test_without_a_token_it_does_not_claim_to_have_asked(
+    start: Start, channels: Server, line: Line, webhook: Webhook
+) -> None:
+    """It cannot ask, and says that once."""
+    process = start(
+        "webhook.relay", "--source", line.url + CHANNEL, "--target", f"{webhook.server.url}/webhook"
+    )
+
+    def heard_since(calls: int) -> bool:
+        push(channels)
+        return len(webhook.calls) > calls
+
+    wait_until(lambda: heard_since(0), 30)
+    line.reset()
+    calls = len(webhook.calls)
+    wait_until(lambda: heard_since(calls), 30)
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    assert "reconnected" in output
+    assert "asked for a sync" not in output
+    assert output.count("cannot be asked to sync") == 1
+    assert {kind for kind, _ in webhook.told} == {"call"}
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--source", "x", "--source-file", "y"], ["--source-file", os.devnull + "/x"]]
 )
@@ -360,6 +509,26 @@ def test_body_is_cut_out_exactly(
     for name, value in call.headers.items():
         assert value == value.strip()
         assert not set(name + value) & set(b"\r\n\0")
+
+
+class Counted(str):
+    """A text that counts how many of its characters are copied."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> str:
+        part = super().__getitem__(key)
+        self.copied += len(part)
+        return part
+
+
+def test_members_cost_the_same_however_many_there_are() -> None:
+    """Anybody may post an event of a hundred thousand members; the relay does nothing else meanwhile."""
+    event = Counted(json.dumps({**{f"x-{number}": number for number in range(5_000)}, "body": {"a": 1}}))
+    call = parse_event(event)
+    assert call is not None
+    assert call.body == b'{"a": 1}'
+    assert 0 < event.copied < 10 * len(event)
 
 
 @given(st.text() | JSON.map(json.dumps))

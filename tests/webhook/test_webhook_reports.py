@@ -1,6 +1,7 @@
 """The host reports back: a commit status on GitHub, and Slack when a commit is refused."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +172,20 @@ def test_unreachable_listener_delays_nothing_and_is_told_later(reporting: Settin
     assert statuses(reporting, remote.head) == []
     Syncer(reporting).sync("test")
     assert [status["state"] for status in statuses(reporting, remote.head)] == ["success"]
+
+
+def test_reports_go_through_the_proxy(
+    reporting: Settings, remote: Remote, gate: GateDouble, slack_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the environment names it: here the stand-ins, which answer for whatever name they are asked."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("http_proxy", slack_url)
+    away = replace(reporting, slack_webhook_url="http://hooks.slack.invalid/services/T/B/X")
+    gate.problems = lambda tree: [{"kind": "import", "path": "dags/one.py", "message": "no"}]
+    Syncer(replace(away, github_token=None)).sync("test")
+    monkeypatch.delenv("http_proxy")
+    assert len(messages(slack_url)) == 1
 
 
 def test_wrong_token_is_no_failure(reporting: Settings, remote: Remote) -> None:

@@ -1,7 +1,9 @@
 """GitHub's workflows: valid by their schema, and the one that deploys does what the host expects."""
 
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from webhook.announce import AnnounceError, announce, main
 from webhook.keys import signature
 
 from sandbox import connect
-from tests.served import TOKEN, VAULT_ID, served
+from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer, served
 from tests.webhook.test_webhook_relay import Webhook
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / ".github/workflows"
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / ".github/workflows"
 CHANNEL_KEY = "the-webhook-key"
 
 
@@ -40,14 +43,100 @@ def test_workflow_follows_its_schema(path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_deployment_runs_for_merged_pull_requests_only() -> None:
+def test_deployment_runs_for_every_change_of_the_branch() -> None:
     workflow = load("production_deployment.yml")
     on = workflow[True]  # YAML 1.1 reads the key `on` so
     assert on["pull_request"] == {"types": ["closed"], "branches": ["production"]}
-    (job,) = workflow["jobs"].values()
-    assert job["if"] == "github.event_name == 'workflow_dispatch' || github.event.pull_request.merged"
+    assert on["pull_request_target"] == {"types": ["closed"], "branches": ["production"]}
+    assert on["push"] == {"branches": ["production"]}
     assert workflow["permissions"] == {"contents": "read"}
-    assert not workflow["concurrency"]["cancel-in-progress"]
+    (job,) = workflow["jobs"].values()
+    # GitHub cancels what waits in a group when another run comes, though that may announce nothing.
+    assert "concurrency" not in {**workflow, **job}
+
+
+OWN, FORK = "city/atd-airflow", "somebody/atd-airflow"
+
+
+def pull_request(merged: bool, head: str | None) -> dict[str, Any]:
+    """Return a closed pull request; without a head its fork is gone."""
+    return {"pull_request": {"merged": merged, "head": {"repo": head and {"full_name": head}}}}
+
+
+@pytest.mark.parametrize(
+    ("announced", "name", "event"),
+    [
+        (True, "pull_request", pull_request(True, OWN)),
+        (False, "pull_request", pull_request(False, OWN)),
+        (False, "pull_request", pull_request(True, FORK)),  # has no secrets, and would fail
+        (False, "pull_request", pull_request(True, None)),
+        (False, "pull_request_target", pull_request(True, OWN)),  # announced by its own run
+        (False, "pull_request_target", pull_request(False, FORK)),
+        (True, "pull_request_target", pull_request(True, FORK)),
+        (True, "pull_request_target", pull_request(True, None)),
+        (True, "push", {"deleted": False}),
+        (False, "push", {"deleted": True}),  # there is nothing to check out
+        (True, "workflow_dispatch", {}),
+    ],
+)
+def test_every_change_is_announced_by_a_run_that_can(
+    announced: bool, name: str, event: dict[str, Any]
+) -> None:
+    (job,) = load("production_deployment.yml")["jobs"].values()
+    github = {"event_name": name, "repository": OWN, "event": event}
+    assert bool(evaluate(job["if"], github)) is announced
+
+
+def evaluate(condition: str, github: dict[str, Any]) -> object:
+    """Evaluate a condition of a workflow, whose operators are Python's by other names, for an event."""
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = github
+        for name in match[0].split(".")[1:]:
+            found = found.get(name) if isinstance(found, dict) else None
+        return repr(found)
+
+    text = condition.replace("&&", " and ").replace("||", " or ")
+    text = re.sub(r"!(?!=)", " not ", text)
+    return eval(" ".join(re.sub(r"github\.[\w.]+", value, text).split()))
+
+
+def test_nothing_of_a_forks_branch_runs_where_secrets_are() -> None:
+    """Whoever sends a pull request chooses its branch's content, and every word of it in the event."""
+    (job,) = load("production_deployment.yml")["jobs"].values()
+    checkouts = [step["with"] for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
+    assert [(with_["ref"], with_["persist-credentials"]) for with_ in checkouts] == [("production", False)]
+    assert "repository" not in checkouts[0]
+    assert not [step["run"] for step in job["steps"] if "${{" in step.get("run", "")]
+
+
+USES = [
+    (path.name, line.strip())
+    for path in sorted(WORKFLOWS.glob("*.yml"))
+    for line in path.read_text().splitlines()
+    if "uses:" in line
+]
+
+
+@pytest.mark.parametrize(("file", "line"), USES)
+def test_action_is_pinned_by_commit(file: str, line: str) -> None:
+    """A tag can be moved to another commit, and was: CVE-2025-30066. The comment is for people."""
+    assert re.fullmatch(r"- uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "webhook/requirements.lock"])
+def test_lock_file_has_hashes(lock: str) -> None:
+    """One package without makes pip refuse the file, and uv take whatever an index gives."""
+    text = (ROOT / lock).read_text().replace("\\\n", "")
+    packages = [line for line in text.splitlines() if not line.startswith("#")]
+    assert packages
+    assert [line for line in packages if not re.search(r"==\S+ .*--hash=sha256:[0-9a-f]{64}", line)] == []
+
+
+def test_workflow_installs_what_has_the_right_hash_and_nothing_else() -> None:
+    (job,) = load("production_deployment.yml")["jobs"].values()
+    (install,) = [step["run"] for step in job["steps"] if "pip install" in step.get("run", "")]
+    assert install == "python -m pip install --require-hashes --requirement webhook/requirements.lock"
 
 
 def test_ci_runs_bin_test() -> None:
@@ -64,15 +153,16 @@ def webhook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def environ(webhook: Webhook, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A vault as the secrets role leaves it, and the variables of the workflow."""
+def connect_server(webhook: Webhook, tmp_path: Path) -> Iterator[FaultyServer]:
+    """A vault as the secrets role leaves it."""
     section = FieldSection(id="production")
     fields = [
         Field(label="key", value=CHANNEL_KEY, type="CONCEALED", section=section),
         Field(label="channel", value=f"{webhook.server.url}/webhook", type="URL", section=section),
     ]
-    with served(connect.create_app(tmp_path / "connect", TOKEN, VAULT_ID)) as url:
-        client = Client(url, TOKEN)
+    server = FaultyServer(connect.create_app(tmp_path / "connect", TOKEN, VAULT_ID))
+    with served(server) as server.url:
+        client = Client(server.url, TOKEN)
         client.create_item(
             VAULT_ID,
             Item(
@@ -84,7 +174,13 @@ def environ(webhook: Webhook, tmp_path: Path) -> Iterator[dict[str, str]]:
             ),
         )
         client.session.close()
-        yield {"OP_CONNECT": url, "OP_API_TOKEN": TOKEN, "OP_VAULT_ID": VAULT_ID}
+        yield server
+
+
+@pytest.fixture
+def environ(connect_server: FaultyServer) -> dict[str, str]:
+    """The variables of the workflow."""
+    return {"OP_CONNECT": connect_server.url, "OP_API_TOKEN": TOKEN, "OP_VAULT_ID": VAULT_ID}
 
 
 def test_announcement_is_signed_and_hides_the_key(environ: dict[str, str], webhook: Webhook) -> None:
@@ -110,7 +206,23 @@ def test_workflow_fails_when_the_vault_cannot_be_read(
     environ: dict[str, str], change: Callable[[dict[str, str]], object], code: int
 ) -> None:
     change(environ)
-    assert main([], environ) == code
+    assert main([], environ, pause=0.01) == code
+
+
+@pytest.mark.parametrize("status", ["401 X", "429 X", "500 X", "503 X"])
+def test_key_is_read_again_when_connect_stumbles(
+    environ: dict[str, str], connect_server: FaultyServer, webhook: Webhook, status: str
+) -> None:
+    """It is restarted, or synchronises with 1Password; nobody announces the commit a second time."""
+    connect_server.faults.extend(Fault(status) for _ in range(3))
+    assert main(["--commit", "abc"], environ, pause=0.01) == 0
+    assert [body for _, body in webhook.calls] == [b'{"commit": "abc"}']
+
+
+def test_post_waits_as_long_as_the_channel_asks(webhook: Webhook) -> None:
+    webhook.setbacks = [("/webhook", 503, "2")]
+    announce(f"{webhook.server.url}/webhook", "key", {}, pause=0.01)
+    assert time.monotonic() - webhook.turned_away[0] >= 2
 
 
 def test_post_is_tried_again_with_a_new_nonce(webhook: Webhook) -> None:

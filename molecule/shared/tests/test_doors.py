@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -155,7 +156,7 @@ def test_airflows_administrator_is_nobody_to_flower(
     assert http("GET", f"{doors['flower']}/", auth=administrator).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/camera.jpg", "/no/such/page"])
+@pytest.mark.parametrize("what", ["the page", "its picture", "nothing"])
 @pytest.mark.parametrize(
     ("header", "value"),
     [
@@ -165,10 +166,15 @@ def test_airflows_administrator_is_nobody_to_flower(
     ],
 )
 def test_weather_page_has_its_headers(
-    http: Http, doors: dict[str, str], weather_run: dict[str, Any], path: str, header: str, value: str
+    http: Http, doors: dict[str, str], weather_run: dict[str, Any], what: str, header: str, value: str
 ) -> None:
     """It is made of other people's data: no script runs in it, and a browser shows no old picture."""
-    assert http("GET", f"{doors['weather']}{path}").headers[header] == value
+    answer = http("GET", f"{doors['weather']}/" + ("no/such/page" if what == "nothing" else ""))
+    if what == "its picture":
+        [address] = re.findall(r'<img [^>]*src="([^"]+)"', answer.text)
+        answer = http("GET", f"{doors['weather']}/{address}")
+        assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers[header] == value
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

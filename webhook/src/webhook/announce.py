@@ -11,19 +11,25 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import httpx
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from webhook.keys import signature
+from webhook.retry_after import retry_after
 from webhook.settings import SettingsError, connect_from_environment
 from webhook.vault import ConnectVault, Vault, VaultUnavailableError
 
 log = logging.getLogger("announce-deployment")
 
 CHANNEL_FIELD = "channel"
+PAUSE = 2
+"""Seconds before the second try; each later pause is twice as long."""
+TRIES = 5
+LONGEST_PAUSE = 60
+"""Seconds; a server that asks for a longer wait is asked again then."""
 
 
 class AnnounceError(Exception):
@@ -31,22 +37,43 @@ class AnnounceError(Exception):
 
 
 class _TryAgainError(AnnounceError):
-    """It may do so in a moment."""
+    """It may do so in a moment, or in as many seconds as it asks to wait."""
+
+    def __init__(self, message: str, asked: float | None = None) -> None:
+        super().__init__(message)
+        self.asked = asked
 
 
-def announce(channel: str, key: str, content: Mapping[str, str], pause: float = 2) -> None:
+def read(vaults: Sequence[Vault], pause: float = PAUSE) -> list[str]:
+    """Return the value of each field, with a few tries from `pause` seconds apart.
+
+    Raises:
+        VaultUnavailableError: 1Password Connect does not give one of them.
+    """
+    values: list[str] = _retrying(VaultUnavailableError, pause)(lambda: [vault.read() for vault in vaults])
+    return values
+
+
+def announce(channel: str, key: str, content: Mapping[str, str], pause: float = PAUSE) -> None:
     """Post a signed call, with a few tries from `pause` seconds apart.
 
     Raises:
         AnnounceError: it was not taken. The address, which is a secret, is not in the message.
     """
-    retrying = Retrying(
-        retry=retry_if_exception_type(_TryAgainError),
-        stop=stop_after_attempt(5),
-        wait=wait_exponential(multiplier=pause, max=20),
-        reraise=True,
+    _retrying(_TryAgainError, pause)(_post, channel, key, json.dumps(content).encode())
+
+
+def _retrying(error: type[Exception], pause: float) -> Retrying:
+    backing_off = wait_exponential(multiplier=pause, max=20)
+
+    def wait(state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        asked = failure.asked if isinstance(failure, _TryAgainError) else None
+        return max(backing_off(state), min(asked or 0, LONGEST_PAUSE))
+
+    return Retrying(
+        retry=retry_if_exception_type(error), stop=stop_after_attempt(TRIES), wait=wait, reraise=True
     )
-    retrying(_post, channel, key, json.dumps(content).encode())
 
 
 def _post(channel: str, key: str, body: bytes) -> None:
@@ -64,12 +91,15 @@ def _post(channel: str, key: str, body: bytes) -> None:
     except httpx.InvalidURL:
         raise AnnounceError("the channel's address in 1Password is not a URL") from None
     if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        raise _TryAgainError(f"the channel answers HTTP {response.status_code}")
+        asked = retry_after(response.headers)
+        raise _TryAgainError(f"the channel answers HTTP {response.status_code}", asked)
     if not response.is_success:
         raise AnnounceError(f"the channel refuses the call: HTTP {response.status_code}")
 
 
-def main(arguments: list[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+def main(
+    arguments: list[str] | None = None, environ: Mapping[str, str] = os.environ, pause: float = PAUSE
+) -> int:
     """Read address and key from 1Password, post; exit 1 when that fails, 2 when a setting is missing."""
     parser = argparse.ArgumentParser(
         prog="announce-deployment",
@@ -82,9 +112,9 @@ def main(arguments: list[str] | None = None, environ: Mapping[str, str] = os.env
     try:
         settings = connect_from_environment({"ENVIRONMENT": "production", **environ})
         section = settings.field.rpartition(".")[0]
-        key: Vault = ConnectVault(settings)
-        channel: Vault = ConnectVault(replace(settings, field=f"{section}.{CHANNEL_FIELD}"))
-        announce(channel.read(), key.read(), {"commit": options.commit})
+        fields = [f"{section}.{CHANNEL_FIELD}", settings.field]
+        channel, key = read([ConnectVault(replace(settings, field=field)) for field in fields], pause)
+        announce(channel, key, {"commit": options.commit}, pause)
     except SettingsError as error:
         log.error("announce-deployment: %s", error)
         return 2

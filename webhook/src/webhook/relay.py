@@ -2,7 +2,7 @@
 between them.
 
 A channel keeps nothing: what is sent while nobody listens is lost. So after every connect the relay asks the
-webhook to sync, and likewise when it had to give a call up. A lost call then costs seconds, not a deployment.
+webhook to sync, and also when it had to give a call up. A lost call then costs seconds, not a deployment.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import httpx
 import httpx_sse
 
 from webhook import systemd
+from webhook.retry_after import retry_after
 
 log = logging.getLogger("smee-relay")
 
@@ -56,6 +57,8 @@ class Timing:
     local_answer: float = 15
     # After an answer that time alone will not change, such as 401: somebody has to put the token right.
     after_refusal: float = 30
+    # A server that asks us to wait longer is not obeyed: by then the host's timer has found the commit.
+    longest_asked: float = 300
     # Calls lost in a flood lead to at most one sync in this time.
     between_loss_syncs: float = 30
 
@@ -112,7 +115,8 @@ def _members(text: str) -> Iterator[tuple[str, object, str]]:
         start = _skip_space(text, _expect(text, at, ":"))
         value, at = decoder.raw_decode(text, start)
         yield name, value, text[start:at]
-        if text[_skip_space(text, at) :][:1] == "}":
+        at = _skip_space(text, at)
+        if text[at : at + 1] == "}":
             return
         at = _expect(text, at, ",")
 
@@ -136,14 +140,36 @@ def _is_header(name: str, value: str) -> bool:
     return token and all(c == "\t" or " " <= c <= "~" or "\xa0" <= c <= "\xff" for c in value)
 
 
+def _reason(error: Exception) -> str:
+    """Say what is wrong with the channel without its address, which httpx's messages have in many places."""
+    if isinstance(error, httpx.HTTPStatusError):
+        moved = ": the channel has moved, enter its new address in 1Password"
+        return f"HTTP {error.response.status_code}" + (moved if error.response.has_redirect_location else "")
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
+        return "the channel's address in 1Password is not a URL"
+    if isinstance(error, httpx_sse.SSEError):
+        return "the channel answers with something else than events"
+    # The system's words, or the proxy's; other messages quote what was received or would have been sent.
+    words = str(error) if isinstance(error, (httpx.ConnectError, httpx.ProxyError)) else ""
+    return f"{type(error).__name__}: {words}".rstrip(": ")
+
+
+@dataclass(frozen=True)
+class _Setback:
+    """Why something has to be posted again, and how many seconds it waits at least."""
+
+    reason: str
+    pause: float = 0
+
+
 class Relay:
     """Reads the channel, delivers its calls in order, and sees to it that a sync follows every gap."""
 
     def __init__(
         self, source: str, target: str, token_file: Path | None, timing: Timing | None = None
     ) -> None:
-        """`source` is the channel's URL, `target` the webhook's; `token_file` opens the webhook's own doors
-        to us.
+        """`source` is the channel's URL, `target` the webhook's; `token_file` has the token with which the
+        relay may ask for a sync and report itself. Without it, it does neither.
         """
         self._source = source
         self._target = httpx.URL(target)
@@ -169,8 +195,9 @@ class Relay:
         async with local, anyio.create_task_group() as group:
             group.start_soon(self._listen)
             group.start_soon(self._deliver, local)
-            group.start_soon(self._request_syncs, local)
-            group.start_soon(self._report, local)
+            if self._token_file is not None:
+                group.start_soon(self._request_syncs, local, self._token_file)
+                group.start_soon(self._report, local, self._token_file)
             group.start_soon(self._feed_watchdog)
 
     async def _listen(self) -> None:
@@ -180,6 +207,7 @@ class Relay:
         failures = 0
         connected_before = False
         while True:
+            asked: float | None = None
             try:
                 with anyio.fail_after(timing.first_event) as limit:
                     async with (
@@ -203,11 +231,13 @@ class Relay:
             except TimeoutError:
                 reason = f"no event within {timing.first_event:g} s"
             except (httpx.HTTPError, httpx_sse.SSEError, httpx.InvalidURL) as error:
-                reason = f"{type(error).__name__}: {error}".rstrip(": ").replace(self._source, "the channel")
+                reason = _reason(error)
+                if isinstance(error, httpx.HTTPStatusError):
+                    asked = retry_after(error.response.headers)
             self._state = "reconnecting"
             self._heard.set()
             failures += 1
-            pause = self._pause(failures)
+            pause = max(self._pause(failures), min(asked or 0, timing.longest_asked))
             log.warning("disconnected: %s; next try in %.1f s", reason, pause)
             systemd.notify(STATUS=f"reconnecting: {reason}")
             await asyncio.sleep(pause)
@@ -243,28 +273,28 @@ class Relay:
             call = await self._calls.get()
             tries = 0
             while True:
-                problem = await self._post_call(local, call)
-                if problem is None:
+                setback = await self._post_call(local, call)
+                if setback is None:
                     break
                 tries += 1
                 if call.age >= self._timing.delivery_age:
-                    self._lost(f"gave up a call after {call.age:.0f} s and {tries} tries: {problem}")
+                    self._lost(f"gave up a call after {call.age:.0f} s and {tries} tries: {setback.reason}")
                     break
                 if tries == 1:
-                    log.warning("the webhook does not take a call yet: %s", problem)
-                await asyncio.sleep(self._pause(tries))
+                    log.warning("the webhook does not take a call yet: %s", setback.reason)
+                await asyncio.sleep(max(self._pause(tries), setback.pause))
 
-    async def _post_call(self, local: httpx.AsyncClient, call: Call) -> str | None:
+    async def _post_call(self, local: httpx.AsyncClient, call: Call) -> _Setback | None:
         """Post a call once; return None when that settled it, else why it has to be tried again."""
         try:
             response = await local.post(self._target, content=call.body, headers=call.headers)
-        except httpx.LocalProtocolError as error:
-            log.warning("ignored a call that cannot be sent: %s", error)
+        except httpx.LocalProtocolError:  # its message quotes the header, which may be a key
+            log.warning("ignored a call that cannot be sent")
             return None
         except httpx.HTTPError as error:
-            return type(error).__name__
+            return _Setback(type(error).__name__)
         if response.is_server_error:
-            return f"HTTP {response.status_code}"
+            return self._setback(response)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             self._lost("the webhook turned a call away: HTTP 429")
         else:
@@ -272,41 +302,51 @@ class Relay:
             log.info("%s: HTTP %d after %.1f s", outcome, response.status_code, call.age)
         return None
 
-    async def _request_syncs(self, local: httpx.AsyncClient) -> None:
+    async def _request_syncs(self, local: httpx.AsyncClient, token_file: Path) -> None:
         """Ask for a sync whenever one is due, until the webhook takes the request."""
         while True:
             await self._sync_due.wait()
             self._sync_due.clear()  # before the request: a gap that opens while it is under way asks again
             tries = 0
-            while problem := await self._post_own(local, "/sync", {}):
+            while setback := await self._post_own(local, token_file, "/sync", {}):
                 tries += 1
                 if tries == 1:
-                    log.warning("the webhook does not take the request for a sync yet: %s", problem)
-                refused = problem.startswith("HTTP 4")
-                await asyncio.sleep(self._timing.after_refusal if refused else self._pause(tries))
+                    log.warning("the webhook does not take the request for a sync yet: %s", setback.reason)
+                await asyncio.sleep(max(self._pause(tries), setback.pause))
             log.info("asked for a sync")
 
-    async def _report(self, local: httpx.AsyncClient) -> None:
+    async def _report(self, local: httpx.AsyncClient, token_file: Path) -> None:
         """Tell the webhook how the line is, whenever that was heard; the next ping retries."""
         while True:
             await self._heard.wait()
             self._heard.clear()
-            if problem := await self._post_own(local, "/relay", {"state": self._state}):
-                log.debug("the webhook was not told: %s", problem)
+            if setback := await self._post_own(local, token_file, "/relay", {"state": self._state}):
+                log.debug("the webhook was not told: %s", setback.reason)
 
-    async def _post_own(self, local: httpx.AsyncClient, path: str, content: Mapping[str, str]) -> str | None:
-        """Post to one of the webhook's doors for the relay; return None or what went wrong."""
-        if self._token_file is None:
-            return None
+    async def _post_own(
+        self, local: httpx.AsyncClient, token_file: Path, path: str, content: Mapping[str, str]
+    ) -> _Setback | None:
+        """Post to one of the webhook's endpoints for the relay; return None when it was taken."""
         try:
-            token = self._token_file.read_text().strip()
-            headers = {"Authorization": f"Bearer {token}"}
+            headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"}
             response = await local.post(
                 self._target.copy_with(raw_path=path.encode()), json=content, headers=headers
             )
-        except (httpx.HTTPError, OSError) as error:
-            return f"{type(error).__name__}: {error}"
-        return None if response.is_success else f"HTTP {response.status_code}"
+        except OSError as error:
+            return _Setback(f"{token_file}: {error.strerror}")
+        except httpx.HTTPError as error:
+            return _Setback(type(error).__name__)
+        return None if response.is_success else self._setback(response)
+
+    def _setback(self, response: httpx.Response) -> _Setback:
+        """Return what an answer that takes nothing means for the next try."""
+        asked, timing = retry_after(response.headers), self._timing
+        if response.is_server_error:
+            # HAProxy asks everybody for 10 s. The webhook is mostly back sooner, and a push waits for it.
+            pause = min(asked or 0, timing.longest_pause)
+        else:
+            pause = timing.after_refusal if asked is None else min(asked, timing.longest_asked)
+        return _Setback(f"HTTP {response.status_code}", pause)
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that this loop turns; every wait in it has an end, so a hung relay falls silent."""
@@ -332,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--target", required=True, help="URL of the webhook, such as http://127.0.0.1:8081/webhook"
     )
     parser.add_argument(
-        "--token-file", type=Path, help="file with the token for the webhook's doors /sync and /relay"
+        "--token-file", type=Path, help="file with the token for the webhook's endpoints /sync and /relay"
     )
     options = parser.parse_args(arguments)
     if (options.source is None) == (options.source_file is None):

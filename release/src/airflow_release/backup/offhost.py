@@ -93,7 +93,9 @@ class Remote:
     def _rclone(self, *arguments: str, doing: str, stdout: IO[bytes] | None = None) -> str:
         # rclone tries again by itself, three times and with pauses.
         command = ["rclone", f"--config={self._configuration()}", "--contimeout=30s", *arguments]
-        return self.host.run(command, stdout=stdout, timeout=TIMEOUT_SECONDS, doing=doing)
+        return self.host.run(
+            command, stdout=stdout, environment=self.settings.proxies, timeout=TIMEOUT_SECONDS, doing=doing
+        )
 
     def _configuration(self) -> Path:
         """Return rclone's own copy of the configuration, in which it keeps the tokens that it refreshes.

@@ -20,6 +20,8 @@ class Settings:
     remote: str = ""
     """Where bundles are copied to, as rclone writes it (`name:path`); "" for nowhere."""
     remote_config: Path = Path("/etc/airflow-release/rclone.conf")
+    proxies: dict[str, str] = field(default_factory=dict)
+    """By which rclone reaches that place, as environment variables."""
     fernet_key: dict[str, str] = field(default_factory=dict)
     """Where the Fernet key is kept: the 1Password `vault`, `item` and `field`. Never the key."""
     host: str = ""
@@ -61,6 +63,8 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             remote=values["remote"],
             remote_config=path.with_name("rclone.conf"),
             fernet_key=values["fernet_key"],
+            # Written since it has a way through a proxy.
+            proxies=dict(values.get("proxies", {})),
             # Written since two hosts may share a remote.
             host=str(values.get("host", "")),
             environment=str(values.get("environment", "")),

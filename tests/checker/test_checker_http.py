@@ -1,0 +1,92 @@
+"""How the checker calls Slack, the heartbeat and Connect, also through the proxy of the network."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from airflow_checker import messages
+from airflow_checker.gather import connect
+from airflow_checker.http import NoAnswerError, call
+
+
+class Proxy(ThreadingHTTPServer):
+    """Answers in the place of whom it is asked for, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.logins: set[str | None] = set()
+        self.refusal = 0
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append((self.command, self.path))
+        self.server.logins.add(self.headers.get("Proxy-Authorization"))
+        self.send_response(self.server.refusal or 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_CONNECT = answer
+
+    def log_message(self, *arguments: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The network's proxy, as the unit's environment names it."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    server = Proxy()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://someone:p%40ss@127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1,.office.example")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_messages_and_heartbeat_go_through_the_proxy(proxy: Proxy) -> None:
+    assert messages.post("http://hooks.slack.example/services/T/B/X", "words") == ""
+    assert messages.beat("http://beat.example/a?b=c") == ""
+    assert connect.ask("http://connect.example", "token", "vault").status == 200
+    assert proxy.asked == [
+        ("POST", "http://hooks.slack.example/services/T/B/X"),
+        ("GET", "http://beat.example/a?b=c"),
+        ("GET", "http://connect.example/v1/vaults/vault"),
+    ]
+    assert proxy.logins == {"Basic c29tZW9uZTpwQHNz"}
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, "the proxy: HTTP 403"), (407, "the proxy: HTTP 407")])
+def test_tls_goes_through_a_tunnel_of_the_proxy(proxy: Proxy, status: int, reason: str) -> None:
+    """It sees the name and nothing else; and what it refuses is told as its own refusal."""
+    proxy.refusal = status
+    assert messages.post("https://hooks.slack.example/services/T/B/X", "words") == reason
+    assert proxy.asked == [("CONNECT", "hooks.slack.example:443")]
+    assert proxy.logins == {"Basic c29tZW9uZTpwQHNz"}
+
+
+def test_proxy_that_is_away_is_named_without_its_login(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://someone:secret@127.0.0.1:9")
+    assert messages.beat("http://beat.example/") == "the proxy: Connection refused"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{}/path", "http://localhost:{}/path"])
+def test_what_needs_no_proxy_is_asked_directly(proxy: Proxy, address: str) -> None:
+    assert call(address.format(proxy.server_port)).status == 200
+    assert proxy.asked == [("GET", "/path")]
+    with pytest.raises(NoAnswerError):
+        call("http://connect.office.example/", timeout=5)
+    assert len(proxy.asked) == 1
