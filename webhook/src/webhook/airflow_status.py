@@ -23,8 +23,8 @@ class AirflowStatus:
 class AirflowClient:
     """Asks the webserver, at most every REFRESH_SECONDS however often the page is read.
 
-    One reader of the page asks. The others get the last answer meanwhile, so that a webserver that hangs keeps one
-    thread busy and not all of them.
+    One reader of the page asks. The others get the last answer meanwhile, so that a webserver that hangs
+    keeps one thread busy and not all of them.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -32,8 +32,8 @@ from webhook.vault import Vault, VaultUnavailableError
 
 log = logging.getLogger(__name__)
 
-# The vault is asked at most this often, so that a flood of bad calls is no flood there; from the end of the last
-# answer on, so that a slow one is not asked all the time.
+# The vault is asked at most this often, so that a flood of bad calls is no flood there; counted from its last
+# answer, so that a slow vault is not asked all the time.
 ASK_AGAIN_SECONDS = 1
 ASK_AGAIN_AFTER_FAILURE_SECONDS = 5
 # Without a call, too: another writer of the item may put a spent key back at any time.
@@ -145,7 +145,7 @@ class Keys:
         if not self._is_spent(current):
             return False
         self._vault.write(secrets.token_urlsafe(32))
-        # Another writer of the item may have come in between, and then his key counts, unless it is a spent one.
+        # Another writer of the item may have come in between. His key counts then, unless it is a spent one.
         if self._is_spent(self._read()):
             raise VaultUnavailableError("somebody put a spent key back into 1Password")
         log.info("rotated the webhook key")
@@ -186,8 +186,8 @@ class Keys:
     def _current_key(self) -> str:
         """Return the key as the vault has it now, or had it when it could last be read.
 
-        One caller asks. While he waits for the answer, the others use what is cached, so that a slow 1Password
-        keeps one thread busy and not all of them.
+        One caller asks. While he waits for the answer, the others use what is cached, so that a slow
+        1Password keeps one thread busy and not all of them.
         """
         if time.monotonic() >= self._ask_again_at and self._asking.acquire(blocking=False):
             pause = ASK_AGAIN_AFTER_FAILURE_SECONDS
