@@ -1,5 +1,6 @@
 """The doors of the app: who gets which answer, and that many calls lead to few syncs."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from webhook.settings import Settings
 
 from tests.served import served
 from tests.webhook.doubles import GateDouble, Remote, VaultDouble, wait_until
-from webhook import jobs, keys, trees
+from webhook import jobs, keys, store, sync, trees
 
 TOKEN = {"Authorization": "Bearer relay-token"}
 
@@ -258,6 +259,145 @@ def test_failed_sync_is_tried_again_without_a_call(
     assert len(gate.checked) == asked
 
 
+class StoreFault:
+    """Keeps the webhook from writing its SQLite file."""
+
+    def __init__(self, kind: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._kind, self._file = kind, file
+        self._patch = monkeypatch
+        self._connect = sqlite3.connect
+        self._locking: sqlite3.Connection | None = None
+
+    def begin(self) -> None:
+        if self._kind == "locked":
+            self._locking = self._connect(self._file, isolation_level=None, check_same_thread=False)
+            self._locking.execute("BEGIN IMMEDIATE")
+            return
+
+        def fail(*_: object, **__: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        self._patch.setattr(sqlite3, "connect", fail)
+
+    def end(self) -> None:
+        if self._locking is not None:
+            self._locking.close()
+        self._patch.setattr(sqlite3, "connect", self._connect)
+
+
+@pytest.fixture(params=["disk full", "locked"])
+def fault(
+    request: pytest.FixtureRequest, app_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[StoreFault]:
+    monkeypatch.setattr(store, "LOCKED_SECONDS", 0.05, raising=False)
+    found = StoreFault(request.param, app_settings.state_dir / "webhook.sqlite3", monkeypatch)
+    yield found
+    found.end()
+
+
+def live(settings: Settings) -> str | None:
+    return trees.commit_of(trees.Trees(settings.trees_dir).live())
+
+
+def test_write_that_fails_loses_no_call(
+    fault: StoreFault, client: FlaskClient, remote: Remote, app_settings: Settings
+) -> None:
+    wait_until(lambda: live(app_settings), what="the sync at the start")
+    fault.begin()
+    during = remote.commit({"dags/two.py": "two = 2\n"})
+    answer = client.post("/sync", headers=TOKEN)
+    assert answer.status_code == 202
+    first = answer.get_json()["job"]
+    assert finished(client, first)["commit"] == during
+    fault.end()
+    after = remote.commit({"dags/two.py": "two = 3\n"})
+    answer = client.post("/sync", headers=TOKEN)
+    assert finished(client, answer.get_json()["job"])["commit"] == after == live(app_settings)
+    parts: Services = client.application.extensions["webhook"]
+    assert {job["id"]: job["state"] for job in parts.store.jobs()}[first] == "done"
+    assert parts.store.trouble is None
+
+
+def test_write_that_fails_ends_no_thread(
+    fault: StoreFault, client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings
+) -> None:
+    """It begins while a sync runs, so that the thread is the first to meet it."""
+    wait_until(lambda: live(app_settings), what="the sync at the start")
+    gate.before_answer = fault.begin
+    commit = remote.commit({"dags/two.py": "two = 2\n"})
+    assert client.post("/sync", headers=TOKEN).status_code == 202
+    wait_until(lambda: live(app_settings) == commit)
+    gate.before_answer = lambda: None
+    fault.end()
+    assert client.get("/healthz").status_code == 200
+    commit = remote.commit({"dags/two.py": "two = 3\n"})
+    assert finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])["commit"] == commit
+
+
+def test_credential_that_cannot_be_noted_is_not_used(fault: StoreFault, client: FlaskClient) -> None:
+    """The relay comes again after a 503, with the same call."""
+    fault.begin()
+    answer = client.post("/webhook", headers={"X-Webhook-Key": "first-key"})
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert "webhook.sqlite3" in answer.get_json()["error"]
+    fault.end()
+    assert client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
+
+
+def test_relay_is_heard_and_the_page_is_there_without_a_disk(fault: StoreFault, client: FlaskClient) -> None:
+    fault.begin()
+    assert client.post("/relay", headers=TOKEN, json={"state": "connected"}).status_code == 204
+    page = client.get("/", headers={"Accept": "application/json"}).get_json()
+    assert page["relay"]["state"] == "connected"
+    assert any("webhook.sqlite3 cannot be read or written" in line for line in page["attention"])
+    fault.end()
+    assert client.post("/relay", headers=TOKEN, json={"state": "connected"}).status_code == 204
+    page = client.get("/", headers={"Accept": "application/json"}).get_json()
+    assert not any("webhook.sqlite3" in line for line in page["attention"])
+
+
+def test_webhook_starts_without_a_disk(
+    fault: StoreFault, app_settings: Settings, vault: VaultDouble, remote: Remote
+) -> None:
+    create_app({"SETTINGS": app_settings, "VAULT": vault}).extensions["webhook"].close()
+    commit = remote.commit({"dags/two.py": "two = 2\n"})
+    fault.begin()
+    app = create_app({"SETTINGS": app_settings, "VAULT": vault})
+    wait_until(lambda: live(app_settings) == commit)
+    fault.end()
+    assert app.test_client().post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
+    app.extensions["webhook"].close()
+
+
+def test_file_that_was_removed_is_made_anew(client: FlaskClient, app_settings: Settings) -> None:
+    for path in app_settings.state_dir.glob("webhook.sqlite3*"):
+        path.unlink()
+    codes = [client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code for _ in range(2)]
+    assert codes[-1] == 202 or codes[0] == 202
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), MemoryError(), TypeError("a defect")], ids=repr)
+def test_sync_that_breaks_off_is_the_last_of_none(
+    client: FlaskClient,
+    remote: Remote,
+    gate: GateDouble,
+    app_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    wait_until(lambda: live(app_settings), what="the sync at the start")
+
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(sync.Syncer, "sync", fail)
+    found = finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])
+    assert (found["outcome"], type(error).__name__ in found["detail"]) == ("failed", True)
+    commit = remote.commit({"dags/two.py": "two = 2\n"})
+    assert finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])["commit"] == commit
+
+
 @pytest.mark.parametrize("door", ["/sync", "/relay"])
 @pytest.mark.parametrize(
     "value", [None, "Bearer wrong", "Bearer ", "relay-token", "Basic relay-token", "Bearer \xff"]
@@ -292,6 +432,11 @@ def test_relay_is_heard(client: FlaskClient) -> None:
 def test_healthz_fails_once_nobody_works_on_calls(client: FlaskClient, app: Flask) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
     app.extensions["webhook"].jobs.close()
+    assert client.get("/healthz").status_code == 503
+
+
+def test_healthz_fails_once_nobody_replaces_keys(client: FlaskClient, app: Flask) -> None:
+    app.extensions["webhook"].keys.close()
     assert client.get("/healthz").status_code == 503
 
 

@@ -1,6 +1,7 @@
 """The status page: right about what is wrong, for people and programs, and without a secret."""
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -192,3 +193,38 @@ def test_ages_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
         "0 s ago",
         "never",
     ]
+
+
+def test_airflow_that_hangs_keeps_one_reader_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others get what it said last."""
+    asked, answer = threading.Event(), threading.Event()
+    answers = iter(["2.10.5", "2.11.2"])
+
+    def ask(client: airflow_status.AirflowClient) -> airflow_status.AirflowStatus:
+        found = airflow_status.AirflowStatus(version=next(answers))
+        if found.version == "2.11.2":
+            asked.set()
+            assert answer.wait(30)
+        return found
+
+    monkeypatch.setattr(airflow_status, "REFRESH_SECONDS", 0)
+    monkeypatch.setattr(airflow_status.AirflowClient, "_ask", ask)
+    client = airflow_status.AirflowClient("http://127.0.0.1:9")
+    assert client.status().version == "2.10.5"
+    found: list[str | None] = []
+
+    def read() -> None:
+        found.append(client.status().version)
+
+    first = threading.Thread(target=read, daemon=True)
+    first.start()
+    assert asked.wait(10)
+    others = [threading.Thread(target=read, daemon=True) for _ in range(16)]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join(5)
+    assert found == ["2.10.5"] * 16
+    answer.set()
+    first.join()
+    assert found[-1] == "2.11.2"

@@ -24,8 +24,11 @@ from webhook.vault import ConnectVault
 
 ROOT = Path(__file__).resolve().parents[3]
 BRANCH = "production"
-SERVICES = f"{os.environ.get('SANDBOX_INSTANCE', 'airflow-molecule')}-services"
+INSTANCE = os.environ.get("SANDBOX_INSTANCE", "airflow-molecule")
+SERVICES = f"{INSTANCE}-services"
 """The container of the stand-ins."""
+HOST = f"{INSTANCE}-atd-data03"
+"""The container that is the host."""
 TREES = "/srv/airflow/trees"
 STATE = "/srv/airflow/delivery"
 PROMISE = 5

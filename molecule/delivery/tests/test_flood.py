@@ -1,4 +1,4 @@
-"""20,000 bad calls as fast as a client can send them: nobody else notices."""
+"""20,000 bad calls as fast as a client can send them, and fifty callers who are slow: nobody else notices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from delivery import PROMISE, ROOT, Delivery, dag_source, new_name
+from delivery import HOST, PROMISE, ROOT, Delivery, dag_source, new_name
 
 CALLS = 20_000
 NOTICED_SECONDS = 0.2
@@ -24,6 +24,65 @@ def p95(ask: Callable[[], float], go_on: Callable[[int], bool]) -> float:
         found.append(ask())
         time.sleep(max(0.0, 0.1 - found[-1]))
     return sorted(found)[int(len(found) * 0.95)]
+
+
+def page_p95() -> float:
+    """Return the 95th percentile of what the status page takes in seconds, read on the host.
+
+    Whoever floods comes from elsewhere, and would be answered by HAProxy alone.
+    """
+    with (ROOT / "bench" / "http_load").open() as program:
+        done = subprocess.run(
+            [
+                *("docker", "exec", "--interactive", HOST, "python3", "-", "127.0.0.1", "8081"),
+                *("--requests", "100", "--connections", "1", "--json"),
+            ],
+            stdin=program,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+    found = json.loads(done.stdout)
+    assert found["statuses"] == {"200": 100}
+    return float(found["p95_ms"]) / 1000
+
+
+def test_slow_callers_disturb_nobody(delivery: Delivery) -> None:
+    """Fifty, of every kind, on every route: the status page keeps its pace, and a push goes live as ever."""
+    dag = new_name("slow")
+    address = urlsplit(delivery.webhook)
+    page_p95()
+    quiet = page_p95()
+    callers = subprocess.Popen(
+        [
+            *(sys.executable, ROOT / "bench" / "slow_callers", str(address.hostname), str(address.port)),
+            "--callers=50",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert callers.stdout
+        assert callers.stdout.readline() == "all call\n"
+        commit = delivery.repository.push({f"dags/{dag}.py": dag_source(dag)})
+        began = time.monotonic()
+        delivery.announce(commit)
+        delivery.wait_until_live(commit)
+        seconds = time.monotonic() - began
+        flooded = page_p95()
+        callers.terminate()
+        output, _ = callers.communicate(timeout=30)
+    finally:
+        callers.kill()
+        callers.wait()
+    found = json.loads(output)
+    print(
+        f"p95 of the page: quiet {quiet:.3f} s, flooded {flooded:.3f} s; live after {seconds:.1f} s; {found}"
+    )
+    assert sum(kind["opened"] for kind in found.values()) >= 50
+    assert flooded <= max(2 * quiet, NOTICED_SECONDS)
+    assert seconds <= PROMISE
 
 
 def test_flood_of_bad_calls_disturbs_nobody(delivery: Delivery, doors: dict[str, str]) -> None:

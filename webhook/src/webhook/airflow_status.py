@@ -21,23 +21,29 @@ class AirflowStatus:
 
 
 class AirflowClient:
-    """Asks the webserver, at most every REFRESH_SECONDS however often the page is read."""
+    """Asks the webserver, at most every REFRESH_SECONDS however often the page is read.
+
+    One reader of the page asks. The others get the last answer meanwhile, so that a webserver that hangs
+    keeps one thread busy and not all of them.
+    """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Ask nothing yet."""
         self._url = url
         self._clock = clock
-        self._lock = threading.Lock()
-        self._status = AirflowStatus(error="not asked yet")
+        self._asking = threading.Lock()
+        self._status = AirflowStatus(error="the Airflow webserver has not answered yet")
         self._fresh_until = float("-inf")
 
     def status(self) -> AirflowStatus:
         """Return what Airflow said; while it cannot be reached, why."""
-        with self._lock:
-            if self._clock() >= self._fresh_until:
+        if self._clock() >= self._fresh_until and self._asking.acquire(blocking=False):
+            try:
                 self._status = self._ask()
+            finally:
                 self._fresh_until = self._clock() + REFRESH_SECONDS
-            return self._status
+                self._asking.release()
+        return self._status
 
     def _ask(self) -> AirflowStatus:
         """Read `/health`, whose HTTP code is 200 whatever it says, and `/api/v1/version`."""

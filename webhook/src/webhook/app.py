@@ -4,6 +4,7 @@ webhook.gunicorn).
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, jsonify
@@ -19,7 +20,7 @@ from webhook.limits import FailureLimiter
 from webhook.metrics import Metrics
 from webhook.services import Services
 from webhook.settings import Settings, from_environment
-from webhook.store import Store
+from webhook.store import Store, StoreError
 from webhook.sync import Syncer
 from webhook.vault import ConnectVault, Vault, VaultUnavailableError
 
@@ -56,6 +57,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     app.register_blueprint(calls.blueprint)
     app.register_blueprint(operations.blueprint)
     app.register_error_handler(HTTPException, _as_json)
+    app.register_error_handler(StoreError, _come_again)
     operations.add_gauges(parts.metrics, parts.settings, parts.store)
     # Outside production nothing that others rely on is touched: no rotation, and no sync but one that is
     # asked for.
@@ -83,6 +85,11 @@ class _NoVault:
 def _as_json(error: HTTPException) -> ResponseReturnValue:
     headers = [(name, value) for name, value in error.get_headers() if name.lower() not in _BODY_HEADERS]
     return jsonify(error=error.description or error.name), error.code or 500, headers
+
+
+def _come_again(error: StoreError) -> ResponseReturnValue:
+    """Say that it is not the caller's fault; the relay then tries again."""
+    return jsonify(error=str(error)), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"}
 
 
 _BODY_HEADERS = ("content-type", "content-length")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from webhook.metrics import Metrics
-from webhook.store import Store
+from webhook.store import Store, StoreError
 from webhook.sync import Outcome, Result, Syncer
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ RETRY_SECONDS = (5, 60)
 BETWEEN_STARTS_SECONDS = 1.5
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
     """A sync that was asked for. `state` is queued, running, done or interrupted; times in Unix seconds."""
 
@@ -47,15 +47,21 @@ class Jobs:
         self._metrics = metrics
         self._waiting: Job | None = None
         self._changed = threading.Condition()
+        self._saving = threading.Lock()
+        # The last state of each job that may still change, which is what is saved: also by a slow caller.
+        self._current: dict[str, Job] = {}
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def start(self) -> None:
         """Begin, with a sync: what a killed predecessor had accepted is then done, too."""
-        for content in self._store.jobs():
-            if content["state"] in ("queued", "running"):
-                detail = "the webhook was restarted; the sync at its start stands in"
-                self._store.save_job(content["id"], {**content, "state": "interrupted", "detail": detail})
+        try:
+            for content in self._store.jobs():
+                if content["state"] in ("queued", "running"):
+                    detail = "the webhook was restarted; the sync at its start stands in"
+                    self._store.save_job(content["id"], {**content, "state": "interrupted", "detail": detail})
+        except StoreError as error:
+            log.error("jobs of before keep their state: %s", error)
         self._thread.start()
         self.request("start")
 
@@ -74,15 +80,22 @@ class Jobs:
     def request(self, trigger: str) -> Job:
         """Ask for a sync that begins after this moment, and return its job."""
         with self._changed:
-            if self._waiting is None:
-                self._waiting = Job(secrets.token_hex(8), trigger, time.time())
-                self._save(self._waiting)
-                self._changed.notify()
-            return self._waiting
+            if self._waiting is not None:
+                return self._waiting
+            job = self._waiting = self._current_job(Job(secrets.token_hex(8), trigger, time.time()))
+            self._changed.notify()
+        # Without the lock: while the disk is slow or full, other calls and the sync itself go on.
+        self._save(job.id)
+        return job
 
     def find(self, identifier: str) -> dict[str, Any] | None:
-        """Return a job as JSON, or None."""
-        return self._store.job(identifier)
+        """Return a job as JSON, or None.
+
+        Raises:
+            StoreError: nobody can say now.
+        """
+        current = self._current.get(identifier)
+        return self._store.job(identifier) if current is None else dataclasses.asdict(current)
 
     def _run(self) -> None:
         pause: float | None = None
@@ -97,23 +110,51 @@ class Jobs:
                 job = self._waiting or Job(secrets.token_hex(8), "retry", time.time())
                 self._waiting = None
                 earliest = time.monotonic() + BETWEEN_STARTS_SECONDS
-            job.state, job.started_at = "running", time.time()
-            self._save(job)
+            failed = True
             try:
-                result = self._syncer.sync(job.trigger)
-            except Exception as error:
-                # A defect, not a failed sync: seen in the log and on the job, and the next call is served.
-                log.exception("the sync broke off")
-                result = Result(Outcome.FAILED, f"{type(error).__name__}: {error}")
-            job.state, job.finished_at = "done", time.time()
-            job.outcome, job.detail, job.commit = result.outcome, result.detail, result.commit
-            job.reasons = [dataclasses.asdict(reason) for reason in result.reasons]
-            if result.outcome is not Outcome.FAILED:
+                failed = self._work(job)
+            except BaseException:
+                # Whatever it is, calls are accepted for as long as this process lives, so this goes on.
+                log.exception("job %s broke off", job.id)
+            if not failed:
                 pause = None
             else:
                 pause = RETRY_SECONDS[0] if pause is None else min(2 * pause, RETRY_SECONDS[1])
-            self._metrics.synced(result.outcome, job.finished_at - job.started_at)
-            self._save(job)
 
-    def _save(self, job: Job) -> None:
-        self._store.save_job(job.id, dataclasses.asdict(job))
+    def _work(self, job: Job) -> bool:
+        """Run a job; say whether it failed."""
+        started = time.time()
+        self._save(self._current_job(dataclasses.replace(job, state="running", started_at=started)).id)
+        try:
+            result = self._syncer.sync(job.trigger)
+        except BaseException as error:
+            # A defect, not a failed sync: seen in the log and on the job, and the next call is served.
+            log.exception("the sync broke off")
+            result = Result(Outcome.FAILED, f"{type(error).__name__}: {error}")
+        finished = time.time()
+        done = self._current_job(
+            dataclasses.replace(
+                self._current[job.id],
+                state="done",
+                finished_at=finished,
+                outcome=result.outcome,
+                detail=result.detail,
+                commit=result.commit,
+                reasons=[dataclasses.asdict(reason) for reason in result.reasons],
+            )
+        )
+        self._metrics.synced(result.outcome, finished - started)
+        self._save(done.id)
+        return result.outcome is Outcome.FAILED
+
+    def _current_job(self, job: Job) -> Job:
+        self._current[job.id] = job
+        return job
+
+    def _save(self, identifier: str) -> None:
+        """Save the last state of a job, whoever comes last; the store has it from its end on."""
+        with self._saving:
+            if (job := self._current.get(identifier)) is not None:
+                self._store.save_job(job.id, dataclasses.asdict(job))
+                if job.state == "done":
+                    del self._current[job.id]

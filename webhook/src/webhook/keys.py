@@ -32,9 +32,12 @@ from webhook.vault import Vault, VaultUnavailableError
 
 log = logging.getLogger(__name__)
 
-# The vault is asked at most this often, so that a flood of bad calls is no flood there.
+# The vault is asked at most this often, so that a flood of bad calls is no flood there; counted from its last
+# answer, so that a slow vault is not asked all the time.
 ASK_AGAIN_SECONDS = 1
 ASK_AGAIN_AFTER_FAILURE_SECONDS = 5
+# Without a call, too: another writer of the item may put a spent key back at any time.
+LOOK_SECONDS = 60
 ROTATION_RETRY_SECONDS = (1, 60)  # the first pause and the longest
 USED_KEYS_KEPT_SECONDS = 10 * 365 * 86_400
 KEY_LENGTH_LIMIT = 512
@@ -49,7 +52,7 @@ class ReplayError(Exception):
 
 
 class KeyUnavailableError(Exception):
-    """1Password cannot be read, and no key was ever cached: nobody can be verified."""
+    """There is no key to verify with: 1Password cannot be read and none is cached, or that one is spent."""
 
 
 class MalformedError(Exception):
@@ -82,9 +85,12 @@ class Keys:
         self._store = store
         self._window = signature_window
         self._clock = clock
-        self._lock = threading.Lock()
-        self._key = cache.read_text().strip() if cache.is_file() else None
-        self._ask_again_at = 0.0
+        self._lock = threading.Lock()  # of what is cached; never kept while 1Password is asked
+        self._asking = threading.Lock()
+        self._key = _cached(cache)
+        # Reads of the vault, numbered as they begin; what one of them found is replaced by later ones only.
+        self._reads = self._cached_by = 0
+        self._ask_again_at = self._look_again_at = 0.0
         self._rotation = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._rotate_when_due, name="key-rotation", daemon=True)
@@ -100,11 +106,17 @@ class Keys:
         self._rotation.set()
         self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        """Say whether spent keys are being replaced."""
+        return self._thread.is_alive()
+
     def verify(self, headers: Headers, body: bytes) -> Credential:
         """Verify a call without using its credential up.
 
         Raises:
             UnauthorizedError, ReplayError, KeyUnavailableError, MalformedError.
+            StoreError: nobody can say now whether it was used before.
         """
         if "X-Webhook-Signature" in headers:
             return self._verify_signature(headers, body)
@@ -115,6 +127,7 @@ class Keys:
 
         Raises:
             ReplayError: this was not the first.
+            StoreError: it cannot be noted now, so it does not count.
         """
         if not self._store.use(credential.digest, credential.expires_at, self._clock()):
             raise ReplayError("this key or nonce was used before")
@@ -126,14 +139,15 @@ class Keys:
 
         Raises:
             VaultUnavailableError: it is still the old one, and calls with it are replays.
+            StoreError: nobody can say whether it was used.
         """
-        current = self._vault.read()
-        if not self._store.is_used(_digest("key", current)):
-            self._remember(current)
+        current = self._read()
+        if not self._is_spent(current):
             return False
-        key = secrets.token_urlsafe(32)
-        self._vault.write(key)
-        self._remember(key)
+        self._vault.write(secrets.token_urlsafe(32))
+        # Another writer of the item may have come in between. His key counts then, unless it is a spent one.
+        if self._is_spent(self._read()):
+            raise VaultUnavailableError("somebody put a spent key back into 1Password")
         log.info("rotated the webhook key")
         return True
 
@@ -142,6 +156,8 @@ class Keys:
             raise UnauthorizedError("the header X-Webhook-Key is missing")
         digest = _digest("key", candidate)
         if self._store.is_used(digest):
+            # It may be what 1Password has, put back by another writer.
+            self._look()
             raise ReplayError("this key was used before: read the current one from 1Password")
         if not hmac.compare_digest(digest, _digest("key", self._current_key())):
             raise UnauthorizedError("this is not the webhook key")
@@ -168,40 +184,85 @@ class Keys:
         return Credential(digest, int(timestamp) + self._window + 1, one_time_key=False)
 
     def _current_key(self) -> str:
-        """Return the key as the vault has it now, or had it when it could last be read."""
-        with self._lock:
-            now = time.monotonic()
-            if now >= self._ask_again_at:
-                try:
-                    self._remember(self._vault.read())
-                    self._ask_again_at = now + ASK_AGAIN_SECONDS
-                except VaultUnavailableError as error:
-                    log.warning("using the cached key: %s", error)
-                    self._ask_again_at = now + ASK_AGAIN_AFTER_FAILURE_SECONDS
-            if self._key is None:
-                raise KeyUnavailableError("the webhook key cannot be read from 1Password, and none is cached")
-            return self._key
+        """Return the key as the vault has it now, or had it when it could last be read.
 
-    def _remember(self, key: str) -> None:
-        if key != self._key:
-            write_atomically(self._cache, key.encode(), mode=0o600)
-            self._key = key
+        One caller asks. While he waits for the answer, the others use what is cached, so that a slow
+        1Password keeps one thread busy and not all of them.
+        """
+        if time.monotonic() >= self._ask_again_at and self._asking.acquire(blocking=False):
+            pause = ASK_AGAIN_AFTER_FAILURE_SECONDS
+            try:
+                self._read()
+                pause = ASK_AGAIN_SECONDS
+            except VaultUnavailableError as error:
+                log.warning("using the cached key: %s", error)
+            finally:
+                self._ask_again_at = time.monotonic() + pause
+                self._asking.release()
+        key = self._key
+        if key is None:
+            raise KeyUnavailableError("the webhook key cannot be read from 1Password, and none is cached")
+        if self._is_spent(key):
+            # Who has read the channel knows it, so it proves nothing any more.
+            self._look()
+            raise KeyUnavailableError("the webhook key was used and is being replaced in 1Password")
+        return key
+
+    def _read(self) -> str:
+        """Ask the vault, and cache the answer unless somebody asked later and has his already."""
+        with self._lock:
+            self._reads += 1
+            number = self._reads
+        key = self._vault.read()
+        with self._lock:
+            if number < self._cached_by:
+                return key
+            self._cached_by = number
+            if key != self._key:
+                self._key = key
+                try:
+                    write_atomically(self._cache, key.encode(), mode=0o600)
+                except OSError as error:
+                    log.error("the webhook key is cached in memory only: %s: %s", self._cache, error)
+        return key
+
+    def _is_spent(self, key: str) -> bool:
+        return self._store.is_used(_digest("key", key))
+
+    def _look(self) -> None:
+        """Have the key replaced if 1Password's is a spent one; a flood of replays is no flood there."""
+        now = time.monotonic()
+        if now >= self._look_again_at:
+            self._look_again_at = now + ASK_AGAIN_SECONDS
+            self._rotation.set()
 
     def _rotate_when_due(self) -> None:
         pause = ROTATION_RETRY_SECONDS[0]
         while True:
-            self._rotation.wait()
+            self._rotation.wait(LOOK_SECONDS)
             self._rotation.clear()
             if self._closing.is_set():
                 return
             try:
                 self.rotate_if_used()
                 pause = ROTATION_RETRY_SECONDS[0]
-            except (VaultUnavailableError, OSError) as error:
-                log.warning("the webhook key is not rotated yet: %s", error)
+            except Exception as error:
+                # Whatever it is, no later call gets through before this is done.
+                log.warning("the webhook key is not rotated yet: %s: %s", type(error).__name__, error)
                 self._closing.wait(pause)
                 pause = min(2 * pause, ROTATION_RETRY_SECONDS[1])
                 self._rotation.set()
+
+
+def _cached(cache: Path) -> str | None:
+    """Return the key that was cached on disk, if any that can be read."""
+    try:
+        return cache.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.error("the cached webhook key cannot be read: %s: %s", cache, error)
+        return None
 
 
 def signature(key: str, timestamp: str, nonce: str, body: bytes) -> str:

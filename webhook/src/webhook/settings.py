@@ -57,7 +57,7 @@ class Settings:
     keep_trees_seconds: float = 86_400
     keep_trees_count: int = 3
     lock_timeout: float = 300
-    body_limit: int = 2**20
+    body_limit: int = 16 * 2**10
     signature_window: float = 300
     failures_per_minute: int = 30
     converged_commit_file: Path | None = None

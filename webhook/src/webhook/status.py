@@ -91,6 +91,8 @@ def collect() -> dict[str, Any]:
         relay["age_seconds"] = now - relay["at"]
         relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
     needs += [Need(line, document=DELIVERY) for line in _relay_attention(relay, settings)]
+    if parts.store.trouble is not None:
+        needs.append(Need(parts.store.trouble, document=DELIVERY))
     needs.sort(key=lambda need: health.SEVERITIES.index(need.severity))
     level = "unknown" if checked and checked["error"] else _gravest(need.severity for need in needs)
     return {

@@ -7,6 +7,7 @@ from onepasswordconnectsdk.client import Client
 from onepasswordconnectsdk.config import ClientConfig
 from onepasswordconnectsdk.errors import OnePasswordConnectSDKError
 from onepasswordconnectsdk.models import Field, Item, SummaryItem
+from onepasswordconnectsdk.utils import PathBuilder
 
 from webhook.settings import ConnectSettings
 
@@ -48,8 +49,7 @@ class ConnectVault:
         """Replace the key."""
         with _Session(self._settings) as session:
             item = session.item()
-            self._field(item).value = key
-            session.update(item)
+            session.replace_value(item, self._field(item), key)
 
     @property
     def _name(self) -> str:
@@ -93,5 +93,13 @@ class _Session:
             raise ValueError(f"found {len(found)} items with this title")
         return self._client.get_item_by_id(found[0], vault)
 
-    def update(self, item: Item) -> None:
-        self._client.update_item(item.id, self._settings.vault, item)
+    def replace_value(self, item: Item, field: Field, value: str) -> None:
+        """Replace one field's value and nothing else: others write to the same item meanwhile.
+
+        By JSON Patch, which the API has (PATCH /vaults/{vaultUuid}/items/{itemUuid}) and the SDK has not.
+        """
+        path = PathBuilder().vaults(self._settings.vault).items(item.id).build()
+        change = {"op": "replace", "path": f"/fields/{field.id}/value", "value": value}
+        response = self._client.build_request("PATCH", path, [change])
+        if response.is_error:
+            raise ValueError(f"the new value is answered with HTTP {response.status_code}")

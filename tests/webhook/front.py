@@ -1,0 +1,60 @@
+"""A real HAProxy with the platform's own configuration, in front of servers of this machine."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from tests.webhook.network import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
+TEMPLATES = ROOT / "templates/srv/airflow/haproxy"
+PLAIN = {"haproxy_certificate": "", "__haproxy_hostnames": [], "ansible_managed": "a test"}
+
+
+def configuration(doors: list[dict[str, Any]], folder: Path, seconds: Mapping[str, float]) -> str:
+    """Return haproxy.cfg for these doors; `seconds` replaces the times that stand after these words."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["comment"] = lambda text, *_: f"# {text}"
+    variables = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
+    for name in ("maintenance.html", "haproxy.cfg"):
+        template = environment.from_string((TEMPLATES / f"{name}.j2").read_text())
+        (folder / name).write_text(template.render({**variables, **PLAIN, "haproxy_doors": doors}))
+    text = (folder / "haproxy.cfg").read_text().replace("/usr/local/etc/haproxy", str(folder))
+    for port in (8404, 9999):
+        text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+    for name, value in seconds.items():
+        text, count = re.subn(rf"(?<=\b{name} )\d+[sm]", f"{value * 1000:.0f}ms", text)
+        assert count, f"the template has no {name}"
+    return text
+
+
+@contextmanager
+def haproxy(
+    servers: Mapping[str, int], folder: Path, seconds: Mapping[str, float] | None = None
+) -> Iterator[dict[str, int]]:
+    """Run HAProxy before the servers at these ports, by the name of their door; yield the doors' ports."""
+    folder.mkdir(exist_ok=True)
+    doors: list[dict[str, Any]] = yaml.safe_load((ROOT / "roles/haproxy/defaults/main.yml").read_text())[
+        "haproxy_doors"
+    ]
+    used = [
+        {**door, "port": free_port(), "server": f"127.0.0.1:{servers[door['name']]}", "standby": ""}
+        for door in doors
+        if door["name"] in servers
+    ]
+    (folder / "haproxy.cfg").write_text(configuration(used, folder, seconds or {}))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([HAPROXY, "-f", folder / "haproxy.cfg"], stdout=log, stderr=log)
+    try:
+        yield {door["name"]: door["port"] for door in used}
+    finally:
+        process.kill()
+        process.wait()

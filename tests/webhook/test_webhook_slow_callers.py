@@ -1,0 +1,173 @@
+"""Slow callers, before a real HAProxy with the platform's configuration and before gunicorn alone: nobody
+else waits for them, and each has an end.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.webhook.doubles import GateDouble, wait_until
+from tests.webhook.front import ROOT, haproxy
+from tests.webhook.network import free_port
+
+Start = Callable[..., subprocess.Popen[str]]
+KINDS = ["headers", "body", "large body", "chunks", "large chunks", "large head"]
+PATIENCE = 30
+"""Seconds that a machine may need which is busy with other things."""
+# One that sends or reads slowly is cut off after this time, in the place of the template's.
+SHORT = {"timeout http-request": 1, "wait-for-body time": 1, "timeout client": 1}
+
+
+def ask(port: int, path: str = "/", method: str = "GET") -> int:
+    """Return the status of an answer to somebody else than the slow callers, or 0 when there was none."""
+    # Whoever floods is turned away; that must not be what saves the others.
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=transport, timeout=PATIENCE, trust_env=False) as client:
+        try:
+            return client.request(method, f"http://127.0.0.1:{port}{path}").status_code
+        except httpx.TransportError:
+            return 0
+
+
+@contextmanager
+def slow_callers(port: int, *options: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Have the port called slowly; yield what ends that and returns what became of the callers."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "bench/slow_callers", "127.0.0.1", str(port), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "all call\n"
+
+        def stop(wait: bool = False) -> dict[str, Any]:
+            if not wait:
+                process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=2 * PATIENCE)
+            found: dict[str, Any] = json.loads(output)
+            return found
+
+        yield stop
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def webhook(start: Start, environment: dict[str, str], gate: GateDouble) -> Callable[..., int]:
+    """Start the webhook's own server, or the one whose limits are short; return its port."""
+    environment["AIRFLOW_URL"] = "http://127.0.0.1:9"
+
+    def serve(module: str = "gunicorn") -> int:
+        port = free_port()
+        config = ("--config=python:webhook.gunicorn", f"--bind=127.0.0.1:{port}")
+        start(module, *config, "webhook.app:create_app()")
+        wait_until(lambda: ask(port, "/healthz") == 200, PATIENCE, "gunicorn")
+        return port
+
+    return serve
+
+
+@pytest.fixture
+def two_workers(start: Start) -> Iterator[int]:
+    port = free_port()
+    options = ("--workers=2", f"--bind=127.0.0.1:{port}")
+    process = start("gunicorn", *options, "tests.webhook.two_workers:application")
+    wait_until(lambda: ask(port) == 200, PATIENCE, "gunicorn")
+    yield port
+    process.send_signal(signal.SIGQUIT)  # with its workers, whatever keeps them busy
+    process.wait()
+
+
+def test_fifty_slow_callers_keep_nobody_from_the_webhook(webhook: Callable[..., int], tmp_path: Path) -> None:
+    """Of every kind, on every route, with the template's own times: none of them is needed."""
+    with haproxy({"webhook": webhook()}, tmp_path / "haproxy") as ports:
+        port = ports["webhook"]
+        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        with slow_callers(port, "--callers=50", "--pause=0.2") as stop:
+            assert [ask(port) for _ in range(5)] == [200] * 5
+            assert ask(port, "/webhook", "POST") == 401
+            found = stop()
+    assert sum(kind["opened"] for kind in found.values()) >= 50
+
+
+def test_fifty_slow_callers_keep_nobody_from_airflow(two_workers: int, tmp_path: Path) -> None:
+    """Its bodies may be large, and it has two processes."""
+    with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
+        port = ports["airflow"]
+        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        with slow_callers(port, "--callers=50", "--pause=0.2", "--path=/", "--path=/login/"):
+            assert [ask(port) for _ in range(5)] == [200] * 5
+            assert ask(port, "/login/", "POST") == 200
+
+
+def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> None:
+    with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
+        url = f"http://127.0.0.1:{ports['airflow']}/"
+        wait_until(lambda: ask(ports["airflow"]) == 200, PATIENCE, "HAProxy")
+        for content in (b"x" * 5_000_000, iter([b"x" * 1_000_000] * 5)):
+            assert httpx.post(url, content=content, timeout=PATIENCE).status_code == 200
+
+        def post() -> httpx.Response:
+            return httpx.post(url, content=b"x" * 100_000, timeout=PATIENCE)
+
+        with slow_callers(ports["airflow"], "--callers=1", "--kind=large body", "--path=/"):
+            refused = wait_until(
+                lambda: answer if (answer := post()).status_code == 503 else None, PATIENCE, "a refusal"
+            )
+            assert refused.headers["Retry-After"] == "10"
+            assert ask(ports["airflow"], "/", "POST") == 200
+        wait_until(lambda: post().status_code == 200, PATIENCE, "the end of the slow one")
+
+
+def cut_off(port: int, kinds: list[str], *options: str) -> set[str]:
+    """Return the kinds of slow callers that all had an end."""
+    more = [f"--callers={2 * len(kinds)}", "--pause=0.1", "--once", f"--seconds={PATIENCE}"]
+    with slow_callers(port, *more, *(f"--kind={kind}" for kind in kinds), *options) as stop:
+        found = stop(wait=True)
+    return {kind for kind, callers in found.items() if callers["opened"] == callers["ended"] > 0}
+
+
+def test_slow_callers_have_an_end(webhook: Callable[..., int], two_workers: int, tmp_path: Path) -> None:
+    """At every port, but for the rest of a large request, which Airflow's own server ends."""
+    servers = {"webhook": webhook(), "airflow": two_workers, "flower": two_workers, "weather": two_workers}
+    with haproxy(servers, tmp_path / "haproxy", SHORT) as ports, ThreadPoolExecutor() as pool:
+        for port in ports.values():
+            wait_until(lambda port=port: ask(port) == 200, PATIENCE, "HAProxy")
+        kinds = {door: KINDS if door == "webhook" else ["headers", "body", "chunks"] for door in ports}
+        found = pool.map(lambda door: cut_off(ports[door], kinds[door]), ports)
+        assert dict(zip(ports, found, strict=True)) == {door: set(kinds[door]) for door in ports}
+
+
+def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -> None:
+    """What he has not read yet fills every buffer, and keeps the process busy that answers him."""
+    with haproxy({"airflow": two_workers}, tmp_path / "haproxy", SHORT) as ports:
+        port = ports["airflow"]
+        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        with slow_callers(port, "--callers=6", "--kind=reader", "--path=/large", "--pause=0.2"):
+            assert ask(port) == 200
+
+
+def test_slow_answer_is_waited_for(two_workers: int, tmp_path: Path) -> None:
+    """A caller's time counts while he sends or reads, and not while the service works."""
+    with haproxy({"airflow": two_workers}, tmp_path / "haproxy", SHORT) as ports:
+        wait_until(lambda: ask(ports["airflow"]) == 200, PATIENCE, "HAProxy")
+        assert ask(ports["airflow"], "/slow", "POST") == 200
+
+
+def test_gunicorn_alone_ends_slow_requests(webhook: Callable[..., int]) -> None:
+    """More of them than it has threads."""
+    port = webhook("tests.webhook.short_requests")
+    assert cut_off(port, KINDS) == set(KINDS)
+    with slow_callers(port, "--callers=12", "--pause=0.2"):
+        assert [ask(port) for _ in range(3)] == [200] * 3
