@@ -1,7 +1,8 @@
 """Messages for Slack, in one form for whoever sends them. What comes from outside is shown as it was written:
 it notifies nobody, links to nothing, and cannot pass for another line.
 
-The same file is in `dags/utils` and in the webhook's package, installed apart; a test compares them.
+The same file is in `dags/utils` and in the packages of webhook and checker, which are installed apart; a test
+compares them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def slack_message(
     links: Mapping[str, str] | None = None,
     details: Iterable[object] = (),
     notify_channel: bool = False,
+    details_shown: int = DETAILS_SHOWN,
 ) -> dict[str, Any]:
     """Return a message as Slack's incoming webhooks take it.
 
@@ -36,10 +38,12 @@ def slack_message(
         headline: what happened.
         facts: by their names, a line each.
         links: addresses by their names, a line each.
-        details: a list below; more than DETAILS_SHOWN are counted.
+        details: a list below; more than `details_shown` are counted.
         notify_channel: whether everybody in the channel is notified.
+        details_shown: how many details are shown.
     """
-    lines = _within(MESSAGE_LIMIT, _lines(headline, facts, links or {}, list(details), notify_channel))
+    first = ("<!channel> " if notify_channel else "") + escape(headline)
+    lines = _within(MESSAGE_LIMIT, _lines(first, facts, links or {}, list(details), details_shown))
     text = "\n".join(lines)
     # `verbatim`: Slack makes no links of addresses that somebody else wrote.
     section = {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}
@@ -58,17 +62,17 @@ def escape(text: object, limit: int = LINE_LIMIT) -> str:
 
 
 def _lines(
-    headline: str, facts: Mapping[str, object], links: Mapping[str, str], details: list[object], notify: bool
+    first: str, facts: Mapping[str, object], links: Mapping[str, str], details: list[object], shown: int
 ) -> Iterator[str]:
-    yield ("<!channel> " if notify else "") + escape(headline)
+    yield first
     for name, value in facts.items():
         yield f"*{escape(name)}*: {escape(value)}"
     for name, address in links.items():
         yield f"*{escape(name)}*: {_link(address)}"
-    for detail in details[:DETAILS_SHOWN]:
+    for detail in details[:shown]:
         yield f"• {escape(detail)}"
-    if len(details) > DETAILS_SHOWN:
-        yield f"… and {len(details) - DETAILS_SHOWN} more"
+    if len(details) > shown:
+        yield f"… and {len(details) - shown} more"
 
 
 def _link(address: str) -> str:

@@ -23,7 +23,7 @@ from airflow_checker.settings import Settings, SettingsError, load
 from tests.checker.test_checker_parsers import CONTAINER
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("postgres", "redis", "airflow-scheduler", "airflow-triggerer", "airflow-worker")
+SERVICES = ("postgres", "redis", "webhook", "airflow-scheduler", "airflow-triggerer", "airflow-worker")
 ANSWER = {
     "size": 8_000_000,
     "scheduler_age": 2,
@@ -117,9 +117,11 @@ class Redis(socketserver.StreamRequestHandler):
 
 
 class Outside(BaseHTTPRequestHandler):
-    """Slack, Connect and the heartbeat's address."""
+    """Slack, Connect, the heartbeat's address, and the webhook."""
 
     calls: ClassVar[list[tuple[str, str]]] = []
+    lights: ClassVar[tuple[int, str]] = (200, '{"lights": []}')
+    """The webhook's answer to `/lights`."""
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -130,14 +132,17 @@ class Outside(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         self.calls.append((self.path, body))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
+        status, text = self.lights if self.path == "/lights" else (200, "")
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
+        self.wfile.write(text.encode())
 
 
 @pytest.fixture
 def outside() -> Iterator[str]:
     Outside.calls = []
+    Outside.lights = (200, '{"lights": []}')
     with ThreadingHTTPServer(("127.0.0.1", 0), Outside) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -169,6 +174,16 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(redis, "queues", lambda *given: ask(*given, port=port))
         yield
         server.shutdown()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, outside: str) -> None:
+    """The webhook is where everything of the outside is."""
+    from airflow_checker.gather import webhook
+
+    ask = webhook.ask
+    port = int(outside.rpartition(":")[2])
+    monkeypatch.setattr(webhook, "ask", lambda *given: ask(*given, port=port))
 
 
 @pytest.fixture
@@ -212,7 +227,9 @@ class Programs:
 
 
 @pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch, engine: str, broker: None, tmp_path: Path) -> Programs:
+def programs(
+    monkeypatch: pytest.MonkeyPatch, engine: str, broker: None, asked: None, tmp_path: Path
+) -> Programs:
     """A host where only what the test breaks is broken."""
     observe = everything.observe
     monkeypatch.setattr(
@@ -275,6 +292,52 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     assert "*production atd-data03*" in message
     assert programs.restarted() == ["airflow-restart@airflow-worker.service"]
     assert not [path for path, _ in Outside.calls if path == "/alive"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "lit", "overall"),
+    [
+        ((200, '{"lights": [{"id": "commit-refused", "what": "It."}]}'), "commit-refused", "warning"),
+        ((404, ""), "", "ok"),
+        ((503, ""), "check-failed", "warning"),
+        ((200, "<html>"), "check-failed", "warning"),
+    ],
+)
+def test_webhook_is_asked_what_only_it_knows(
+    settings: Settings, programs: Programs, answer: tuple[int, str], lit: str, overall: str
+) -> None:
+    """404 is the answer of an earlier release, which is not ill."""
+    Outside.lights = answer
+    cli.check(settings, programs)
+    document = health(settings)
+    assert [finding["id"] for finding in document["findings"]] == [lit] * bool(lit)
+    assert document["overall"] == overall
+
+
+def test_webhook_that_is_ill_is_not_asked(settings: Settings, programs: Programs) -> None:
+    """That it is ill is told; and it may take long to answer."""
+    Engine.ill = {"webhook"}
+    cli.check(settings, programs)
+    assert [finding["id"] for finding in health(settings)["findings"]] == ["service-unhealthy"]
+    assert "/lights" not in [path for path, _ in Outside.calls]
+
+
+def test_refused_commit_is_told_by_the_webhook_alone(settings: Settings, programs: Programs) -> None:
+    Outside.lights = (200, '{"lights": [{"id": "commit-refused", "what": "It."}]}')
+    cli.check(settings, programs)
+    memory = json.loads(settings.memory.read_text())
+    memory["episodes"]["commit-refused"]["since"] -= 7 * 86_400
+    settings.memory.write_text(json.dumps(memory))
+    cli.check(settings, programs)
+    assert not [path for path, _ in Outside.calls if "secret" in path]
+
+
+def test_inventory_that_asks_for_another_version_is_drift(settings: Settings, programs: Programs) -> None:
+    """The file is the role's (roles/airflow_checker/tasks/pin.yml)."""
+    (settings.directory / "status/inventory.json").write_text('{"airflow_version": "2.6.1"}\n')
+    cli.check(settings, programs)
+    [finding] = health(settings)["findings"]
+    assert finding["what"] == "The inventory asks for Airflow 2.6.1, and 2.11.2 runs."
 
 
 def test_docker_that_is_away_is_one_fault(settings: Settings, programs: Programs, engine: str) -> None:

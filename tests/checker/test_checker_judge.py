@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from airflow_checker import judge
-from airflow_checker.facts import Connect, Disk, Facts, Unit
+from airflow_checker.facts import Connect, Disk, Facts, Told, Unit
 from airflow_checker.judge import DAY, HOUR, Trends
-from airflow_checker.lights import LIGHTS, Finding
+from airflow_checker.lights import LIGHTS, OF_THE_WEBHOOK, Finding
 from airflow_release.switch import journal
 
 from tests.checker.conftest import NOW, SERVICES, container, containers, database_of, well
@@ -73,6 +73,8 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "another image": ({"containers": containers(weather={"image": "nginx:0"})}, {"image-differs weather"}),
     "another version": ({"version": "2.6.1"}, {"version-differs"}),
+    "the inventory asks for another version": ({"asked_version": "2.6.1"}, {"pin-differs"}),
+    "the inventory asks for what runs": ({"asked_version": "2.11.2"}, set()),
     "no release was recorded": ({"recorded_version": ""}, set()),
     "a file was edited": ({"changed_files": ["/srv/airflow/.env"]}, {"files-differ /srv/airflow/.env"}),
     "the database is silent": ({"database": None}, {"database-silent"}),
@@ -156,6 +158,30 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"backup-not-copied"},
     ),
     "there is no remote": ({"backup": backup(off_host=False)}, set()),
+    "the backup failed, and so its unit": (
+        {
+            "backup": {**backup(), "last_failure": {"reason": "no space"}},
+            "units": [Unit("airflow-backup.service", active="failed", result="exit-code")],
+        },
+        {"backup-failed"},
+    ),
+    "there was no clean-up yet": ({"clean": {}}, set()),
+    "the clean-up was done": ({"clean": {"at": NOW - DAY, "failed": ""}}, set()),
+    "the clean-up did not run": ({"clean": {"at": NOW - 3 * DAY, "failed": ""}}, {"clean-old"}),
+    "the clean-up could not keep a limit, and its unit failed": (
+        {
+            "clean": {"at": NOW - HOUR, "failed": "logs: logs of tasks take 30 %"},
+            "units": [Unit("airflow-clean.service", active="failed", result="exit-code")],
+        },
+        {"clean-failed"},
+    ),
+    "the clean-up was killed": (
+        {
+            "clean": {"at": NOW - HOUR, "failed": ""},
+            "units": [Unit("airflow-clean.service", active="failed", result="timeout")],
+        },
+        {"unit-failed airflow-clean.service"},
+    ),
     "a reboot is pending": ({"reboot_required": True}, {"reboot-pending"}),
     "updates are pending": ({"security_updates": 2}, {"security-updates"}),
     "units could not be seen": ({"gaps": {"units": "no bus"}}, {"check-failed units"}),
@@ -168,6 +194,11 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"check-failed task outcomes"},
     ),
 }
+
+
+FAULTS.update(
+    {f"the webhook tells {light}": ({"webhook": [Told(light, "It.")]}, {light}) for light in OF_THE_WEBHOOK}
+)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -12,7 +12,7 @@ from airflow_checker import judge, mend, messages
 from airflow_checker import memory as memory_module
 from airflow_checker.facts import Disk
 from airflow_checker.judge import DAY, HOUR
-from airflow_checker.lights import Finding
+from airflow_checker.lights import LIGHTS, Finding
 from airflow_checker.memory import Memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,7 +49,7 @@ class Platform:
                 memory.episodes[finding.key].restarts += 1
         news = messages.news(findings, over, memory)
         if news and self.slack:
-            self.messages.append(messages.text(news, memory, title="production host"))
+            self.messages.append(messages.message(news, memory, title="production host")["text"])
             messages.note(news, memory)
         elif news:
             memory.owe(news.over)
@@ -96,6 +96,70 @@ def test_fault_of_one_run_is_not_told(platform: Platform) -> None:
     for index in range(40):
         platform.run(**({"containers": containers(weather={"failing": 1})} if index % 2 else {}))
     assert platform.messages == []
+
+
+CHECKS_FAIL = {"health": "unhealthy", "failing": 9}
+CASCADES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "Postgres was stopped": (
+        {"containers": containers(postgres={"state": "exited"}), "database": None},
+        {
+            "containers": containers(
+                postgres={"state": "exited"},
+                airflow_scheduler=CHECKS_FAIL,
+                airflow_triggerer=CHECKS_FAIL,
+                airflow_worker=CHECKS_FAIL,
+            ),
+            "database": None,
+        },
+        "The container of postgres is exited.",
+    ),
+    "Redis was stopped": (
+        {"containers": containers(redis={"state": "exited"}), "queues": None},
+        {
+            "containers": containers(redis={"state": "exited"}, airflow_worker=CHECKS_FAIL),
+            "queues": None,
+            "database": database_of(oldest_queued={"default": 600.0}),
+        },
+        "The container of redis is exited.",
+    ),
+    "the database answers nobody": (
+        {"database": None},
+        {"database": None, "containers": containers(airflow_scheduler=CHECKS_FAIL)},
+        "The database does not answer.",
+    ),
+    "the scheduler was stopped": (
+        {"containers": containers(airflow_scheduler={"state": "exited"})},
+        {
+            "containers": containers(airflow_scheduler={"state": "exited"}),
+            "database": database_of(scheduler_age=900, parsed_age=900, overdue={"weather": 600.0}),
+        },
+        "The container of airflow-scheduler is exited.",
+    ),
+}
+
+
+@pytest.mark.parametrize("cascade", CASCADES)
+def test_what_follows_from_a_fault_is_seen_and_not_told(platform: Platform, cascade: str) -> None:
+    """A fault has its message, and one when it is over; the page has everything."""
+    first, later, told = CASCADES[cascade]
+    for _ in range(3):
+        platform.run(**first)
+    for _ in range(20):
+        assert len(platform.run(**later)) > 1
+    for _ in range(10):
+        platform.run()
+    assert len(platform.messages) == 2
+    assert told in platform.messages[0]
+    assert "Over after" in platform.messages[1]
+
+
+def test_what_stays_when_its_cause_is_over_is_told(platform: Platform) -> None:
+    worker = {"airflow_worker": {**CHECKS_FAIL, "state": "running"}}
+    for _ in range(5):
+        platform.run(containers=containers(redis={"state": "exited"}, **worker), queues=None)
+    for _ in range(3):
+        platform.run(containers=containers(**worker))
+    assert "airflow-worker failed its health check" in platform.messages[1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -337,4 +401,11 @@ def test_message_is_short_and_escaped() -> None:
     [message] = platform.messages
     assert "<" not in message
     assert "&lt;!channel&gt; 0" in message
-    assert "… and 25 more" in message
+    assert f"… and {40 - messages.LINES} more" in message
+
+
+def test_long_words_of_others_leave_room_for_what_to_do(platform: Platform) -> None:
+    ill = {"containers": containers(weather={"health": "unhealthy", "failing": 5, "said": "x" * 200})}
+    for _ in range(2):
+        platform.run(**ill)
+    assert LIGHTS["service-unhealthy"].advice.replace("<service>", "weather") in platform.messages[0]

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 from airflow_checker import report
-from airflow_checker.facts import Unit
-from airflow_checker.gather import certificate, connect, database, docker, host, redis
+from airflow_checker.facts import Told, Unit
+from airflow_checker.gather import certificate, connect, database, docker, host, redis, webhook
 from airflow_checker.judge import minutes
-from airflow_checker.messages import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,13 +236,6 @@ def test_duration_is_in_words(seconds: float) -> None:
     assert re.fullmatch(r"\d+ (s|(minute|hour|day)s?)", minutes(seconds))
 
 
-@given(st.text(max_size=300))
-def test_nothing_of_slacks_markup_is_left(words: str) -> None:
-    text = escape(words)
-    assert not set("<>\n") & set(text)
-    assert "&" not in re.sub(r"&(amp|lt|gt);", "", text)
-
-
 CONTAINER: dict[str, Any] = {
     "Id": "abc",
     "RestartCount": 2,
@@ -315,3 +307,31 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
     (tmp_path / ".env").unlink()
     names = [".env", "docker-compose.yaml", "env/airflow.env"]
     assert host.changes(before, host.hashes(tmp_path, tmp_path)) == [str(tmp_path / name) for name in names]
+
+
+ILL_WEBHOOK = {"lights": [{"id": "dags-pinned", "what": "Pinned to 1a2b: pushes do not go live."}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"lights": []}, []),
+        (ILL_WEBHOOK, [Told("dags-pinned", "Pinned to 1a2b: pushes do not go live.")]),
+        ({"lights": [{"id": "of a later release", "what": "It."}, *ILL_WEBHOOK["lights"]]}, ["dags-pinned"]),
+        ({"lights": [{"id": "docker-down", "what": "It."}]}, []),
+        ({"lights": [{"id": "sync-failed", "what": "x" * 5000}]}, [Told("sync-failed", "x" * 300)]),
+        ({"lights": [{"id": "sync-failed", "what": "It."}] * 500}, ["sync-failed"] * 20),
+    ],
+)
+def test_what_the_webhook_tells_is_read(answer: object, expected: list[Any]) -> None:
+    told = webhook.parse(json.dumps(answer).encode())
+    assert [one if isinstance(other, Told) else one.light for one, other in zip(told, expected)] == expected
+    assert len(told) == len(expected)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "[]", "{}", '{"lights": 3}', '{"lights": [3]}', '{"lights": [{}]}', "[" * 9999]
+)
+def test_other_answer_of_the_webhook_is_one_kind_of_error(answer: str) -> None:
+    with pytest.raises(webhook.WebhookError):
+        webhook.parse(answer.encode())

@@ -127,6 +127,7 @@ class Hosts:
         for name in names:
             (self.home(name) / "releases/next").mkdir(parents=True)
             (self.home(name) / "bin").mkdir()
+            (self.home(name) / "status").mkdir()
             self.says(name)
             program = self.home(name) / "bin/airflow-release"
             program.write_text(PROGRAM.format(python=sys.executable, home=self.home(name)))

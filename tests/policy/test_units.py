@@ -119,6 +119,7 @@ def test_backup_may_keep_refreshed_tokens() -> None:
 
 def test_clean_up_may_remove_logs() -> None:
     assert "{{ airflow_release_directory }}/logs" in setting("airflow-clean.service", "ReadWritePaths")
+    assert "{{ airflow_release_directory }}/status" in setting("airflow-clean.service", "ReadWritePaths")
 
 
 def test_history_goes_after_the_backup_that_has_it() -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from airflow_checker import judge
+from airflow_checker.facts import Facts
 from airflow_release import cli
 from airflow_release.backup import backups, store
 from airflow_release.clean import databases, history, images, logs
@@ -465,6 +467,32 @@ def test_one_failure_keeps_no_other_step_and_is_loud(
     assert "removed old history" in said.out
     assert "images: " in said.err
     assert "too bad" in said.err
+
+
+def test_checker_can_read_how_it_went(
+    command: Command, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """By the names that airflow_checker.judge knows; neither a dry run nor one that was skipped counts."""
+    file = host.status / "clean.json"
+    assert command("--dry-run") == 0
+    assert not file.exists()
+    assert command() == 0
+    known = json.loads(file.read_text())
+    assert time.time() - known["at"] < 60
+    assert known["failed"] == ""
+    assert file.stat().st_mode & 0o777 == 0o644
+
+    def fail(*_: object, **__: object) -> list[str]:
+        raise ReleaseError("too\nbad")
+
+    monkeypatch.setattr(images, "clean", fail)
+    assert command() == cli.NOT_DONE
+    known = json.loads(file.read_text())
+    assert known["failed"] == "images: too bad"
+    assert "clean-failed" in {finding.light for finding in judge.clean(Facts(now=time.time(), clean=known))}
+    Journal(host, quiet=True).move(Operation("1", "upgrade", "2.5.3", "2.6.1"), "prepared")
+    assert command() == 1
+    assert json.loads(file.read_text()) == known
 
 
 def test_during_an_operation_only_logs_go(command: Command, host: Host, capsys: Captured) -> None:

@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 from webhook.slack_message import escape, slack_message
 
 from sandbox.slack import refusal
+from webhook import slack_message as module
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_dags_and_webhook_have_the_same_form() -> None:
+@pytest.mark.parametrize("folder", ["dags/utils", "checker/src/airflow_checker"])
+def test_whoever_sends_messages_has_the_same_form(folder: str) -> None:
     """They are installed apart, so each has the file."""
-    mine, theirs = ROOT / "webhook/src/webhook/slack_message.py", ROOT / "dags/utils/slack_message.py"
-    assert mine.read_text() == theirs.read_text()
+    assert (ROOT / folder / "slack_message.py").read_text() == Path(module.__file__ or "").read_text()
+
+
+def test_details_are_counted_beyond_what_is_shown() -> None:
+    text = slack_message("h", {}, details=range(9), details_shown=7)["text"]
+    assert text.splitlines()[-2:] == ["• 6", "… and 2 more"]
 
 
 def test_form() -> None:

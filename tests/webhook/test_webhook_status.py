@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_checker.lights import OF_THE_WEBHOOK
 from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from webhook.app import create_app
 from webhook.settings import Settings
 from webhook.sync import Syncer
+from werkzeug.datastructures import Headers
 
 from tests.served import served
 from tests.webhook.doubles import GateDouble, Remote, VaultDouble
-from webhook import airflow_status, status
+from tests.webhook.health_document import document, finding
+from webhook import airflow_status, lights, status
 
 SECRETS = ("first-key", "relay-token", "status-token", "connect-token", "hooks.example")
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
@@ -155,10 +158,89 @@ def test_working_copy_instead_of_delivery(page_settings: Settings) -> None:
     assert "Airflow 2.11.2" in page
 
 
+def lit(client: FlaskClient) -> dict[str, str]:
+    """What the host's checker is told."""
+    return {light["id"]: light["what"] for light in client.get("/lights").get_json()["lights"]}
+
+
+def test_checker_is_told_what_only_the_webhook_knows(
+    client: FlaskClient, page_settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    """All that the page says of commits and of the relay, in the checker's words for it."""
+    assert lit(client) == {"never-synced": "No commit has been synced yet."}
+    sync(page_settings)
+    assert lit(client) == {}
+    well = remote.head
+    assert page_settings.converged_commit_file is not None
+    page_settings.converged_commit_file.write_text(remote.head)
+    remote.commit({"site.yml": "--- # new\n"})
+    sync(page_settings)
+    remote.commit({"dags/two.py": "x"})
+    gate.problems = lambda tree: [{"kind": "syntax", "path": "dags/two.py", "message": "line 1"}]
+    sync(page_settings)
+    store = client.application.extensions["webhook"].store
+    store.remember("relay", {"state": "connected", "at": 0})
+    told = lit(client)
+    assert set(told) == {"infrastructure-changed", "commit-refused", "relay-silent"}
+    assert told["commit-refused"] == "The newest commit is refused; the one before it stays live."
+    assert {f"{words[0].upper()}{words[1:]}." for words in content(client)["attention"]} == set(told.values())
+    store.remember("relay", {"state": "connecting", "at": 10**10})
+    gate.problems = lambda tree: []
+    Syncer(replace(page_settings, github_token=None)).pin(well)
+    remote.path.rename(remote.path.with_name("away"))
+    sync(page_settings)
+    assert {"relay-reconnecting", "dags-pinned", "sync-failed"} <= set(lit(client))
+    (page_settings.state_dir / "state.json").write_text("[]")
+    assert set(lit(client)) == {"sync-state-unreadable", "relay-reconnecting"}
+
+
+def test_file_that_cannot_be_written_is_told(client: FlaskClient) -> None:
+    client.application.extensions["webhook"].store.trouble = "webhook.sqlite3 is locked"
+    assert lit(client)["jobs-not-kept"] == "Webhook.sqlite3 is locked."
+
+
+def test_spent_key_is_told_until_it_is_replaced(page_settings: Settings) -> None:
+    """A vault that cannot be written to leaves it so, and every call is then a replay."""
+    settings = replace(page_settings, environment="production", repository=None)
+    app = create_app({"TESTING": True, "SETTINGS": settings, "VAULT": VaultDouble()})
+    parts = app.extensions["webhook"]
+    try:
+        parts.store.remember("relay", {"state": "connected", "at": 10**10})
+        parts.keys.close()
+        parts.keys.rotate_if_used()
+        assert lit(app.test_client()) == {}
+        parts.keys.use(parts.keys.verify(Headers({"X-Webhook-Key": "first-key"}), b""))
+        assert set(lit(app.test_client())) == {"key-spent"}
+        parts.keys.rotate_if_used()
+        assert lit(app.test_client()) == {}
+    finally:
+        parts.close()
+
+
+def test_every_light_of_the_webhook_is_one_of_the_checkers() -> None:
+    """What it tells under another name would be left out."""
+    assert {*lights.ON_THE_PAGE, "key-spent"} == set(OF_THE_WEBHOOK)
+
+
+def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Settings, tmp_path: Path) -> None:
+    """The checker's last look may be half a minute old."""
+    file = tmp_path / "health.json"
+    settings = replace(page_settings, health_file=file)
+    client = create_app({"TESTING": True, "SETTINGS": settings, "VAULT": VaultDouble()}).test_client()
+    found = [finding("never-synced", "", "No commit has been synced yet.")]
+    file.write_text(json.dumps(document(overall="warning", findings=found)))
+    advice = "Run `dag-sync once`."
+    assert content(client)["attention"] == [f"no commit has been synced yet {advice}"]
+    page = client.get("/", headers=BROWSER).get_data(as_text=True)
+    assert "docs/operations.md#light-never-synced" in page
+    sync(settings)
+    assert content(client)["attention"] == []
+
+
 def test_no_secret_on_any_page(client: FlaskClient, page_settings: Settings) -> None:
     sync(page_settings)
     client.post("/webhook", headers={"X-Webhook-Key": "first-key"})
-    for path in ("/", "/metrics", "/healthz"):
+    for path in ("/", "/lights", "/metrics", "/healthz"):
         for accept in ("text/html", "application/json"):
             answer = client.get(path, headers={"Accept": accept})
             text = answer.get_data(as_text=True) + json.dumps(dict(answer.headers))

@@ -87,9 +87,9 @@ def tell(settings: Settings, news: messages.News, memory: Memory, overall: str) 
     """
     if news:
         title = f"{settings.environment} {settings.host}".strip() or "airflow"
-        words = messages.text(news, memory, title=title, page=settings.status_page)
-        print(words)
-        failed = messages.post(settings.slack, words) if settings.slack else ""
+        message = messages.message(news, memory, title=title, page=settings.status_page)
+        print(message["text"])
+        failed = messages.post(settings.slack, message) if settings.slack else ""
         if failed:
             print(f"Slack did not take the message: {failed}", file=sys.stderr)
             memory.owe(news.over)

@@ -92,6 +92,15 @@ class Connect:
 
 
 @dataclass(frozen=True)
+class Told:
+    """Something that is wrong by the webhook's own account."""
+
+    light: str
+    what: str
+    """One plain sentence."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """One observation of the host. `now` is in seconds since the epoch."""
 
@@ -111,6 +120,8 @@ class Facts:
     without any may be absent."""
     queues: dict[str, int] | None = None
     """By queue: the messages that wait in Redis."""
+    webhook: list[Told] = field(default_factory=list)
+    """What the webhook says is wrong."""
     disks: list[Disk] = field(default_factory=list)
     certificate_ends: float | None = None
     connect: Connect | None = None
@@ -120,11 +131,15 @@ class Facts:
     backup: dict[str, Any] | None = None
     """status/backup.json; {} when it cannot be read."""
     backup_remote: bool = False
+    clean: dict[str, Any] | None = None
+    """status/clean.json; {} when there was no clean-up yet, or it cannot be read."""
     changed_files: list[str] = field(default_factory=list)
     version: str = ""
     """The Airflow version that the files on the host name."""
     recorded_version: str = ""
     """That of the newest recorded release, "" where there is none."""
+    asked_version: str = ""
+    """That of the inventory, "" where nobody has told."""
     dag_commit: str = ""
     """The commit whose DAGs are live, "" where they come from no repository."""
     gaps: dict[str, str] = field(default_factory=dict)

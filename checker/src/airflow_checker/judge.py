@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ DAY = 86_400.0
 SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
 HOST_GAPS = ("units", "disks", "updates")
-PLATFORM_GAPS = ("Compose project", "rendered files", "task outcomes")
+PLATFORM_GAPS = ("Compose project", "rendered files", "task outcomes", "webhook")
 """What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
@@ -28,6 +29,7 @@ RESTARTS = 3
 TIMER_LATE_SECONDS = 10 * MINUTE
 OPERATION_SECONDS = 6 * HOUR
 BACKUP_SECONDS = 2 * DAY
+CLEAN_SECONDS = 2 * DAY
 CERTIFICATE_SECONDS = 21 * DAY
 TOKEN_SECONDS = 14 * DAY
 CLOCK_SECONDS = 60
@@ -48,7 +50,7 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     """
     findings = [*host(facts), *disks(facts.disks, memory)]
     if not (facts.stopped or switching(facts.operation)):
-        findings += platform(facts, memory)
+        findings += with_causes(list(platform(facts, memory)), facts)
     findings += operation(facts)
     return findings
 
@@ -79,6 +81,7 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
     yield from units(facts)
     yield from airflow(facts)
     yield from database_growth(memory)
+    yield from clean(facts)
     yield from gaps(facts, PLATFORM_GAPS)
     for name in facts.changed_files:
         yield Finding("files-differ", name, f"{name} is not as it was rendered.")
@@ -87,6 +90,56 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
             f"The files name Airflow {facts.version or '?'}, and {facts.recorded_version} was recorded last."
         )
         yield Finding("version-differs", "", what)
+    if facts.asked_version and facts.version and facts.asked_version != facts.version:
+        what = f"The inventory asks for Airflow {facts.asked_version}, and {facts.version} runs."
+        yield Finding("pin-differs", "", what)
+    for told in facts.webhook:
+        yield Finding(told.light, "", told.what)
+
+
+SERVICE_OF = {
+    "database-silent": "postgres",
+    "queue-silent": "redis",
+    "scheduler-silent": "airflow-scheduler",
+    "dags-not-parsed": "airflow-scheduler",
+    "run-overdue": "airflow-scheduler",
+    "triggerer-silent": "airflow-triggerer",
+}
+"""Whose illness a light is, where the light itself does not say it."""
+CAUSES = ("service-down", "database-silent", "queue-silent", "scheduler-silent", "triggerer-silent")
+HEALTH_RANK = len(CAUSES)
+"""The cause of a service's other findings is the first of these, or else its failing health check."""
+
+
+def with_causes(findings: list[Finding], facts: Facts) -> Iterator[Finding]:
+    """Say of each finding whether it follows from another, in the same service or in one that it needs."""
+    ill = [(ill_service(finding), finding) for finding in findings]
+    for service, finding in ill:
+        container = facts.containers.get(service)
+        needs = container.depends_on if container else ()
+        yield dataclasses.replace(
+            finding,
+            follows=any(
+                (other == service and rank(cause) < rank(finding))
+                or (other in needs and finding.light != "service-down" and rank(cause) <= HEALTH_RANK)
+                for other, cause in ill
+                if service and other
+            ),
+        )
+
+
+def ill_service(finding: Finding) -> str:
+    """Return the service whose illness it is, "" for none."""
+    if finding.light in ("service-down", "service-unhealthy"):
+        return finding.subject
+    return SERVICE_OF.get(finding.light, finding.mends)
+
+
+def rank(finding: Finding) -> int:
+    """Return how far a finding is from its cause."""
+    if finding.light in CAUSES:
+        return CAUSES.index(finding.light)
+    return HEALTH_RANK if finding.light == "service-unhealthy" else HEALTH_RANK + 1
 
 
 def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
@@ -126,10 +179,13 @@ def running(container: Container, now: float) -> Iterator[Finding]:
 
 def units(facts: Facts) -> Iterator[Finding]:
     """Judge the platform's own units, and timers that did not run when they should have."""
+    # What these say of their failure has a light of its own.
+    said = {"airflow-backup.service": (facts.backup or {}).get("last_failure")}
+    said["airflow-clean.service"] = (facts.clean or {}).get("failed")
     for unit in facts.units:
         if unit.name.endswith(".timer"):
             yield from timer(unit, facts.now)
-        elif unit.active == "failed":
+        elif unit.active == "failed" and not said.get(unit.name):
             yield Finding("unit-failed", unit.name, f"{unit.name} failed: {unit.result}.")
         elif unit.load == "masked":
             yield Finding("unit-failed", unit.name, f"{unit.name} is masked.")
@@ -332,6 +388,15 @@ def backup(facts: Facts) -> Iterator[Finding]:
         yield Finding("backup-failed", "", f"The last {what} failed: {failure.get('reason', '')}"[:300])
     elif last and facts.backup_remote and not last.get("off_host"):
         yield Finding("backup-not-copied", "", "The last good backup has no copy at the remote.")
+
+
+def clean(facts: Facts) -> Iterator[Finding]:
+    """Judge the clean-ups by what the last one says; before the first one there is nothing to say."""
+    known = facts.clean or {}
+    if isinstance(at := known.get("at"), (int, float)) and facts.now - at > CLEAN_SECONDS:
+        yield Finding("clean-old", "", f"The last clean-up was {minutes(facts.now - at)} ago.")
+    if failed := known.get("failed"):
+        yield Finding("clean-failed", "", f"The last clean-up left something: {failed}"[:300])
 
 
 def disks(found: Iterable[Disk], memory: Trends) -> Iterator[Finding]:

@@ -28,10 +28,15 @@ class Light:
     """One sentence that says what to do."""
     patience: float = 60
     """Seconds for which it has to stand before somebody is told."""
+    message: bool = True
+    """Whether a message is sent of it; somebody else may do that."""
 
 
 _CONVERGE = 3600.0
 """site.yml renders files, builds, replaces containers and proves them; meanwhile they differ on purpose."""
+_DAY = 86_400.0
+_NETWORK = 900.0
+"""What a network may do to a sync or a relay; either tries again by itself."""
 _LOG = "read its log with `docker compose logs <service>`, then run site.yml"
 
 LIGHTS = {
@@ -67,6 +72,12 @@ LIGHTS = {
         WARNING,
         "A file on the host is not as it was rendered.",
         "Move the change into the inventory or the templates, then run site.yml.",
+        _CONVERGE,
+    ),
+    "pin-differs": Light(
+        WARNING,
+        "The inventory asks for another Airflow version than runs.",
+        "Set `airflow_version` in the inventory to what runs, or run upgrade.yml.",
         _CONVERGE,
     ),
     "database-silent": Light(
@@ -116,7 +127,8 @@ LIGHTS = {
     "timer-off": Light(
         WARNING,
         "A timer of the platform is off or masked, or did not run when it should have.",
-        "Run `systemctl unmask <timer>`, then `systemctl enable --now <timer>`.",
+        "Run `systemctl unmask <timer>`, then `systemctl enable --now <timer>`; if that finds none, run"
+        " site.yml.",
     ),
     "operation-stands": Light(
         WARNING,
@@ -130,7 +142,8 @@ LIGHTS = {
     ),
     "disk-full": Light(
         CRITICAL,
-        "A disk has less than 5 % free, or is full within a day at its present growth.",
+        "A disk has less than 5 % free, or is full within a day at its present growth. Below 5 % no backup"
+        " begins and no new commit goes live.",
         "Free some space now: Postgres stops when there is none.",
     ),
     "inodes-low": Light(
@@ -184,6 +197,72 @@ LIGHTS = {
         "The last good backup has no copy at the remote.",
         "Read `journalctl -u airflow-backup`, then run `ansible-playbook backup.yml`.",
     ),
+    "clean-failed": Light(
+        WARNING,
+        "The last clean-up left something that should have gone: history, logs beyond their share of the"
+        " disk, images, databases.",
+        "Read `journalctl -u airflow-clean`, then run `systemctl start airflow-clean`.",
+    ),
+    "clean-old": Light(
+        WARNING,
+        "Nothing was cleaned up for more than two days.",
+        "Run `systemctl start airflow-clean`, and read `journalctl -u airflow-clean`.",
+    ),
+    "commit-refused": Light(
+        WARNING,
+        "The newest commit of the DAGs is refused; the one before it stays live. The webhook sends the"
+        " message.",
+        "Read the reason on the status page, then push a correction.",
+        message=False,
+    ),
+    "sync-failed": Light(
+        WARNING,
+        "The last sync of the DAGs failed; the next one is tried by itself.",
+        "Run `dag-sync once`, which says why.",
+        _NETWORK,
+    ),
+    "never-synced": Light(
+        WARNING, "No commit of the DAGs was synced yet.", "Run `dag-sync once`.", _CONVERGE
+    ),
+    "sync-state-unreadable": Light(
+        WARNING,
+        "The webhook cannot read what it knows of syncs.",
+        "Move `/srv/airflow/delivery/state.json` away, then run `dag-sync once`.",
+    ),
+    "dags-pinned": Light(
+        WARNING,
+        "The DAGs are pinned to a commit: pushes do not go live. The message is sent after a day.",
+        "When the rollback is over, run `dag-sync unpin`.",
+        _DAY,
+    ),
+    "infrastructure-changed": Light(
+        WARNING,
+        "Files outside the DAGs changed in the repository. The message is sent after a day.",
+        "Run site.yml.",
+        _DAY,
+    ),
+    "relay-silent": Light(
+        WARNING,
+        "The relay was not heard for two minutes: pushes go live when the timer runs.",
+        "Read `journalctl -u smee-relay`.",
+    ),
+    "relay-reconnecting": Light(
+        WARNING,
+        "The relay has no connection to its channel: pushes go live when the timer runs.",
+        "Read `journalctl -u smee-relay`.",
+        _NETWORK,
+    ),
+    "key-spent": Light(
+        WARNING,
+        "The webhook key in 1Password was used and is not replaced yet: calls with it are refused.",
+        "Read `docker compose logs webhook`; the token needs write access to the vault.",
+        _NETWORK,
+    ),
+    "jobs-not-kept": Light(
+        WARNING,
+        "The webhook cannot write its file: calls with a key get 503, and jobs are kept in memory.",
+        "Read `docker compose logs webhook`; look for a full disk, or for who locks the file.",
+    ),
     "reboot-pending": Light(
         NOTICE,
         "An update asks for a reboot.",
@@ -200,6 +279,13 @@ LIGHTS = {
 }
 
 
+OF_THE_WEBHOOK = (
+    *("commit-refused", "sync-failed", "never-synced", "sync-state-unreadable", "dags-pinned"),
+    *("infrastructure-changed", "relay-silent", "relay-reconnecting", "key-spent", "jobs-not-kept"),
+)
+"""What only the webhook can know, and tells."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What is wrong now with one thing."""
@@ -211,6 +297,8 @@ class Finding:
     """One plain sentence."""
     mends: str = ""
     """The service whose restart may mend it, "" for none."""
+    follows: bool = False
+    """Whether another finding is its cause: then that one is told."""
 
     @property
     def key(self) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_checker import http
 from airflow_checker.judge import DAY, minutes
 from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, Finding
 from airflow_checker.memory import Episode, Memory
 from airflow_checker.mend import MOST
+from airflow_checker.slack_message import LINE_LIMIT, slack_message
 
 REMIND_SECONDS = DAY
-LINES = 15
+LINES = 12
 """Faults that one message shows; how many more there are is said."""
 
 
@@ -36,9 +38,10 @@ def news(findings: Sequence[Finding], over: Mapping[str, Episode], memory: Memor
     began, stands = [], []
     for finding in findings:
         episode = memory.episodes[finding.key]
-        if finding.severity == NOTICE:
+        light = LIGHTS[finding.light]
+        if finding.severity == NOTICE or not light.message or (finding.follows and not episode.restarts):
             continue
-        stood = episode.runs > 1 and memory.now - episode.since >= LIGHTS[finding.light].patience
+        stood = episode.runs > 1 and memory.now - episode.since >= light.patience
         if episode.told == 0 and (stood or episode.restarts):
             began.append(finding)
         elif episode.told == 1 and memory.now - episode.told_at >= REMIND_SECONDS:
@@ -53,38 +56,33 @@ def note(news: News, memory: Memory) -> None:
         episode.told, episode.told_at = episode.told + 1, memory.now
 
 
-def text(news: News, memory: Memory, *, title: str, page: str = "") -> str:
-    """Return the message; `title` says which platform. All that others wrote is escaped."""
+def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[str, Any]:
+    """Return the message as Slack takes it; `title` says which platform, `page` where its status page is."""
     lines = []
     for finding in (*news.began, *news.stands):
         episode = memory.episodes[finding.key]
         sign = ":red_circle:" if finding.severity == CRITICAL else ":large_orange_circle:"
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
         mended = f" Restarted, {episode.restarts} of {MOST} times an hour." if episode.restarts else ""
-        lines.append(f"{sign} {escape(finding.what)}{still}{mended} {escape(finding.advice)}")
+        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice}"))
     for episode in news.over.values():
         restarts = f", restarted {episode.restarts} times" if episode.restarts > 1 else ""
         restarts = ", restarted once" if episode.restarts == 1 else restarts
-        lines.append(
-            f":large_green_circle: Over after {minutes(episode.last - episode.since)}{restarts}:"
-            f" {escape(episode.what)}"
-        )
-    shown = lines[:LINES]
-    if len(lines) > LINES:
-        shown.append(f"… and {len(lines) - LINES} more")
-    where = f"\n<{page}|Status page>; every light is in docs/operations.md." if page else ""
-    return f"*{escape(title)}*\n" + "\n".join(shown) + where
+        lasted = minutes(episode.last - episode.since)
+        lines.append(_line(f":large_green_circle: Over after {lasted}{restarts}: ", episode.what))
+    links = {"Status page": page} if page else {}
+    return slack_message(f"*{title}*", {}, links, lines, details_shown=LINES)
 
 
-def escape(words: str) -> str:
-    """Escape what Slack reads as markup, on one line: https://api.slack.com/reference/surfaces/formatting"""
-    line = " ".join(words.split())[:500]
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _line(before: str, what: str, after: str = "") -> str:
+    """Return a line in which what is wrong, which may be long, leaves room for what to do."""
+    room = LINE_LIMIT - len(before) - len(after)
+    return before + (what if len(what) <= room else f"{what[: room - 1]}…") + after
 
 
-def post(address: str, words: str) -> str:
+def post(address: str, message: Mapping[str, Any]) -> str:
     """Send a message; return "" when it was taken, else why not."""
-    return _taken(address, json.dumps({"text": words}))
+    return _taken(address, json.dumps(message))
 
 
 def beat(address: str) -> str:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from airflow_api import wait_for
 from expected import DIRECTORY, SERVICES
-from long_tests import when_asked
 from testinfra.host import Host
 
 HEALTH = f"{DIRECTORY}/status/health.json"
@@ -144,21 +142,3 @@ def test_edited_file_is_found(host: Host, check: Check) -> None:
     finally:
         host.check_output(f"cp --preserve=all /tmp/nginx.conf {file}")
     assert ("files-differ", file) not in found(check())
-
-
-@when_asked
-def test_worker_that_consumes_nothing_is_restarted(host: Host, check: Check) -> None:
-    """It answers a ping, its container runs, and no task would: it consumes again within five minutes."""
-    compose = f"docker compose --project-directory {DIRECTORY}"
-
-    def state() -> dict[str, Any]:
-        text = host.check_output(f"docker inspect $({compose} ps --all --quiet airflow-worker)")
-        known: dict[str, Any] = json.loads(text)[0]["State"]
-        return known
-
-    before = state()["StartedAt"]
-    cancel = 'celery --broker "$AIRFLOW__CELERY__BROKER_URL" control cancel_consumer default'
-    host.check_output(f"{compose} exec --no-TTY airflow-worker sh -c '{cancel}'")
-    wait_for("another worker", lambda: state()["StartedAt"] != before, 240)
-    wait_for("its health", lambda: state()["Health"]["Status"] == "healthy", 120)
-    wait_for("an end of the fault", lambda: found(check()) == set(), 120)

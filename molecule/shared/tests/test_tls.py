@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,10 +16,8 @@ import yaml
 from airflow_api import wait_for
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from certificates import certificate
 from conftest import ROOT
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from expected import DIRECTORY, DOORS, PROJECT
 from testinfra.host import Host
 
@@ -63,29 +60,6 @@ print(json.dumps(answers))
 Answers = dict[tuple[str, str, str], dict[str, Any]]
 
 
-def certificate() -> str:
-    """Return a new certificate for the four names, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.org")])
-    alternatives = [x509.DNSName(name) for name in NAMES.values()]
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return signed.public_bytes(pem).decode() + private.decode()
-
-
 def configuration() -> str:
     """Return what haproxy.cfg.j2 makes of four host names and a certificate."""
     wiring = yaml.safe_load((ROOT / "playbooks/group_vars/all/wiring.yml").read_text(encoding="utf-8"))
@@ -105,8 +79,12 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
     """The answer to each of the requests above, asked on the host."""
     directory = host.check_output("mktemp --directory")
     image = containers["haproxy"]["Config"]["Image"]
+    names = NAMES.values()
     try:
-        for file, text in (("haproxy.cfg", configuration()), ("certificate.pem", certificate())):
+        for file, text in (
+            ("haproxy.cfg", configuration()),
+            ("certificate.pem", certificate(names)),
+        ):
             encoded = base64.b64encode(text.encode()).decode()
             host.check_output(f"echo {encoded} | base64 --decode > {directory}/{file}")
         host.check_output(f"cp {DIRECTORY}/haproxy/maintenance.html {directory}")

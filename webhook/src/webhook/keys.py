@@ -100,6 +100,12 @@ class Keys:
         self._rotation.set()
         self._thread.start()
 
+    @property
+    def spent(self) -> bool:
+        """Say whether the key that 1Password had last was used, and has to be replaced there."""
+        key = self._key
+        return key is not None and self._store.is_used(_digest("key", key))
+
     def close(self) -> None:
         """End the background thread."""
         self._closing.set()

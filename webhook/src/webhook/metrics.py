@@ -85,6 +85,7 @@ class Platform(Collector):
         for finding in found["findings"]:
             severities[finding["severity"]] += 1
         yield _gauges("findings", "Findings by severity", "severity", severities)
+        yield _findings(found["findings"])
         up = {service["name"]: float(health.is_up(service)) for service in found["services"]}
         yield _gauges("service_up", "1 while a service runs and is healthy", "service", up)
         queues = figures["queues"] or {}
@@ -94,6 +95,15 @@ class Platform(Collector):
         for each in ("free", "size"):
             disks = {disk["path"]: disk[each] for disk in figures["disks"]}
             yield _gauges(f"disk_{each}_bytes", f"The disks: {each}", "path", disks)
+
+
+def _findings(findings: Iterable[Mapping[str, str]]) -> GaugeMetricFamily:
+    """Return a sample for each; what is the same twice is one."""
+    labels = ("light", "subject", "severity")
+    gauge = GaugeMetricFamily("airflow_platform_finding", "1 for each finding", labels=labels)
+    for light, subject, severity in {(one["id"], one["subject"], one["severity"]): None for one in findings}:
+        gauge.add_metric([light, subject, severity], 1)
+    return gauge
 
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:

@@ -3,14 +3,14 @@
 import dataclasses
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Blueprint, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 
-from webhook import backups, health, state, trees
+from webhook import backups, health, lights, state, trees
 from webhook.airflow_status import AirflowStatus
 from webhook.health import Need
 from webhook.services import services
@@ -18,9 +18,6 @@ from webhook.settings import RepositorySettings, Settings
 from webhook.state import State, StateError
 
 blueprint = Blueprint("status", __name__)
-
-# The relay reports every 30 s; with less than three reports missing it may be a restart.
-RELAY_SILENT_SECONDS = 120
 
 VERDICTS = {
     "ok": "All is well",
@@ -56,6 +53,13 @@ def page() -> ResponseReturnValue:
     return jsonify({name: value for name, value in content.items() if name != "needs"})
 
 
+@blueprint.get("/lights")
+def own_lights() -> ResponseReturnValue:
+    """Tell the host's checker what only the webhook knows."""
+    lit = [{"id": light.id, "what": light.sentence} for light in lights.lit(services(), time.time())]
+    return jsonify(lights=lit)
+
+
 def collect() -> dict[str, Any]:
     """Gather the page's content; `attention` says in words what is not as it should be."""
     parts = services()
@@ -64,9 +68,13 @@ def collect() -> dict[str, Any]:
     airflow = parts.airflow.status()
     checked = None
     needs: list[Need] = []
+    told: dict[str, Need] = {}
     if settings.health_file is not None:
         checked = health.read(settings.health_file, now)
-        needs += health.needs(checked)
+        needs = health.needs(checked)
+        # The webhook itself knows better, by half a minute, whether these are still there.
+        told = {need.document: need for need in needs if need.document in map(_line, lights.ON_THE_PAGE)}
+        needs = [need for need in needs if need.document not in told]
     # What an operation or stop.yml does on purpose needs no look; nor is it green.
     on_purpose = checked["state"] if checked and checked["state"] in ("switching", "stopped") else None
     if on_purpose is None:
@@ -77,22 +85,18 @@ def collect() -> dict[str, Any]:
             current = state.load(settings.state_dir / "state.json")
         except StateError as error:
             current = State()
-            needs.append(Need(str(error), document=DELIVERY))
+            needs += _needs([lights.unreadable(error)], told)
         delivery = _delivery(settings.repository, current, now)
-        needs += [Need(line, document=DELIVERY) for line in _delivery_attention(current)]
+        needs += _needs(lights.of_delivery(current), told)
     backup = None
     if settings.backup_state_file is not None:
         backup = backups.read(settings.backup_state_file, now)
         # The checker judges the same file.
         if checked is None or checked["error"]:
             needs += [Need(line, document=BACKUPS) for line in backups.attention(backup, now)]
-    relay = parts.store.recall("relay")
-    if relay is not None:
-        relay["age_seconds"] = now - relay["at"]
-        relay["silent"] = relay["age_seconds"] > RELAY_SILENT_SECONDS
-    needs += [Need(line, document=DELIVERY) for line in _relay_attention(relay, settings)]
-    if parts.store.trouble is not None:
-        needs.append(Need(parts.store.trouble, document=DELIVERY))
+    relay = lights.relay(parts, now)
+    needs += _needs(lights.of_relay(relay, settings), told)
+    needs += _needs(lights.of_store(parts.store), told)
     needs.sort(key=lambda need: health.SEVERITIES.index(need.severity))
     level = "unknown" if checked and checked["error"] else _gravest(need.severity for need in needs)
     return {
@@ -134,13 +138,16 @@ def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
     return found
 
 
-def _relay_attention(relay: dict[str, Any] | None, settings: Settings) -> list[str]:
-    if relay is None:
-        expected = settings.is_production and settings.relay_token_file is not None
-        return ["the relay has not been heard yet"] if expected else []
-    if relay["silent"]:
-        return ["the relay has gone silent: pushes arrive with the timer, every 5 minutes"]
-    return [] if relay["state"] == "connected" else ["the relay is reconnecting to its channel"]
+def _line(light: str) -> str:
+    """Return where a light of the checker is described."""
+    return f"{health.OPERATIONS}#light-{light}"
+
+
+def _needs(lit: Iterable[lights.Light], told: Mapping[str, Need]) -> Iterator[Need]:
+    """Yield what the webhook knows by itself; what to do, and since when, once the checker was told."""
+    for light in lit:
+        known = told.get(_line(light.id), Need("", document=DELIVERY))
+        yield dataclasses.replace(known, what=light.what)
 
 
 def manual(settings: Settings) -> str | None:
@@ -233,22 +240,6 @@ def _delivery(repository: RepositorySettings, current: State, now: float) -> dic
         "forced_push": dataclasses.asdict(current.forced_push) if current.forced_push else None,
         "infrastructure_changed": current.infrastructure_changed,
     }
-
-
-def _delivery_attention(current: State) -> list[str]:
-    attention = []
-    last = current.last_sync
-    if last is None:
-        attention.append("no commit has been synced yet")
-    elif last.outcome == "failed":
-        attention.append(f"the last sync failed: {last.detail}")
-    if current.head and current.refusal_of(current.head.id):
-        attention.append("the newest commit is refused; the one before it stays live")
-    if current.pin:
-        attention.append(f"pinned to {current.pin[:12]}: pushes do not go live until dag-sync unpin")
-    if current.infrastructure_changed:
-        attention.append("files outside the DAGs changed: run ansible-playbook site.yml")
-    return attention
 
 
 @blueprint.app_template_filter("code")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_checker.facts import OUTCOME_HOURS, Container, Facts
+from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Told
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
@@ -55,6 +55,7 @@ def observe(
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
+        webhook=(attempt("webhook", lambda: _webhook(known)) or []) if _is_well(known.get("webhook")) else [],
         disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
         connect=attempt("Connect", lambda: _connect(directory)),
@@ -63,9 +64,11 @@ def observe(
         security_updates=attempt("updates", lambda: _updates(memory, run)),
         backup=host.document(directory / "status/backup.json"),
         backup_remote=settings.backup_remote,
+        clean=host.document(directory / "status/clean.json"),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),
         recorded_version=host.recorded_version(directory),
+        asked_version=str(host.document(directory / "status/inventory.json").get("airflow_version", "")),
         dag_commit=host.dag_commit(directory),
         gaps=gaps,
     )
@@ -110,14 +113,28 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
     return {int(hour): (counts[0], counts[1]) for hour, counts in kept["hours"].items()}
 
 
+def _is_well(container: Container | None) -> bool:
+    """Say whether it can be asked anything; where it cannot, that is told already."""
+    return container is not None and container.state == "running" and container.health in ("healthy", "")
+
+
+def _address(container: Container) -> str:
+    if not container.addresses:
+        raise DockerError("its container has no address")
+    return container.addresses[0]
+
+
+def _webhook(containers: dict[str, Container]) -> list[Told]:
+    from airflow_checker.gather import webhook
+
+    return webhook.ask(_address(containers["webhook"]))
+
+
 def _queues(containers: dict[str, Container], directory: Path) -> dict[str, int]:
     from airflow_checker.gather import redis
 
     password = host.environment(directory / "env/redis.env").get("REDISCLI_AUTH", "")
-    addresses = containers["redis"].addresses
-    if not addresses:
-        raise DockerError("its container has no address")
-    return redis.queues(addresses[0], password)
+    return redis.queues(_address(containers["redis"]), password)
 
 
 def _places(docker: Docker, settings: Settings) -> list[Path]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +15,14 @@ from typing import Any
 from airflow_release.backup import store
 from airflow_release.clean import databases, history, images, logs
 from airflow_release.core.errors import ReleaseError
+from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.core.lock import exclusive
 from airflow_release.core.settings import SETTINGS_FILE, Settings, load
 from airflow_release.switch.journal import Journal
+
+FAILED_LIMIT = 500
+"""Characters of what is written down of failures; the unit's log has all of it."""
 
 
 @dataclass
@@ -79,6 +85,8 @@ def clean(host: Host, arguments: argparse.Namespace) -> int:
                 _say(step, arguments)
     except ReleaseError as error:
         steps.append(Step("all but logs", failed=str(error)))
+    if not dry_run and not skipped:
+        _record(host, steps)
     if arguments.json:
         print(json.dumps([asdict(step) for step in steps], indent=2))
     if failures := [f"{step.name}: {step.failed}" for step in steps if step.failed]:
@@ -90,6 +98,16 @@ def clean(host: Host, arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if skipped else 0
+
+
+def _record(host: Host, steps: list[Step]) -> None:
+    """Write down for the host's checker when this was, and what stays that should have gone."""
+    failed = "; ".join(f"{step.name}: {step.failed}" for step in steps if step.failed)
+    document = {"at": time.time(), "failed": " ".join(failed.split())[:FAILED_LIMIT]}
+    # On a full disk the rest has been done all the same.
+    with contextlib.suppress(OSError):
+        host.status.mkdir(mode=0o755, parents=True, exist_ok=True)
+        replace_file(host.status / "clean.json", json.dumps(document) + "\n", mode=0o644)
 
 
 def _under_lock(host: Host, settings: Settings, dry_run: bool) -> list[tuple[Step, Callable[[], list[str]]]]:
