@@ -124,7 +124,10 @@ def test_action_is_pinned_by_commit(file: str, line: str) -> None:
     assert re.fullmatch(r"- uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "webhook/requirements.lock"])
+LOCKS = ["requirements.lock", "webhook/requirements.lock", *ROOT.glob("images/airflow/locks/*.txt")]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=str)
 def test_lock_file_has_hashes(lock: str) -> None:
     """One package without makes pip refuse the file, and uv take whatever an index gives."""
     text = (ROOT / lock).read_text().replace("\\\n", "")

@@ -62,11 +62,11 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
     """Return an address's proxy, by `https_proxy`, `no_proxy` and the like; None where there is none."""
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # costs much, as below
+    from urllib.request import getproxies, proxy_bypass  # costs much, as below
 
-    proxies = getproxies_environment()
+    proxies = getproxies()
     address = proxies.get(parts.scheme) or proxies.get("all")
-    if not address or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+    if not address or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return urlsplit(address if "://" in address else f"http://{address}")
 
