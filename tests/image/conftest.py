@@ -1,8 +1,17 @@
 """Needs Airflow and pytest, nothing else; see pytest.ini for how to run it."""
 
 import importlib.util
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
 
 if importlib.util.find_spec("airflow") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -11,3 +20,61 @@ if importlib.util.find_spec("airflow") is None:
         terminalreporter.write_line(
             "tests/image: not run, Airflow is not installed here; see tests/image/pytest.ini"
         )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[dict[str, str]]:
+    """The environment in which programs find a Postgres that has the tables of this Airflow in `empty`.
+
+    Airflow's own database there is `airflow`, which a test makes.
+    """
+    if not PROGRAMS:
+        pytest.skip("there is no Postgres on this machine")
+    programs = PROGRAMS[-1]
+    # Postgres refuses to be root's.
+    user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir="/tmp") as folder:
+        if user:
+            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+        environment = {
+            **os.environ,
+            "PATH": f"{folder}:{programs}:{os.environ['PATH']}",
+            "HOME": folder,
+            "PGHOST": folder,
+            "PGUSER": "airflow",
+            "AIRFLOW_HOME": f"{folder}/airflow",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        }
+
+        def run(*command: str, owner: str | None = user, database: str = "airflow") -> None:
+            address = f"postgresql+psycopg2://airflow@/{database}?host={folder}"
+            done = subprocess.run(
+                command,
+                user=owner,
+                cwd=folder,
+                env={**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": address},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = (
+            f"postgresql+psycopg2://airflow@/airflow?host={folder}"
+        )
+        data = f"{folder}/data"
+        run(f"{programs}/initdb", f"--pgdata={data}", "--username=airflow", "--auth=trust", "--no-sync")
+        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
+        start = [f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", f"--log={folder}/log"]
+        run(*start, f"--options={options}", "start")
+        try:
+            run("createdb", "empty")
+            run(
+                sys.executable,
+                "-c",
+                "from airflow.utils.db import upgradedb; upgradedb()",
+                owner=None,
+                database="empty",
+            )
+            yield environment
+        finally:
+            run(f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", "--mode=immediate", "stop")

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import pwd
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
 sys.path.insert(0, str(ROOT / "release/src"))
-
-pytestmark = pytest.mark.skipif(not PROGRAMS, reason="there is no Postgres on this machine")
 
 DOCKER = """#!{python}
 # What the platform's containers would do, on this machine.
@@ -79,56 +74,12 @@ DAYS = 86_400
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    """The environment in which programs find a Postgres that has the tables of this Airflow in `made`."""
-    programs = PROGRAMS[-1]
-    user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="history-", dir="/tmp") as folder:
-        if user:
-            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        environment = {
-            **os.environ,
-            "PATH": f"{folder}:{programs}:{os.environ['PATH']}",
-            "HOME": folder,
-            "PGHOST": folder,
-            "PGUSER": "airflow",
-            "AIRFLOW_HOME": f"{folder}/airflow",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        }
-
-        def run(*command: str, owner: str | None = user, database: str = "airflow") -> None:
-            address = f"postgresql+psycopg2://airflow@/{database}?host={folder}"
-            done = subprocess.run(
-                command,
-                user=owner,
-                cwd=folder,
-                env={**environment, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": address},
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-
-        environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = (
-            f"postgresql+psycopg2://airflow@/airflow?host={folder}"
-        )
-        data = f"{folder}/data"
-        run(f"{programs}/initdb", f"--pgdata={data}", "--username=airflow", "--auth=trust", "--no-sync")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        start = [f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", f"--log={folder}/log"]
-        run(*start, f"--options={options}", "start")
-        try:
-            run("createdb", "made")
-            run(
-                sys.executable,
-                "-c",
-                "from airflow.utils.db import upgradedb; upgradedb()",
-                owner=None,
-                database="made",
-            )
-            run("psql", "--dbname=made", "--quiet", "--set=ON_ERROR_STOP=1", f"--command={ROWS}")
-            yield environment
-        finally:
-            run(f"{programs}/pg_ctl", f"--pgdata={data}", "--wait", "--mode=immediate", "stop")
+def server(postgres: dict[str, str]) -> dict[str, str]:
+    """The environment in which programs find a Postgres that has the rows above in `made`."""
+    subprocess.run(["createdb", "--template=empty", "made"], env=postgres, check=True)
+    psql = ["psql", "--dbname=made", "--quiet", "--set=ON_ERROR_STOP=1", f"--command={ROWS}"]
+    subprocess.run(psql, env=postgres, check=True)
+    return postgres
 
 
 @pytest.fixture

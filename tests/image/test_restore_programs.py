@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-BIN = Path(__file__).resolve().parents[2] / "images/airflow/bin"
+IMAGE = Path(__file__).resolve().parents[2] / "images/airflow"
+BIN = IMAGE / "bin"
 # Fernet keys for nothing but these tests.
 KEY = "cFNs8t5Yi3oLzOEGV1vTYmzzEG4s3oYGhwYoNKy2Gbw="
 OTHER = "OtJ2T3gP6xkq2H8m8sC6Qd1cXxLJMIgqkBr0nA9iRfw="
@@ -29,6 +30,7 @@ def run(command: list[str], home: Path, key: str = KEY) -> subprocess.CompletedP
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(IMAGE / "lib"),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",

@@ -182,6 +182,44 @@ def test_env_file_for_callbacks_has_nothing_but_the_connection(
 
 
 @every_case
+def test_vault_is_asked_where_its_token_is(
+    rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
+) -> None:
+    """Elsewhere each lookup of a connection or variable would fail, and say so in a log."""
+    setting = "AIRFLOW__SECRETS__BACKEND"
+    holders = [path for path, text in rendered[case].items() if f"{setting}=" in text]
+    assert holders == ["srv/airflow/env/onepassword.env"]
+    services = projects[case]["services"].values()
+    assert [service for service in services if setting in service.get("environment", {})] == []
+
+
+@every_case
+@every_service
+def test_every_airflow_service_encrypts_xcoms(projects: dict[str, Compose], case: str, service: str) -> None:
+    """The scheduler and the webserver read and clear XComs, too."""
+    definition = projects[case]["services"][service]
+    backend = definition.get("environment", {}).get("AIRFLOW__CORE__XCOM_BACKEND")
+    has_key = "env/airflow.env" in definition.get("env_file", [])
+    assert backend == ("encrypted_xcom.EncryptedXCom" if has_key else None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [
+        ("AIRFLOW__CORE__XCOM_BACKEND", "roles/stack/vars/main.yml"),
+        ("AIRFLOW__LOGGING__SECRET_MASK_ADAPTER", "roles/stack/vars/main.yml"),
+        ("AIRFLOW__SECRETS__BACKEND", "templates/srv/airflow/env/onepassword.env.j2"),
+    ],
+)
+def test_setting_names_what_the_image_has(setting: str, place: str) -> None:
+    """An import that fails keeps every process of Airflow from starting."""
+    text = (ROOT / place).read_text(encoding="utf-8")
+    [(module, name)] = re.findall(rf"^ *{setting}(?:=|: )(\w+)\.(\w+)$", text, re.MULTILINE)
+    source = (ROOT / f"images/airflow/lib/{module}.py").read_text(encoding="utf-8")
+    assert re.search(rf"^(?:class|def) {name}\b", source, re.MULTILINE)
+
+
+@every_case
 def test_links_in_messages_lead_to_the_platform(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:

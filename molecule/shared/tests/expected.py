@@ -161,6 +161,8 @@ VARIABLES = {
     "OP_CONNECT": {"airflow-worker", "webhook"},
     "OP_API_TOKEN": {"airflow-worker", "webhook"},
     "OP_VAULT_ID": {"airflow-worker", "webhook"},
+    "AIRFLOW__SECRETS__BACKEND": {"airflow-worker"},
+    "AIRFLOW__CORE__XCOM_BACKEND": set(AIRFLOW_SERVICES),
     "AIRFLOW_CONN_SLACK": {"airflow-worker", "airflow-scheduler"},
     "_AIRFLOW_WWW_USER_USERNAME": set(),
     "_AIRFLOW_WWW_USER_PASSWORD": set(),

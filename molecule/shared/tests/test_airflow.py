@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -100,6 +101,19 @@ def test_test_of_a_dag_leaves_no_run(host: Host, airflow: AirflowApi) -> None:
     assert result.rc == 0, result.stdout[-4000:]
     runs = airflow.get(f"dags/{DAG}/dagRuns", execution_date_lte=f"{date}T23:59:59Z")
     assert runs["total_entries"] == 0
+
+
+def test_no_xcom_is_readable(airflow: AirflowApi, host: Host, weather_run: dict[str, Any]) -> None:
+    """What tasks hand on may be a secret: it is encrypted in the database, and the API does not show it."""
+    run = weather_run["run"]["dag_run_id"]
+    path = f"dags/{DAG}/dagRuns/{run}/taskInstances/download/xcomEntries/return_value"
+    value = airflow.get(path)["value"]
+    assert value.strip('"') == "Encrypted: only tasks can read it."
+    query = f"SELECT encode(value, 'escape') FROM xcom WHERE dag_id = '{DAG}' AND run_id = '{run}'"
+    psql = f"docker compose --project-directory {DIRECTORY} exec --no-TTY postgres psql --username=airflow"
+    stored = host.check_output(f"{psql} --no-psqlrc -qtA --command={shlex.quote(query)}").splitlines()
+    assert stored
+    assert [row for row in stored if not row.startswith('{"encrypted_xcom": "')] == []
 
 
 def test_packages_fit_together(execute: Any) -> None:

@@ -29,7 +29,7 @@ TABLES = {
     ),
     "xcom": (
         "dag_id || ' ' || run_id || ' ' || task_id || ' ' || map_index || ' ' || key",
-        "dag_id, timestamp, encode(value, 'escape') AS value",
+        "dag_id, timestamp",
     ),
     "slot_pool": ("pool", "slots, description"),
     "ab_user": ("username", "email, first_name, last_name, active"),
@@ -38,7 +38,7 @@ TABLES = {
 
 DECRYPT = """\
 import json
-from airflow.models import Connection, Variable
+from airflow.models import Connection, Variable, XCom
 from airflow.utils.session import create_session
 
 fields = ("conn_type", "host", "schema", "login", "password", "port", "extra", "is_encrypted")
@@ -47,7 +47,12 @@ with create_session() as session:
     variables = {
         v.key: {"value": v.get_val(), "is_encrypted": v.is_encrypted} for v in session.query(Variable)
     }
-print("\\n" + json.dumps({"connection": connections, "variable": variables}))
+    columns = (XCom.dag_id, XCom.run_id, XCom.task_id, XCom.map_index, XCom.key, XCom.value)
+    xcoms = {
+        " ".join(map(str, row[:-1])): {"dag_id": row.dag_id, "value": repr(XCom.deserialize_value(row))}
+        for row in session.query(*columns)
+    }
+print("\\n" + json.dumps({"connection": connections, "variable": variables, "xcom value": xcoms}))
 """
 
 
