@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -127,3 +127,35 @@ class Line:
             self._pairs.remove((near, far))
         near.close()
         far.close()
+
+
+class BlackHole:
+    """A server that takes every connection and never says a word."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self._callers: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/team/airflow.git"
+
+    def callers(self) -> int:
+        """Return how many connections came so far."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._callers.append(self._listener.accept()[0])
+        return len(self._callers)
+
+    def close(self) -> None:
+        """End all connections, and take no more."""
+        self._listener.close()
+        for caller in self._callers:
+            caller.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

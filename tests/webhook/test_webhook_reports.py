@@ -92,6 +92,21 @@ def test_refusal_is_told_with_its_reason(
     assert [status["state"] for status in statuses(reporting, refused)] == ["success", "failure"]
 
 
+def test_name_that_is_not_utf_8_is_told(
+    reporting: Settings, remote: Remote, gate: GateDouble, slack_url: str
+) -> None:
+    Syncer(reporting).sync("test")
+    refused = remote.commit({"dags/two.py": "two = 2\n"})
+    gate.problems = lambda tree: [
+        {"kind": "import", "path": "dags/caf\udce9\n.py", "message": "No module named '\udce9'"}
+    ]
+    assert Syncer(reporting).sync("test").outcome is Outcome.REFUSED
+    (status,) = statuses(reporting, refused)
+    told = r"dags/caf\xe9\n.py: No module named '\udce9'"
+    assert told in status["description"]
+    assert told in messages(slack_url)[0]
+
+
 def test_nothing_from_a_commit_is_markup(
     reporting: Settings, remote: Remote, gate: GateDouble, slack_url: str
 ) -> None:

@@ -19,7 +19,7 @@ from werkzeug.datastructures import Headers
 from tests.served import served
 from tests.webhook.doubles import GateDouble, Remote, VaultDouble
 from tests.webhook.health_document import document, finding
-from webhook import airflow_status, lights, status
+from webhook import airflow_status, lights, state, status
 
 SECRETS = ("first-key", "relay-token", "status-token", "connect-token", "hooks.example")
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
@@ -134,6 +134,28 @@ def test_pin_failure_and_silence_of_airflow_are_said(
     for part in ("Airflow webserver does not answer", "last sync failed", f"pinned to {pinned[:12]}"):
         assert any(part in line for line in attention), part
     assert client.get("/", headers=BROWSER).status_code == 200
+
+
+def test_names_that_are_not_utf_8_break_nothing(
+    client: FlaskClient, page_settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    sync(page_settings)
+    remote.commit({"dags/two.py": "x"})
+    gate.problems = lambda tree: [{"kind": "import", "path": "dags/caf\udce9.py", "message": "'\udce9'"}]
+    sync(page_settings)
+    assert r"dags/caf\xe9.py" in client.get("/", headers=BROWSER).get_data(as_text=True)
+    json.dumps(content(client), ensure_ascii=False).encode()
+
+
+def test_stored_names_that_are_not_utf_8_break_nothing(client: FlaskClient, page_settings: Settings) -> None:
+    """A state file of an earlier version may have them."""
+    found = state.State()
+    commit = state.Commit("1" * 40, "Ann", 1e9, "a change")
+    found.refuse(commit, [state.Reason("import", "dags/caf\udce9.py", "'\udce9'")], 1e9)
+    state.save(page_settings.state_dir / "state.json", found)
+    answer = client.get("/", headers=BROWSER)
+    assert answer.status_code == 200
+    assert r"dags/caf\udce9.py" in answer.get_data(as_text=True)
 
 
 def test_before_the_first_sync(client: FlaskClient) -> None:

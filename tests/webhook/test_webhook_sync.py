@@ -6,17 +6,37 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from webhook.settings import Settings
 from webhook.state import State
 from webhook.sync import Outcome, Syncer
 
+from sandbox.git_host import create_app as git_host_app
+from tests.served import served
 from tests.webhook.doubles import GateDouble, Remote, files_below, wait_until
+from tests.webhook.network import BlackHole
+from tests.webhook.repository import SYMLINK, File, Objects, content_of
 from webhook import lock, state, trees
+
+
+class FaultyHost:
+    """A WSGI app before another one, which answers the next requests with 503."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self.app = app
+        self.failing = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not self.failing:
+            return self.app(environ, start_response)
+        self.failing -= 1
+        start_response("503 Service Unavailable", [("Content-Length", "0")])
+        return []
 
 
 def live(settings: Settings) -> str | None:
@@ -154,6 +174,68 @@ def test_rollback_makes_what_differs_look_new(settings: Settings, remote: Remote
     assert (current(settings) / "dags/utils/common.py").stat().st_mtime_ns == same
 
 
+ATTRIBUTES = {
+    "text": "*.py text",
+    "auto": "* text=auto",
+    "to LF": "*.py text eol=lf",
+    "to CRLF": "*.py text eol=crlf",
+    "old name": "*.py crlf",
+    "ident": "*.py ident",
+    "filter": "*.py filter=lfs diff=lfs merge=lfs -text",
+    "encoding": "*.py working-tree-encoding=UTF-16",
+    "encoding without a value": "*.py working-tree-encoding",
+    "export": "*.py export-subst\nutils export-ignore\nutils/** export-ignore",
+    "macro": "[attr]dos text eol=crlf ident\n*.py dos",
+    "binary and more": "*.py binary text eol=crlf",
+}
+
+
+@pytest.mark.parametrize("folder", [".", "dags", "dags/utils"])
+@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=list(ATTRIBUTES))
+def test_tree_equals_blobs_whatever_attributes_say(
+    settings: Settings, remote: Remote, attributes: str, folder: str
+) -> None:
+    """And stays what it is, with the times that Airflow goes by: it is no new tree at every sync."""
+    content = b"# $Id$\r\n# $Format:%H$\nvalue = '\xc3\xa9'\r\n"
+    files = {name: File(content) for name in (b"dags/one.py", b"dags/utils/common.py")}
+    files[f"{folder}/.gitattributes".removeprefix("./").encode()] = File(f"{attributes}\n".encode())
+    objects = Objects(remote.path)
+    objects.push(objects.commit(files, [remote.head]))
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert content_of(current(settings)) == files
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+    assert len(list((settings.trees_dir / "worktrees").iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", [".config/git/attributes", ".config/git/config", ".gitconfig"])
+def test_tree_equals_blobs_whatever_the_user_has(
+    settings: Settings, remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    home = tmp_path / "home"
+    (home / place).parent.mkdir(parents=True, exist_ok=True)
+    is_config = place.endswith("config")
+    (home / place).write_text("[core]\n\tautocrlf = true\n" if is_config else "*.py text eol=crlf\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    Syncer(settings).sync("test")
+    assert files_below(current(settings)) == remote.tree(remote.head)
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+
+
+def test_trees_of_a_mirror_that_obeyed_attributes_are_made_anew(settings: Settings, remote: Remote) -> None:
+    """As after an update of the webhook: what is live may differ from its blobs, and git would not see it."""
+    remote.commit({".gitattributes": "*.py text eol=crlf\n"})
+    Syncer(settings).sync("test")
+    mirror = settings.state_dir / "mirror.git"
+    (mirror / "info/attributes").unlink()
+    file = current(settings) / "dags/one.py"
+    file.write_bytes(b"one = 1\r\n")
+    subprocess.run(["git", "-C", str(current(settings).resolve()), "status"], check=True, capture_output=True)
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert files_below(current(settings)) == remote.tree(remote.head)
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+
+
 def test_running_task_keeps_its_tree(settings: Settings, remote: Remote) -> None:
     """A task resolved `current` when it began, and reads on in its tree while `current` moves."""
     Syncer(settings).sync("test")
@@ -218,7 +300,7 @@ def test_old_trees_are_kept_by_age_and_count(settings: Settings, remote: Remote)
 
 def free(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     """Let the disk have this share free."""
-    monkeypatch.setattr(trees.Trees, "free_share", lambda self: share)
+    monkeypatch.setattr(trees.Trees, "free_share", lambda self, taken=0: share)
 
 
 def test_full_disk_makes_no_tree_and_says_so(
@@ -231,7 +313,7 @@ def test_full_disk_makes_no_tree_and_says_so(
     free(monkeypatch, 0.049)
     result = Syncer(settings).sync("test")
     assert result.outcome is Outcome.FAILED
-    assert "has 4.9% free, and a new commit needs 5%" in result.detail
+    assert f"would have 4.9% free with {commit[:12]}, which is less than 5%" in result.detail
     assert "airflow-clean" in result.detail
     assert live(settings) == before
     assert [path.name for path in (settings.trees_dir / "worktrees").iterdir()] == [before]
@@ -241,6 +323,23 @@ def test_full_disk_makes_no_tree_and_says_so(
     free(monkeypatch, 0.05)
     assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
     assert live(settings) == commit
+
+
+def test_commit_that_would_fill_the_disk_makes_no_tree(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is what would be free with it."""
+    Syncer(settings).sync("test")
+    before = live(settings)
+    usage = shutil.disk_usage(settings.trees_dir)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(total=10 * 2**20, free=2**20))
+    remote.commit({"dags/data.bin": bytes(600 * 2**10)})
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "free disk" in result.detail
+    assert live(settings) == before
+    remote.commit({"dags/data.bin": bytes(100 * 2**10)})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
 
 
 def test_full_disk_keeps_nobody_from_a_tree_that_is_there(
@@ -386,6 +485,126 @@ def test_huge_file_is_refused_before_it_is_checked_out(
     assert (live(settings), len(gate.checked)) == (old, checked)
 
 
+LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "kind", "told"),
+    [
+        (b"dags/model.bin", File(LFS_POINTER), "lfs", "dags/model.bin"),
+        (b"docs/a.png", File(LFS_POINTER.replace(b"\n", b"\r\n")), "lfs", "docs/a.png"),
+        (
+            b"dags/old.bin",
+            File(LFS_POINTER.replace(b"oid", b"ext-0-foo sha256:00\noid").replace(b"git-lfs", b"hawser")),
+            "lfs",
+            "dags/old.bin",
+        ),
+        (b"dags/caf\xe9.py", File(b"x"), "name", "dags/caf\\xe9.py"),
+        (b"dags/caf\xe9/x.py", File(b"x"), "name", "dags/caf\\xe9/x.py"),
+        (b"dags/.git/config", File(b"x"), "name", "dags/.git/config"),
+        (b".GIT", File(b"x"), "name", ".GIT"),
+        (b"dags/../../x", File(b"x"), "name", "dags/../../x"),
+        (b"dags/" + b"n" * 256, File(b"x"), "name", "dags/" + "n" * 256),
+        ((b"n" * 200 + b"/") * 5 + b"x", File(b"x"), "name", ("n" * 200 + "/") * 5 + "x"),
+        (b"n/" * 101 + b"x", File(b"x"), "name", "n/" * 101 + "x"),
+        (b"dags/one.py/x", File(b"x"), "name", "dags/one.py"),
+        (b".gitmodules", File(b"dags/one.py", SYMLINK), "name", ".gitmodules"),
+        (b"dags/link", File(b"", SYMLINK), "symlink", "dags/link"),
+        (b"dags/link", File(b"x" * 4096, SYMLINK), "symlink", "dags/link"),
+        (b"dags/link", File(b"one.py\0/..", SYMLINK), "checkout", "dags/link"),
+    ],
+)
+def test_what_cannot_be_live_is_refused_with_its_path(
+    settings: Settings, remote: Remote, path: bytes, file: File, kind: str, told: str
+) -> None:
+    """And the next commit goes live."""
+    Syncer(settings).sync("test")
+    old = remote.head
+    objects = Objects(remote.path)
+    good = {b"dags/one.py": File(b"one = 2\n")}
+    bad = objects.push(objects.commit({**good, path: file}, [old]))
+    result = Syncer(settings).sync("test")
+    assert [(reason.kind, reason.path) for reason in result.reasons] == [(kind, told)], result.detail
+    assert live(settings) == old
+    objects.push(objects.commit(good, [bad]))
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert content_of(current(settings)) == good
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"caf\xe9.txt",
+        b"dags/caf\xc3\xa9.py",
+        b"dags/git~1",
+        b"dags/a\\b",
+        b"dags/a\nb",
+        b"-rf",
+        b"dags/.g\xe2\x80\x8cit",
+    ],
+)
+def test_odd_names_go_live(settings: Settings, remote: Remote, path: bytes) -> None:
+    objects = Objects(remote.path)
+    files = {b"dags/one.py": File(b"one = 2\n"), path: File(b"x")}
+    objects.push(objects.commit(files))
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.SWITCHED, result.detail
+    assert content_of(current(settings)) == files
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"# a note on\n" + LFS_POINTER]
+)
+def test_text_about_git_lfs_is_fine(settings: Settings, remote: Remote, content: bytes) -> None:
+    remote.commit({"dags/note.txt": content})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        b"Ann Example<ann@example.org> 1800000000 +0000",
+        b"Ann",
+        b"Ann <> 99999999999999999999 +0000",
+        b"\xe9 <> x",
+    ],
+)
+def test_malformed_commit_goes_live(settings: Settings, remote: Remote, author: bytes) -> None:
+    objects = Objects(remote.path)
+    files = {b"dags/one.py": File(b"one = 2\n")}
+    commit = objects.push(objects.commit(files, author=author, message=b"\xe9" * 10_000))
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.SWITCHED, result.detail
+    found = load(settings).live
+    assert found is not None
+    assert found.id == commit
+    assert 0 <= found.committed_at < 253_402_300_800  # the year 10000
+    assert len(found.subject) <= 300
+
+
+def test_defect_is_recorded_as_a_failed_sync(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    Syncer(settings).sync("test")
+    before = live(settings)
+    remote.commit({"dags/one.py": "one = 2\n"})
+    with monkeypatch.context() as patched:
+        patched.setattr(trees, "carry_times", broken)
+        assert Syncer(settings).sync("test").outcome is Outcome.FAILED
+    found = load(settings).last_sync
+    assert found is not None
+    assert found.detail == "ZeroDivisionError: of all things"
+    assert live(settings) == before
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+
+
 def test_tree_without_dags_is_refused(settings: Settings, remote: Remote) -> None:
     Syncer(settings).sync("test")
     old = remote.head
@@ -398,7 +617,7 @@ def test_tree_without_dags_is_refused(settings: Settings, remote: Remote) -> Non
 
 @pytest.mark.parametrize(
     "lock_file",
-    ["HEAD.lock", "config.lock", "packed-refs.lock", "refs/heads/production.lock", "shallow.lock"],
+    ["HEAD.lock", "config.lock", "packed-refs.lock", "refs/branches/production.lock", "shallow.lock"],
 )
 def test_stale_lock_is_removed(settings: Settings, remote: Remote, lock_file: str) -> None:
     Syncer(settings).sync("test")
@@ -428,7 +647,7 @@ def without_head(mirror: Path) -> None:
 
 def with_zeroed_ref(mirror: Path) -> None:
     (mirror / "packed-refs").unlink(missing_ok=True)
-    (mirror / "refs/heads/production").write_bytes(b"\0" * 41)
+    (mirror / "refs/branches/production").write_bytes(b"\0" * 41)
 
 
 def with_blob_lost(mirror: Path) -> None:
@@ -440,7 +659,11 @@ def with_blob_lost(mirror: Path) -> None:
             subprocess.run(["git", "unpack-objects", "-q"], cwd=mirror, stdin=file, check=True)
         moved.unlink()
     blob = subprocess.run(
-        ["git", "rev-parse", "production:dags/one.py"], cwd=mirror, check=True, capture_output=True, text=True
+        ["git", "rev-parse", "refs/branches/production:dags/one.py"],
+        cwd=mirror,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     (mirror / "objects" / blob[:2] / blob[2:]).unlink()
 
@@ -458,6 +681,58 @@ def test_broken_mirror_repairs_itself(
     remote.commit({"dags/three.py": "three = 3\n"})
     assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
     assert not list(settings.state_dir.glob("mirror.git.*"))
+
+
+def test_branch_renamed_below_its_former_name(settings: Settings, remote: Remote) -> None:
+    assert settings.repository is not None
+    Syncer(settings).sync("test")
+    remote.git("branch", "--quiet", "--move", "production/live")
+    renamed = replace(settings, repository=replace(settings.repository, branch="production/live"))
+    assert Syncer(renamed).sync("test").outcome is Outcome.UNCHANGED
+    remote.git("commit", "--quiet", "--allow-empty", "--message", "on")
+    assert Syncer(renamed).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == remote.git("rev-parse", "HEAD")
+    assert load(settings).forced_push is None
+    remote.git("branch", "--quiet", "--move", "other")
+    remote.git("branch", "--quiet", "production")
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+
+
+@pytest.fixture
+def git_host(remote: Remote) -> FaultyHost:
+    """The repository over HTTP, after a commit that git itself finds malformed."""
+    objects = Objects(remote.path)
+    malformed = objects.commit({b"dags/one.py": File(b"")}, author=b"Ann<ann@example.org> 1800000000 +0000")
+    objects.push(objects.commit({b"dags/one.py": File(b"one = 2\n")}, [malformed]))
+    remote.path.rename(remote.path.parent / "remote.git")
+    return FaultyHost(git_host_app(str(remote.path.parent), []))
+
+
+@pytest.mark.parametrize("failing", [1, 3, 6])
+def test_answer_of_503_leaves_the_mirror_alone(
+    settings: Settings, git_host: FaultyHost, failing: int
+) -> None:
+    """Once, for a whole fetch, and for two: the mirror still has a commit that is no longer on the remote."""
+    assert settings.repository is not None
+    with served(git_host) as url:
+        settings = replace(settings, repository=replace(settings.repository, url=f"{url}/remote.git"))
+        Syncer(settings).sync("test")
+        mirror = (settings.state_dir / "mirror.git").stat().st_ino
+        tree = current(settings).resolve()
+        git_host.failing = failing
+        for _ in range(3):
+            result = Syncer(settings).sync("test")
+        assert result.outcome is Outcome.UNCHANGED, result.detail
+    assert git_host.failing == 0
+    assert (settings.state_dir / "mirror.git").stat().st_ino == mirror
+    assert current(settings).resolve() == tree
+
+
+def test_message_of_a_failed_fetch_has_no_progress_in_it(settings: Settings, remote: Remote) -> None:
+    remote.path.rename(remote.path.with_name("away"))
+    detail = Syncer(settings).sync("test").detail
+    assert "does not appear to be a git repository" in detail
+    assert "%" not in detail
 
 
 def test_broken_mirror_and_remote_away_keeps_what_is_live(settings: Settings, remote: Remote) -> None:
@@ -519,6 +794,85 @@ def test_pin_works_without_the_remote(settings: Settings, remote: Remote) -> Non
     remote.path.rename(remote.path.with_name("away"))
     assert Syncer(settings).pin(first).outcome is Outcome.SWITCHED
     assert live(settings) == first
+
+
+@pytest.fixture
+def black_hole(settings: Settings) -> Iterator[BlackHole]:
+    with BlackHole() as hole:
+        yield hole
+
+
+def lost_in(black_hole: BlackHole, settings: Settings) -> Settings:
+    """The same host after its Git host became a black hole, which is given up after ten minutes."""
+    assert settings.repository is not None
+    return replace(settings, repository=replace(settings.repository, url=black_hole.url, timeout=600))
+
+
+def test_pin_to_what_is_there_asks_no_remote(
+    settings: Settings, remote: Remote, black_hole: BlackHole
+) -> None:
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    assert Syncer(lost_in(black_hole, settings)).pin(first[:12]).outcome is Outcome.SWITCHED
+    assert (live(settings), load(settings).pin) == (first, first)
+    assert black_hole.callers() == 0
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["fetch", "new mirror"])
+def test_pin_overtakes_a_fetch(
+    settings: Settings, remote: Remote, black_hole: BlackHole, broken: bool
+) -> None:
+    """The sync that was fetching begins again after the pin."""
+    first = remote.head
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    Syncer(settings).sync("test")
+    lost = lost_in(black_hole, settings)
+    ended: list[tuple[str, Outcome]] = []
+
+    def fetch() -> None:
+        ended.append(("sync", Syncer(lost).sync("test").outcome))
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    wait_until(lambda: black_hole.callers() == 1)
+    ended.append(("pin", Syncer(lost).pin(first).outcome))
+    assert live(settings) == first
+    wait_until(lambda: black_hole.callers() > 1)
+    black_hole.close()
+    thread.join()
+    assert ended == [("pin", Outcome.SWITCHED), ("sync", Outcome.FAILED)]
+    assert (live(settings), load(settings).pin) == (first, first)
+
+
+def test_pin_to_what_is_not_there_fetches_it(settings: Settings, remote: Remote) -> None:
+    Syncer(settings).sync("test")
+    commit = remote.commit({"dags/one.py": "one = 2\n"})
+    assert Syncer(settings).pin(commit[:12]).outcome is Outcome.SWITCHED
+    assert live(settings) == commit
+    remote.path.rename(remote.path.with_name("away"))
+    result = Syncer(settings).pin("0123456789")
+    assert result.outcome is Outcome.FAILED
+    assert "begins with 0123456789" in result.detail
+    assert "could not be fetched" in result.detail
+
+
+def test_commit_that_was_fetched_goes_live_without_the_remote(
+    settings: Settings, remote: Remote, gate: GateDouble
+) -> None:
+    """As when the gate was out of order, and now the Git host is away."""
+    Syncer(settings).sync("test")
+    commit = remote.commit({"dags/one.py": "one = 2\n"})
+    gate.error = "out of order"
+    Syncer(settings).sync("test")
+    gate.error = None
+    remote.path.rename(remote.path.with_name("away"))
+    result = Syncer(settings).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "is live, but" in result.detail
+    assert live(settings) == commit
 
 
 @pytest.mark.parametrize("digits", ["0" * 40, "deadbeef", "HEAD", "--all", "production", ""])
@@ -590,6 +944,37 @@ def test_second_sync_waits_for_the_first(settings: Settings, gate: GateDouble) -
     release.set()
     first.join()
     assert Syncer(settings).sync("third").outcome is Outcome.UNCHANGED
+
+
+def test_lock_is_waited_for_while_its_holder_gets_on(tmp_path: Path) -> None:
+    """A first clone takes as long as it takes, and whoever waits for it does not give up."""
+    path = tmp_path / "lock"
+    with lock.exclusive(path, 1) as descriptor:
+        waiting = threading.Thread(target=lambda: got.append(take()))
+        got: list[str] = []
+
+        def take() -> str:
+            try:
+                with lock.exclusive(path, timeout=0.5):
+                    return "taken"
+            except lock.LockTimeoutError:
+                return "given up"
+
+        waiting.start()
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            lock.show_progress(descriptor)
+            time.sleep(0.01)
+    waiting.join()
+    assert got == ["taken"]
+
+
+def test_looking_at_a_lock_takes_it_from_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not lock.is_held(path)
+    with lock.exclusive(path, 0):
+        assert lock.is_held(path)
+    assert not lock.is_held(path)
 
 
 def test_lock_is_held_until_the_last_child_ends(tmp_path: Path) -> None:

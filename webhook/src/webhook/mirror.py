@@ -4,15 +4,25 @@ replaced.
 
 import re
 import shutil
+import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from webhook import ssh
-from webhook.git import Git, GitError
+from webhook.git import Git, GitError, SilentRemoteError
 from webhook.settings import RepositorySettings
 from webhook.state import Commit
+
+# Above all attributes that a commit, the host or a user has (gitattributes(5)): a worktree has the bytes of
+# the blobs, whatever those say.
+_ATTRIBUTES = "* -text !eol !ident !filter !working-tree-encoding\n"
+
+_NO_BRANCH = "couldn't find remote ref"  # in git's words
+SUBJECT_LIMIT = 300  # characters
+LATEST = 253_402_300_799.0  # the last second of the year 9999, after which no calendar goes
 
 
 class BranchMissingError(Exception):
@@ -46,26 +56,31 @@ class Entry:
 
 
 class Mirror:
-    """The mirror in `directory`. Call only while holding the sync lock, whose descriptor is `lock`."""
+    """The mirror in `directory`. Call only while holding the sync lock, whose descriptor is `lock`; to look
+    something up, not even that.
+    """
 
-    def __init__(self, directory: Path, repository: RepositorySettings, lock: int) -> None:
-        """Touch nothing yet."""
+    def __init__(
+        self,
+        directory: Path,
+        repository: RepositorySettings,
+        lock: int | None,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Touch nothing yet. `go_on` is called while git talks to the remote, and may raise to end that."""
         self.directory = directory
         self._repository = repository
-        self._lock = lock
+        self._inherited = () if lock is None else (lock,)
+        self._go_on = go_on
 
     def git(self, directory: Path | None = None) -> Git:
         """Return a git bound to the mirror, or to a worktree of it."""
-        return Git(
-            directory or self.directory,
-            self._repository.timeout,
-            ssh.ssh_environment(self._repository),
-            (self._lock,),
-        )
+        return Git(directory or self.directory, ssh.ssh_environment(self._repository), self._inherited)
 
     @property
     def _ref(self) -> str:
-        return f"refs/heads/{self._repository.branch}"
+        """The branch's name here. It has no /, so that `production/live` can come after `production`."""
+        return f"refs/branches/{urllib.parse.quote(self._repository.branch, safe='')}"
 
     def fetch(self) -> Fetched:
         """Bring the branch up to date, following a force-push; build the mirror first where there is none.
@@ -73,49 +88,77 @@ class Mirror:
         Raises:
             BranchMissingError, RemoteError: nothing changed.
         """
-        self.remove_stale_locks()
-        if not self.directory.exists():
-            self.rebuild()
         before = self.head()
         retrying = Retrying(
-            retry=retry_if_exception_type(RemoteError),
+            retry=retry_if_exception(_may_go_away),
             stop=stop_after_attempt(3),
             wait=wait_exponential(multiplier=self._repository.retry_pause, max=5),
             reraise=True,
         )
-        retrying(self._fetch_or_repair)
+        try:
+            retrying(self._fetch_or_clone)
+        except GitError as error:
+            if not self._remote_answers(error) or self.is_sound():
+                raise self._explain(error) from None
+            self.rebuild()
+        self._let_no_attribute_count()
         head = self.head()
         if head is None:
             raise RemoteError(f"{self._repository.branch} is not in the mirror after a fetch")
         forced = before is not None and before != head and not self._contains(head, before)
         return Fetched(head, before if forced else None)
 
-    def _fetch_or_repair(self) -> None:
-        try:
+    def _fetch_or_clone(self) -> None:
+        if self.directory.exists():
             self._fetch_into(self.directory)
-        except GitError as error:
-            if not self.is_sound():
-                self.rebuild()
-                return
-            raise self._explain(error) from None
+        else:
+            self._clone()
 
     def _fetch_into(self, directory: Path) -> None:
-        options = [
-            "--quiet",
+        self.git(directory).talk(
+            "fetch",
+            "--progress",
             "--no-tags",
             "--no-recurse-submodules",
             "--no-write-fetch-head",
             "--no-auto-maintenance",
-        ]
-        self.git(directory).bytes("fetch", *options, self._repository.url, f"+{self._ref}:{self._ref}")
+            self._repository.url,
+            f"+refs/heads/{self._repository.branch}:{self._ref}",
+            silence=self._repository.timeout,
+            go_on=self._go_on,
+        )
+
+    def _remote_answers(self, error: GitError) -> bool:
+        """Say after a fetch that failed whether the remote answers: then the fault may be the mirror's."""
+        if isinstance(error, SilentRemoteError) or _NO_BRANCH in error.message:
+            return False
+        try:
+            self.git(self.directory.parent).talk(
+                "ls-remote",
+                self._repository.url,
+                f"refs/heads/{self._repository.branch}",
+                silence=self._repository.timeout,
+                go_on=self._go_on,
+            )
+        except GitError:
+            return False
+        return True
 
     def _explain(self, error: GitError) -> Exception:
         """Tell a deleted branch from a remote that cannot be reached, and say what to do about that."""
         branch = self._repository.branch
-        if "couldn't find remote ref" in error.message:
+        if _NO_BRANCH in error.message:
             return BranchMissingError(f"the branch {branch} no longer exists on the remote")
         reason = ssh.explain(error.message, self._repository) or error.message
         return RemoteError(f"{branch} could not be fetched: {reason}")
+
+    def _let_no_attribute_count(self) -> None:
+        """Have every worktree equal its blobs; those that were made without this are no longer known."""
+        attributes = self.directory / "info/attributes"
+        if not attributes.is_file() or attributes.read_text() != _ATTRIBUTES:
+            shutil.rmtree(self.directory / "worktrees", ignore_errors=True)
+            attributes.parent.mkdir(exist_ok=True)
+            attributes.write_text(_ATTRIBUTES)
 
     def remove_stale_locks(self) -> None:
         """Remove git's own lock files: we hold the sync lock, so whoever made them is dead."""
@@ -123,12 +166,16 @@ class Mirror:
             lock.unlink()
 
     def is_sound(self) -> bool:
-        """Say whether every object can be read. Reads all of the mirror: for use after a failure only."""
+        """Say whether every object can be read. Reads all of the mirror: for use after a failure only.
+
+        What git thinks of an object's form does not count: a malformed commit is that in a new mirror, too.
+        """
         git = self.git()
         return (
             self.directory.is_dir()
             and git.succeeds("rev-parse", "--resolve-git-dir", ".")
-            and git.succeeds("fsck", "--full", "--no-dangling", "--no-progress")
+            and git.succeeds("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+            and git.succeeds("cat-file", "--batch-all-objects", "--batch", "--unordered", "--buffer")
         )
 
     def rebuild(self) -> None:
@@ -137,17 +184,21 @@ class Mirror:
         Raises:
             BranchMissingError, RemoteError: the old one, such as it is, stays.
         """
+        try:
+            self._clone()
+        except GitError as error:
+            raise self._explain(error) from None
+        self._let_no_attribute_count()
+
+    def _clone(self) -> None:
         new = self.directory.with_name(self.directory.name + ".new")
         old = self.directory.with_name(self.directory.name + ".broken")
         for leftover in (new, old):
             if leftover.exists():
                 shutil.rmtree(leftover)
         new.mkdir(parents=True)
-        try:
-            self.git(new).bytes("init", "--quiet", "--bare", "--initial-branch", self._repository.branch)
-            self._fetch_into(new)
-        except GitError as error:
-            raise self._explain(error) from None
+        self.git(new).bytes("init", "--quiet", "--bare", "--template=")
+        self._fetch_into(new)
         if self.directory.exists():
             self.directory.rename(old)
         new.rename(self.directory)
@@ -162,13 +213,11 @@ class Mirror:
             return None
 
     def resolve(self, digits: str) -> str:
-        """Return the full id of a commit of which the first digits are given.
+        """Return the full id of a commit of which the first digits (`is_commit_id`) are given.
 
         Raises:
             UnknownCommitError: no such commit, or several.
         """
-        if not re.fullmatch(r"[0-9a-f]{4,40}", digits):
-            raise UnknownCommitError(f"{digits!r} is not a commit id: 4 to 40 of the digits 0-9 a-f")
         try:
             return self.git().text("rev-parse", "--verify", "--quiet", digits + "^{commit}")
         except (GitError, OSError):
@@ -182,8 +231,11 @@ class Mirror:
 
     def describe(self, commit: str) -> Commit:
         """Return author, date and subject of a commit."""
-        fields = self.git().text("show", "--no-patch", "--format=%an%x00%ct%x00%s", commit).split("\0")
-        return Commit(id=commit, author=fields[0], committed_at=float(fields[1]), subject=fields[2])
+        format_ = "--format=%an%x00%ct%x00%s"
+        author, time, subject = self.git().text("show", "--no-patch", format_, commit).split("\0")
+        # A malformed commit has no time, and any can state one that no calendar has.
+        committed_at = min(float(time or 0), LATEST)
+        return Commit(commit, author[:SUBJECT_LIMIT], committed_at, subject[:SUBJECT_LIMIT])
 
     def entries(self, commit: str) -> list[Entry]:
         """List every file of a commit, with its size."""
@@ -213,3 +265,14 @@ class Mirror:
 
     def _contains(self, commit: str, ancestor: str) -> bool:
         return self.git().succeeds("merge-base", "--is-ancestor", ancestor, commit)
+
+
+def is_commit_id(digits: str) -> bool:
+    """Say whether a commit id can begin so."""
+    return re.fullmatch(r"[0-9a-f]{4,40}", digits) is not None
+
+
+def _may_go_away(error: BaseException) -> bool:
+    """Say whether a fetch that failed so is worth another try at once."""
+    remote = isinstance(error, GitError) and not isinstance(error, SilentRemoteError)
+    return remote and _NO_BRANCH not in str(error)

@@ -47,7 +47,9 @@ def page() -> ResponseReturnValue:
     # A browser names text/html; curl takes anything, and whoever calls it can read JSON.
     best = request.accept_mimetypes.best_match(["application/json", "text/html"])
     if best == "text/html":
-        response = make_response(render_template("status.html", **content, **view(content["health"])))
+        text = render_template("status.html", **content, **view(content["health"]))
+        # A file's name need not be UTF-8.
+        response = make_response(text.encode(errors="backslashreplace"))
         response.headers["Content-Security-Policy"] = POLICY
         return response
     return jsonify({name: value for name, value in content.items() if name != "needs"})

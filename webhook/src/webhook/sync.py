@@ -8,19 +8,21 @@ from what is on disk.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from webhook import gate, lock, state, trees
 from webhook.git import GitError
-from webhook.mirror import BranchMissingError, Mirror, RemoteError, UnknownCommitError
+from webhook.mirror import BranchMissingError, Mirror, RemoteError, UnknownCommitError, is_commit_id
 from webhook.report import Reporter
 from webhook.settings import RepositorySettings, Settings
 from webhook.state import ForcedPush, Reason, State, SyncRecord
 from webhook.trees import Trees
 
 log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1  # between looks at whether a pin is through
 
 
 class Outcome(StrEnum):
@@ -46,6 +48,10 @@ class NoRepositoryError(Exception):
     """This host takes its DAGs from elsewhere, such as a mounted working copy."""
 
 
+class OvertakenError(Exception):
+    """A pin waits: the fetch was ended for it."""
+
+
 _EXPECTED = (
     BranchMissingError,
     RemoteError,
@@ -67,47 +73,92 @@ class Syncer:
         self._settings = settings
         self._repository: RepositorySettings = settings.repository
         self._state_path = settings.state_dir / "state.json"
+        self._mirror_path = settings.state_dir / "mirror.git"
+        self._pin_lock = settings.state_dir / "pin.lock"
         self._reporter = Reporter(settings)
 
     def sync(self, trigger: str) -> Result:
         """Make live what should be; the result is also in the state file and on the status page."""
-        return self._locked(trigger, lambda run: run.reconcile())
+        while True:
+            try:
+                return self._locked(trigger, lambda run: run.reconcile())
+            except OvertakenError:
+                log.info("sync (%s): ended for a pin, and begun again after it", trigger)
+                while lock.is_held(self._pin_lock):
+                    time.sleep(_POLL_SECONDS)
 
     def pin(self, digits: str, with_gate: bool = True) -> Result:
         """Make one commit live and keep it so, whatever is pushed, until `unpin`.
 
-        Without the gate even a commit goes live that it would refuse: for the case that the gate itself is
-        broken.
+        What the mirror has needs no remote, and does not wait for a fetch that is under way. Without the gate
+        even a commit goes live that it would refuse: for the case that the gate itself is broken.
         """
-        return self._locked("pin", lambda run: run.pin(digits, with_gate))
+        if not is_commit_id(digits):
+            return Result(Outcome.FAILED, f"{digits!r} is not a commit id: 4 to 40 of the digits 0-9 a-f")
+
+        def work(run: _Run) -> Result:
+            return run.pin(digits, with_gate)
+
+        try:
+            if not self._has(digits):
+                return self._locked("pin", work)
+            with lock.exclusive(self._pin_lock, self._settings.lock_timeout):
+                return self._locked("pin", work, goes_first=True)
+        except (lock.LockTimeoutError, OvertakenError) as error:
+            return Result(Outcome.FAILED, str(error))
 
     def unpin(self) -> Result:
         """Follow the branch again."""
-        return self._locked("unpin", lambda run: run.unpin())
+        try:
+            return self._locked("unpin", lambda run: run.unpin())
+        except OvertakenError as error:
+            return Result(Outcome.FAILED, str(error))
 
-    def _locked(self, trigger: str, work: "Callable[[_Run], Result]") -> Result:
+    def _has(self, digits: str) -> bool:
+        """Say whether the mirror has a commit, without waiting for anybody."""
+        try:
+            Mirror(self._mirror_path, self._repository, None).resolve(digits)
+        except UnknownCommitError:
+            return False
+        return True
+
+    def _locked(self, trigger: str, work: "Callable[[_Run], Result]", goes_first: bool = False) -> Result:
+        """Raise OvertakenError where another one goes first; then nothing was recorded."""
         started = time.time()
         try:
             with lock.exclusive(
                 self._settings.state_dir / "sync.lock", self._settings.lock_timeout
             ) as descriptor:
-                return self._recorded(trigger, started, descriptor, work)
+
+                def go_on() -> None:
+                    lock.show_progress(descriptor)
+                    if not goes_first and lock.is_held(self._pin_lock):
+                        raise OvertakenError("a pin came first: try again")
+
+                mirror = Mirror(self._mirror_path, self._repository, descriptor, go_on)
+                return self._recorded(trigger, started, mirror, work)
         except lock.LockTimeoutError as error:
             return Result(Outcome.FAILED, str(error))
 
     def _recorded(
-        self, trigger: str, started: float, descriptor: int, work: "Callable[[_Run], Result]"
+        self, trigger: str, started: float, mirror: Mirror, work: "Callable[[_Run], Result]"
     ) -> Result:
         try:
             current = state.load(self._state_path)
-            mirror = Mirror(self._settings.state_dir / "mirror.git", self._repository, descriptor)
             run = _Run(self._settings, current, mirror, Trees(self._settings.trees_dir))
         except _EXPECTED as error:
             return Result(Outcome.FAILED, str(error))
         try:
             result = work(run)
+        except OvertakenError:
+            raise
         except _EXPECTED as error:
             result = Result(Outcome.FAILED, str(error), run.target)
+        except Exception as error:
+            # A defect. It is on the status page as a failed sync is, and what is live stays live.
+            log.exception("the sync broke off")
+            result = Result(Outcome.FAILED, f"{type(error).__name__}: {error}", run.target)
+        result = replace(result, detail=trees.encodable(result.detail))
         log.info("sync (%s): %s: %s", trigger, result.outcome, result.detail)
         seconds = round(time.time() - started, 3)
         current.last_sync = SyncRecord(started, trigger, result.outcome, result.detail, seconds)
@@ -136,17 +187,29 @@ class _Run:
         self.target: str | None = None
 
     def reconcile(self) -> Result:
-        self._trees.remove_leftovers()
-        self._fetch()
+        self._remove_leftovers()
+        try:
+            self._fetch()
+        except RemoteError as error:
+            # A commit may have been fetched and not made live, or the live tree may be damaged.
+            if (commit := self._state.pin or self._mirror.head()) is None:
+                raise
+            result = self._make_live(commit)
+            if result.outcome is Outcome.UNCHANGED:
+                raise
+            return replace(result, outcome=Outcome.FAILED, detail=f"{result.detail}, but {error}")
         return self._make_live(self._state.pin or self._head())
 
     def pin(self, digits: str, with_gate: bool) -> Result:
-        self._trees.remove_leftovers()
+        self._remove_leftovers()
         try:
-            self._fetch()
-        except (BranchMissingError, RemoteError) as error:
-            log.warning("pinning without a fetch: %s", error)  # a rollback must not wait for the remote
-        commit = self._mirror.resolve(digits)
+            commit = self._mirror.resolve(digits)
+        except UnknownCommitError as unknown:
+            try:
+                self._fetch()
+            except (BranchMissingError, RemoteError) as error:
+                raise UnknownCommitError(f"{unknown}, and {error}") from None
+            commit = self._mirror.resolve(digits)
         result = self._make_live(commit, with_gate)
         if result.outcome in (Outcome.SWITCHED, Outcome.UNCHANGED):
             self._state.pin = commit
@@ -184,6 +247,10 @@ class _Run:
             raise RemoteError("the mirror has no head")
         return head
 
+    def _remove_leftovers(self) -> None:
+        self._trees.remove_leftovers()
+        self._mirror.remove_stale_locks()
+
     def _fetch(self) -> None:
         fetched = self._mirror.fetch()
         if self._state.head is None or self._state.head.id != fetched.head:
@@ -220,8 +287,8 @@ class _Run:
         if reasons:
             return self._refuse(commit, reasons)
         kept = self._trees.find(self._mirror, commit)
-        tree = kept or self._trees.build(self._mirror, commit)
-        reasons = trees.reasons_after_checkout(tree, entries)
+        tree = kept or self._trees.build(self._mirror, commit, entries)
+        reasons = trees.reasons_after_checkout(tree, entries, self._mirror.git(tree))
         if reasons:
             return self._refuse(commit, reasons)
 
@@ -246,6 +313,10 @@ class _Run:
         return Result(Outcome.SWITCHED, f"{commit[:12]} is live", commit)
 
     def _refuse(self, commit: str, reasons: list[Reason]) -> Result:
+        reasons = [
+            Reason(reason.kind, trees.printable(reason.path), trees.encodable(reason.message))
+            for reason in reasons
+        ]
         self._state.refuse(self._mirror.describe(commit), reasons, time.time())
         self._trees.remove_leftovers()
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""

@@ -7,9 +7,11 @@ read them.
 """
 
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from webhook.git import Git, GitError
@@ -28,6 +30,21 @@ LEAD_SECONDS = 2
 # no tree is kept that no task can be reading, below the second none is made. Postgres needs the rest.
 LOW_SHARE = 0.10
 FULL_SHARE = 0.05
+BLOCK = 4096  # bytes: what even the smallest file takes on the disk
+
+# Bytes of a name and of a path, and folders in it. Linux takes 255 for a name. Airflow's database takes 1024
+# for a path (`import_error.filename`), with the way to the tree. Python removes no folders that are nested as
+# deep as its stack.
+NAME_LIMIT = 255
+PATH_LIMIT = 900
+DEPTH_LIMIT = 100
+TARGET_LIMIT = 4095  # bytes of a symlink's target, by Linux
+
+# What Git LFS commits in a file's place (git-lfs, docs/spec.md).
+LFS_POINTER = re.compile(
+    rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d+\r?\n(?:.*\n)*oid sha256:[0-9a-f]{64}\r?\n"
+)
+LFS_POINTER_LIMIT = 1024  # bytes
 
 # Says of a retired worktree, by name, given when each retired and the time now, whether a task may still read
 # it.
@@ -73,21 +90,23 @@ class Trees:
         candidates = [path for path in self.worktrees.iterdir() if commit_of(path) == commit]
         return next((path for path in sorted(candidates) if is_intact(mirror.git(path), commit)), None)
 
-    def free_share(self) -> float:
-        """Return how much of the disk with the worktrees is free, from 0 to 1."""
+    def free_share(self, taken: int = 0) -> float:
+        """Return how much of the worktrees' disk is free, from 0 to 1, when so many more bytes are taken."""
         disk = shutil.disk_usage(self.worktrees)
-        return disk.free / disk.total if disk.total else 1.0
+        return max(0, disk.free - taken) / disk.total if disk.total else 1.0
 
-    def build(self, mirror: Mirror, commit: str) -> Path:
+    def build(self, mirror: Mirror, commit: str, entries: Collection[Entry]) -> Path:
         """Check the commit out under a passing name.
 
         Raises:
-            DiskFullError: nothing was begun, because too little disk is free.
+            DiskFullError: nothing was begun, because too little disk would be free.
         """
-        if (free := self.free_share()) < FULL_SHARE:
+        taken = sum(BLOCK + (entry.size or 0) // BLOCK * BLOCK for entry in entries)
+        if (free := self.free_share(taken)) < FULL_SHARE:
             raise DiskFullError(
-                f"the disk of {self.directory} has {free:.1%} free, and a new commit needs {FULL_SHARE:.0%}: "
-                "free disk, for example by `systemctl start airflow-clean`, then run `dag-sync once`"
+                f"the disk of {self.directory} would have {free:.1%} free with {commit[:12]}, which is less "
+                f"than {FULL_SHARE:.0%}: free disk, for example by `systemctl start airflow-clean`, then run "
+                "`dag-sync once`"
             )
         mirror.git().bytes("worktree", "prune")
         building = self.worktrees / f".new-{commit}"
@@ -154,10 +173,15 @@ def commit_of(tree: Path | None) -> str | None:
 def is_intact(git: Git, commit: str) -> bool:
     """Say whether a worktree is at the commit and no tracked file was changed, lost or cut short."""
     try:
-        at_commit = git.text("rev-parse", "HEAD") == commit
-        return at_commit and not git.bytes("status", "--porcelain", "--untracked-files=no")
+        return git.text("rev-parse", "HEAD") == commit and not differing(git)
     except (GitError, OSError):
         return False
+
+
+def differing(git: Git) -> list[str]:
+    """Return the paths of a worktree that are not as committed."""
+    lines = git.bytes("status", "--porcelain", "-z", "--no-renames", "--untracked-files=no").split(b"\0")
+    return [os.fsdecode(line[len("XY ") :]) for line in lines if line]
 
 
 def kept_by_age_and_count(seconds: float, count: int) -> MayBeUsed:
@@ -214,19 +238,14 @@ def changed_paths(entries: Collection[Entry], others: Collection[Entry]) -> set[
 
 
 def reasons_before_checkout(entries: Collection[Entry], dags_folder: str, blob_limit: int) -> list[Reason]:
-    """Check what the listing alone shows: no submodule, no file over the limit, DAGs where they belong."""
-    reasons = []
-    for entry in entries:
-        path = printable(entry.path)
-        if entry.mode == MODE_SUBMODULE:
-            reasons.append(
-                Reason("submodule", path, "submodules are not fetched: commit the files themselves")
-            )
-        elif entry.size is not None and entry.size > blob_limit:
-            size, limit = entry.size / 2**20, blob_limit / 2**20
-            reasons.append(
-                Reason("size", path, f"{size:.0f} MiB is over the limit of {limit:.0f} MiB for a file")
-            )
+    """Check what the listing alone shows: all can be checked out as committed, DAGs are where they belong."""
+    reasons = [
+        Reason(kind, printable(entry.path), message)
+        for entry in entries
+        for kind, message in _problems(entry, dags_folder, blob_limit)
+    ]
+    message = "the commit has this name twice, or as a file and as a folder"
+    reasons += [Reason("name", printable(path), message) for path in sorted(_ambiguous(entries))]
     if not any(entry.path.startswith(dags_folder + "/") for entry in entries):
         reasons.append(
             Reason("layout", dags_folder, "the folder with the DAGs is missing: every DAG would vanish")
@@ -234,14 +253,59 @@ def reasons_before_checkout(entries: Collection[Entry], dags_folder: str, blob_l
     return reasons
 
 
-def reasons_after_checkout(tree: Path, entries: Collection[Entry]) -> list[Reason]:
-    """Check that no symlink leads out of the tree, or round in circles, as the file system resolves it."""
+def _problems(entry: Entry, dags_folder: str, blob_limit: int) -> Iterator[tuple[str, str]]:
+    """Yield kind and message of what is wrong with one file."""
+    size = entry.size or 0
+    if entry.mode == MODE_SUBMODULE:
+        yield "submodule", "submodules are not fetched: commit the files themselves"
+    elif entry.mode == MODE_SYMLINK and not 0 < size <= TARGET_LIMIT:
+        yield "symlink", "the symlink's target is empty, or too long"
+    elif size > blob_limit:
+        yield "size", f"{size / 2**20:.0f} MiB is over the limit of {blob_limit / 2**20:.0f} MiB for a file"
+    names = entry.path.split("/")
+    if any(name.lower() in ("", ".", "..", ".git") for name in names):
+        yield "name", "Git checks out no file of this name"
+    elif entry.mode == MODE_SYMLINK and names[-1].lower() == ".gitmodules":
+        yield "name", "Git checks out no symlink of this name"
+    elif max(len(os.fsencode(name)) for name in names) > NAME_LIMIT:
+        yield "name", f"a name in the path is longer than {NAME_LIMIT} bytes"
+    elif len(os.fsencode(entry.path)) > PATH_LIMIT or len(names) > DEPTH_LIMIT:
+        yield "name", f"the path is longer than {PATH_LIMIT} bytes, or has more than {DEPTH_LIMIT} folders"
+    elif entry.path.startswith(dags_folder + "/") and encodable(entry.path) != entry.path:
+        yield "name", "the name is not in UTF-8, and Airflow's database takes no other: rename the file"
+
+
+def _ambiguous(entries: Collection[Entry]) -> set[str]:
+    """Return the paths that a commit has twice, or as a file and as a folder: only malformed ones have."""
+    folders: set[str] = set()
+    for entry in entries:
+        folder = entry.path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    counts = Counter(entry.path for entry in entries)
+    return {path for path, count in counts.items() if count > 1 or path in folders}
+
+
+def reasons_after_checkout(tree: Path, entries: Collection[Entry], git: Git) -> list[Reason]:
+    """Check that every file is as committed, and no mere pointer to its content; that no symlink leads out
+    of the tree, or round in circles, as the file system resolves it.
+    """
+    message = "the file cannot be checked out as it was committed"
+    reasons = [Reason("checkout", printable(path), message) for path in differing(git)]
+    if reasons:
+        return reasons
     root = tree.resolve()
-    return [
-        Reason("symlink", printable(entry.path), "the symlink leads out of the repository, or to itself")
-        for entry in entries
-        if entry.mode == MODE_SYMLINK and not _stays_below(root, tree / entry.path)
-    ]
+    for entry in entries:
+        path = tree / entry.path
+        if entry.mode == MODE_SYMLINK:
+            if not _stays_below(root, path):
+                message = "the symlink leads out of the repository, or to itself"
+                reasons.append(Reason("symlink", printable(entry.path), message))
+        elif (entry.size or 0) < LFS_POINTER_LIMIT and LFS_POINTER.match(path.read_bytes()):
+            message = "this is a Git LFS pointer, and what it names is not fetched: commit the file itself"
+            reasons.append(Reason("lfs", printable(entry.path), message))
+    return reasons
 
 
 def _stays_below(root: Path, link: Path) -> bool:
@@ -255,5 +319,14 @@ def _stays_below(root: Path, link: Path) -> bool:
 
 
 def printable(path: str) -> str:
-    """Return a path that any log or page can hold, whatever bytes the commit has in it."""
-    return path.encode(errors="backslashreplace").decode()
+    """Return a path as one line that any log or page can show, whatever bytes the commit has in it."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def encodable(text: str) -> str:
+    """Return text that can be written as UTF-8: bytes of a file's name that are none stand for themselves."""
+    return text.encode(errors="backslashreplace").decode()
