@@ -58,7 +58,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 def test_messages_and_heartbeat_go_through_the_proxy(proxy: Proxy) -> None:
-    assert messages.post("http://hooks.slack.example/services/T/B/X", "words") == ""
+    assert messages.post("http://hooks.slack.example/services/T/B/X", {"text": "words"}) == ""
     assert messages.beat("http://beat.example/a?b=c") == ""
     assert connect.ask("http://connect.example", "token", "vault").status == 200
     assert proxy.asked == [
@@ -73,7 +73,7 @@ def test_messages_and_heartbeat_go_through_the_proxy(proxy: Proxy) -> None:
 def test_tls_goes_through_a_tunnel_of_the_proxy(proxy: Proxy, status: int, reason: str) -> None:
     """It sees the name and nothing else; and what it refuses is told as its own refusal."""
     proxy.refusal = status
-    assert messages.post("https://hooks.slack.example/services/T/B/X", "words") == reason
+    assert messages.post("https://hooks.slack.example/services/T/B/X", {"text": "words"}) == reason
     assert proxy.asked == [("CONNECT", "hooks.slack.example:443")]
     assert proxy.logins == {"Basic c29tZW9uZTpwQHNz"}
 

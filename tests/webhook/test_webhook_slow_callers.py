@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,17 @@ def cut_off(port: int, kinds: list[str], *options: str) -> set[str]:
     return {kind for kind, callers in found.items() if callers["opened"] == callers["ended"] > 0}
 
 
+def answers(port: int) -> bool:
+    """Say whether there is a service behind a port."""
+    return ask(port) == 200
+
+
 def test_slow_callers_have_an_end(webhook: Callable[..., int], two_workers: int, tmp_path: Path) -> None:
     """At every port, but for the rest of a large request, which Airflow's own server ends."""
     servers = {"webhook": webhook(), "airflow": two_workers, "flower": two_workers, "weather": two_workers}
     with haproxy(servers, tmp_path / "haproxy", SHORT) as ports, ThreadPoolExecutor() as pool:
         for port in ports.values():
-            wait_until(lambda port=port: ask(port) == 200, PATIENCE, "HAProxy")
+            wait_until(partial(answers, port), PATIENCE, "HAProxy")
         kinds = {door: KINDS if door == "webhook" else ["headers", "body", "chunks"] for door in ports}
         found = pool.map(lambda door: cut_off(ports[door], kinds[door]), ports)
         assert dict(zip(ports, found, strict=True)) == {door: set(kinds[door]) for door in ports}
