@@ -109,6 +109,7 @@ def test_callback_in_the_dag_processor_reaches_slack(
         env={
             **given,
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "images/airflow/lib"),
             "ENVIRONMENT": "production",
             "HOME": str(tmp_path),
             "AIRFLOW_HOME": str(tmp_path),
