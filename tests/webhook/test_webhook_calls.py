@@ -58,7 +58,7 @@ def finished(client: FlaskClient, job: str) -> dict[str, Any]:
         found: dict[str, Any] = client.get(f"/jobs/{job}").get_json()
         return found if found["state"] == "done" else None
 
-    result: dict[str, Any] = wait_until(done, what="the job")
+    result: dict[str, Any] = wait_until(done, 30, what="the job")
     return result
 
 
@@ -325,8 +325,8 @@ def test_write_that_fails_ends_no_thread(
     wait_until(lambda: live(app_settings), what="the sync at the start")
     gate.before_answer = fault.begin
     commit = remote.commit({"dags/two.py": "two = 2\n"})
-    assert client.post("/sync", headers=TOKEN).status_code == 202
-    wait_until(lambda: live(app_settings) == commit)
+    job = client.post("/sync", headers=TOKEN).get_json()["job"]
+    assert finished(client, job)["commit"] == commit
     gate.before_answer = lambda: None
     fault.end()
     assert client.get("/healthz").status_code == 200
@@ -453,6 +453,19 @@ def test_metrics(client: FlaskClient, app_settings: Settings) -> None:
     for name in ("last_successful_sync", "live_commit", "relay_heard"):
         assert abs(float(values[f"webhook_{name}_timestamp_seconds"]) - time.time()) < 60
     assert float(values["webhook_pinned"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"{}", b"[" * 100_000], ids=["not text", "empty", "nested"])
+def test_state_that_cannot_be_read_stops_neither_page_nor_metrics_nor_calls(
+    client: FlaskClient, app_settings: Settings, content: bytes
+) -> None:
+    finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])
+    (app_settings.state_dir / "state.json").write_bytes(content)
+    page = client.get("/", headers={"Accept": "application/json"}).get_json()
+    assert any("state.json cannot be read" in line for line in page["attention"])
+    assert "webhook_pinned NaN" in client.get("/metrics").get_data(as_text=True)
+    job = finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])
+    assert (job["outcome"], "state.json cannot be read" in job["detail"]) == ("failed", True)
 
 
 def test_errors_are_json(client: FlaskClient) -> None:

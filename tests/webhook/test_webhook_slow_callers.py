@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,11 @@ def ask(port: int, path: str = "/", method: str = "GET") -> int:
             return client.request(method, f"http://127.0.0.1:{port}{path}").status_code
         except httpx.TransportError:
             return 0
+
+
+def wait_for_page(port: int) -> None:
+    """Wait until whoever listens there, and all that is behind it, works."""
+    wait_until(lambda: ask(port) == 200, PATIENCE, "the page")
 
 
 @contextmanager
@@ -84,7 +88,7 @@ def two_workers(start: Start) -> Iterator[int]:
     port = free_port()
     options = ("--workers=2", f"--bind=127.0.0.1:{port}")
     process = start("gunicorn", *options, "tests.webhook.two_workers:application")
-    wait_until(lambda: ask(port) == 200, PATIENCE, "gunicorn")
+    wait_for_page(port)
     yield port
     process.send_signal(signal.SIGQUIT)  # with its workers, whatever keeps them busy
     process.wait()
@@ -94,7 +98,7 @@ def test_fifty_slow_callers_keep_nobody_from_the_webhook(webhook: Callable[..., 
     """Of every kind, on every route, with the template's own times: none of them is needed."""
     with haproxy({"webhook": webhook()}, tmp_path / "haproxy") as ports:
         port = ports["webhook"]
-        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        wait_for_page(port)
         with slow_callers(port, "--callers=50", "--pause=0.2") as stop:
             assert [ask(port) for _ in range(5)] == [200] * 5
             assert ask(port, "/webhook", "POST") == 401
@@ -106,7 +110,7 @@ def test_fifty_slow_callers_keep_nobody_from_airflow(two_workers: int, tmp_path:
     """Its bodies may be large, and it has two processes."""
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
         port = ports["airflow"]
-        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        wait_for_page(port)
         with slow_callers(port, "--callers=50", "--pause=0.2", "--path=/", "--path=/login/"):
             assert [ask(port) for _ in range(5)] == [200] * 5
             assert ask(port, "/login/", "POST") == 200
@@ -115,7 +119,7 @@ def test_fifty_slow_callers_keep_nobody_from_airflow(two_workers: int, tmp_path:
 def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> None:
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
         url = f"http://127.0.0.1:{ports['airflow']}/"
-        wait_until(lambda: ask(ports["airflow"]) == 200, PATIENCE, "HAProxy")
+        wait_for_page(ports["airflow"])
         for content in (b"x" * 5_000_000, iter([b"x" * 1_000_000] * 5)):
             assert httpx.post(url, content=content, timeout=PATIENCE).status_code == 200
 
@@ -139,17 +143,12 @@ def cut_off(port: int, kinds: list[str], *options: str) -> set[str]:
     return {kind for kind, callers in found.items() if callers["opened"] == callers["ended"] > 0}
 
 
-def answers(port: int) -> bool:
-    """Say whether there is a service behind a port."""
-    return ask(port) == 200
-
-
 def test_slow_callers_have_an_end(webhook: Callable[..., int], two_workers: int, tmp_path: Path) -> None:
     """At every port, but for the rest of a large request, which Airflow's own server ends."""
     servers = {"webhook": webhook(), "airflow": two_workers, "flower": two_workers, "weather": two_workers}
     with haproxy(servers, tmp_path / "haproxy", SHORT) as ports, ThreadPoolExecutor() as pool:
         for port in ports.values():
-            wait_until(partial(answers, port), PATIENCE, "HAProxy")
+            wait_for_page(port)
         kinds = {door: KINDS if door == "webhook" else ["headers", "body", "chunks"] for door in ports}
         found = pool.map(lambda door: cut_off(ports[door], kinds[door]), ports)
         assert dict(zip(ports, found, strict=True)) == {door: set(kinds[door]) for door in ports}
@@ -159,7 +158,7 @@ def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -
     """What he has not read yet fills every buffer, and keeps the process busy that answers him."""
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy", SHORT) as ports:
         port = ports["airflow"]
-        wait_until(lambda: ask(port) == 200, PATIENCE, "HAProxy")
+        wait_for_page(port)
         with slow_callers(port, "--callers=6", "--kind=reader", "--path=/large", "--pause=0.2"):
             assert ask(port) == 200
 
@@ -167,7 +166,7 @@ def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -
 def test_slow_answer_is_waited_for(two_workers: int, tmp_path: Path) -> None:
     """A caller's time counts while he sends or reads, and not while the service works."""
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy", SHORT) as ports:
-        wait_until(lambda: ask(ports["airflow"]) == 200, PATIENCE, "HAProxy")
+        wait_for_page(ports["airflow"])
         assert ask(ports["airflow"], "/slow", "POST") == 200
 
 

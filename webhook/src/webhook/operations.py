@@ -1,5 +1,7 @@
 """What machines ask: is it alive, and the numbers."""
 
+import math
+from collections.abc import Callable
 from http import HTTPStatus
 
 from flask import Blueprint, Response, jsonify
@@ -34,8 +36,17 @@ def metrics() -> ResponseReturnValue:
 
 
 def add_gauges(metrics: Metrics, settings: Settings, store: Store) -> None:
-    """Add what the state file and the store know; 0 stands for never."""
+    """Add what the state file and the store know; 0 stands for never, NaN for a file that cannot be read."""
     path = settings.state_dir / "state.json"
+
+    def of_state(value: Callable[[state.State], float]) -> Callable[[], float]:
+        def read() -> float:
+            try:
+                return value(state.load(path))
+            except (state.StateError, OSError):
+                return math.nan
+
+        return read
 
     def relay_heard() -> float:
         return float((store.recall("relay") or {"at": 0})["at"])
@@ -43,15 +54,17 @@ def add_gauges(metrics: Metrics, settings: Settings, store: Store) -> None:
     metrics.gauge(
         "webhook_last_successful_sync_timestamp_seconds",
         "Start of the last sync that did not fail",
-        lambda: state.load(path).last_success or 0,
+        of_state(lambda current: current.last_success or 0),
     )
     metrics.gauge(
         "webhook_live_commit_timestamp_seconds",
         "When the live commit was committed",
-        lambda: live.committed_at if (live := state.load(path).live) else 0,
+        of_state(lambda current: current.live.committed_at if current.live else 0),
     )
-    metrics.gauge("webhook_pinned", "1 while pinned", lambda: float(state.load(path).pin is not None))
-    metrics.gauge("webhook_refused_commits", "Refused commits", lambda: len(state.load(path).refused))
+    metrics.gauge("webhook_pinned", "1 while pinned", of_state(lambda current: current.pin is not None))
+    metrics.gauge(
+        "webhook_refused_commits", "Refused commits", of_state(lambda current: len(current.refused))
+    )
     if settings.health_file is not None:
         metrics.platform(settings.health_file)
     metrics.gauge("webhook_relay_heard_timestamp_seconds", "When the relay was last heard", relay_heard)

@@ -112,12 +112,12 @@ def load(path: Path) -> State:
         StateError: not written by this package. It is not thrown away by itself, since it may hold a pin.
     """
     try:
-        content = path.read_text()
+        content = path.read_bytes()
     except FileNotFoundError:
         return State()
     try:
         return _from_json(json.loads(content))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StateError(
             f"{path} cannot be read ({error}): move it away, then sync, and pin again if it was"
         ) from None
