@@ -268,6 +268,22 @@ def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Comp
 
 
 @every_case
+def test_gate_gives_dags_what_the_scheduler_gives_them(projects: dict[str, Compose], case: str) -> None:
+    """Otherwise it refuses what would run. What env files have is secret, and not for the gate."""
+    scheduler, gate = (projects[case]["services"][name] for name in ("airflow-scheduler", "gate"))
+    prefix = "GATE_SETS_"
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in sorted(gate["environment"].items(), key=lambda item: item[0].startswith(prefix))
+    }
+    assert scheduler["environment"].items() <= given.items()
+    plugins = "${AIRFLOW_PROJ_DIR}/plugins:/opt/airflow/plugins:ro"
+    assert plugins in scheduler["volumes"]
+    assert plugins in gate["volumes"]
+    assert "env_file" not in gate
+
+
+@every_case
 def test_every_reference_is_defined(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:

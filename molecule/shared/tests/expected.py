@@ -112,6 +112,7 @@ SERVICES = {
         set(),
         {
             (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "read-only"),
+            (f"{DIRECTORY}/plugins", "/opt/airflow/plugins", "read-only"),
             ("airflow_gate", "/run/gate", "writable"),
         },
         True,

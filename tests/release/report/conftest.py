@@ -95,7 +95,7 @@ def use_double(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (programs / "docker").symlink_to(DOUBLE)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setenv("DOCKER_DOUBLE_ENVIRONMENTS", str(CACHE))
-    monkeypatch.setenv("DOCKER_DOUBLE_GATE", str(ROOT / "webhook/src/webhook/gate_check.py"))
+    monkeypatch.setenv("DOCKER_DOUBLE_GATE", str(ROOT / "webhook/src/gate_check"))
     monkeypatch.setenv("DOCKER_DOUBLE_LOG", str(folder / "docker.log"))
 
 

@@ -1,7 +1,8 @@
-"""The client of the gate: asks the service that runs `gate_check.py` on the Airflow image about a tree."""
+"""The client of the gate: asks the service that runs `gate_check` on the Airflow image about a tree."""
 
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,36 @@ class GateUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found. `reads` maps each DAG file to the paths in the tree that its parsing opened."""
+    """What the gate found.
+
+    `reads` maps each DAG file to the paths in the tree that its parsing opened or looked at, and `lookups` to
+    the modules that it looked for (`dags/helper`), whether they are there or not.
+    """
 
     reasons: list[Reason]
     reads: dict[str, list[str]]
+    lookups: dict[str, list[str]]
     airflow_version: str
     seconds: float
 
     def files_that_read(self, changed: set[str]) -> set[str]:
-        """Return the DAG files that read a changed file."""
-        return {name for name, reads in self.reads.items() if changed.intersection(reads)}
+        """Return the DAG files that read a changed file, or would find another module because of it."""
+        modules = {module for path in changed for module in _modules(path)}
+        return {
+            name
+            for name, reads in self.reads.items()
+            if changed.intersection(reads) or modules.intersection(self.lookups[name])
+        }
+
+
+def _modules(path: str) -> Iterator[str]:
+    """Yield the modules that a file can be: `dags/a/__init__.py` is `dags/a`, too."""
+    folder, _, name = path.rpartition("/")
+    module = name.partition(".")[0]
+    if module:
+        yield f"{folder or '.'}/{module}"
+    if module == "__init__":
+        yield folder
 
 
 def check(address: Path | None, tree: str, dags_folder: str, requirements: str, timeout: float) -> Verdict:
@@ -35,7 +56,8 @@ def check(address: Path | None, tree: str, dags_folder: str, requirements: str, 
     """
     if address is None:
         raise GateUnavailableError("no gate is configured: set GATE_SOCKET")
-    request = {"tree": tree, "dags": dags_folder, "requirements": requirements}
+    # Where the time is not enough, the gate says so itself, and remembers what it has checked.
+    request = {"tree": tree, "dags": dags_folder, "requirements": requirements, "seconds": timeout * 0.9}
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(timeout)
@@ -50,6 +72,7 @@ def check(address: Path | None, tree: str, dags_folder: str, requirements: str, 
     return Verdict(
         reasons=[Reason(**problem) for problem in answer["problems"]],
         reads={name: parsed["reads"] for name, parsed in answer["files"].items()},
+        lookups={name: parsed.get("lookups", []) for name, parsed in answer["files"].items()},
         airflow_version=answer["airflow_version"],
         seconds=answer["seconds"],
     )

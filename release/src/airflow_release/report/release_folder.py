@@ -71,7 +71,7 @@ class ReleaseFolder:
         """Return what the gate of this release says of a tree of DAGs.
 
         A tree that is not one of the platform's own is below `mount`, a folder that the gate gets to read.
-        The answer's shape is `Report` in webhook/src/webhook/gate_check.py.
+        The answer's shape is `Report` in webhook/src/gate_check/report.py.
         """
         command = ("python3", "/usr/local/bin/gate-check", "check", str(tree))
         codes = (0, EXIT_REFUSED)

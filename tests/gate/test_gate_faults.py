@@ -1,0 +1,153 @@
+"""What commits can do to the gate: each is a refusal with the file's name, and the gate goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.gate.gate_server import Server, Tree, problems
+
+MIB = 2**20
+# Airflow takes a file for a DAG's when it has these two words.
+BROKEN: dict[str, tuple[str, str | bytes]] = {
+    "syntax.py": ("syntax", "def broken(:  # airflow dag\n"),
+    "null.py": ("syntax", "# airflow dag\nx = 'a\0b'\n"),
+    "import.py": ("import", "import surely_not_there  # airflow dag\n"),
+    "exit.py": ("import", "# airflow dag\nimport sys\nsys.exit()\n"),
+    "deep.py": ("import", "# airflow dag\ndef f(): f()\nf()\n"),
+    "slow.py": ("slow", "import time  # airflow dag\ntime.sleep(600)\n"),
+    "loops_without_a_pipe.py": (
+        "slow",
+        "# airflow dag\nimport os, time\nos.closerange(3, 256)\nwhile True:\n    time.sleep(1)\n",
+    ),
+    "memory.py": ("memory", "# airflow dag\nkept = bytearray(2 * 2**30)\n"),
+    "crash.py": ("crash", "# airflow dag\nimport os\nos.kill(os.getpid(), 11)\n"),
+    "killed.py": ("crash", "# airflow dag\nimport os\nos.kill(os.getpid(), 9)\n"),
+    "ends.py": ("crash", "# airflow dag\nimport os\nos._exit(0)\n"),
+    "without_a_pipe.py": ("crash", "# airflow dag\nimport os\nos.closerange(3, 256)\n"),
+    "writes.py": (
+        "crash",
+        "# airflow dag\nimport os\n"
+        "for name in os.listdir('/proc/self/fd'):\n"
+        "    if int(name) > 2:\n"
+        "        try:\n            os.write(int(name), b'{]\\n')\n        except OSError:\n            pass\n"
+        "import time; time.sleep(600)\n",
+    ),
+    "large.py": ("memory", b"# airflow dag\n" + b"x = 1\n" * (20 * MIB // 6)),
+    "utils/large.py": ("memory", b"x = 1\n" * (20 * MIB // 6)),
+    "\udcff.py": ("import", "# airflow dag\nimport surely_not_there\n"),
+    "utils/\udcff.py": ("syntax", "def broken(:\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def broken(server: Server) -> Iterator[dict[str, Any]]:
+    """One report for all of them, since the slow ones take ten seconds each."""
+    tree = Tree(server.root / "worktrees/broken")
+    for name, (_, content) in BROKEN.items():
+        tree.write(f"dags/{name}", content)
+    before = server.most_memory()
+    report = server.check(tree)
+    yield {**report, "memory": server.most_memory() - before}
+    shutil.rmtree(tree.path)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_file_is_refused(broken: dict[str, Any], name: str) -> None:
+    kind, _ = BROKEN[name]
+    path = f"dags/{name}".encode(errors="backslashreplace").decode()
+    assert [problem for problem in problems(broken) if problem[1] == path] == [(kind, path)]
+
+
+def test_only_broken_files_are_refused(broken: dict[str, Any]) -> None:
+    assert len(broken["problems"]) == len(BROKEN)
+
+
+def test_broken_files_cost_the_server_no_memory(broken: dict[str, Any]) -> None:
+    """It reads them to know whether they changed; all else happens in its children."""
+    assert broken["memory"] < 64 * MIB
+
+
+def test_next_commit_is_checked_as_ever(broken: dict[str, Any], server: Server, tree: Tree) -> None:
+    assert server.check(tree)["problems"] == []
+
+
+def test_fork_within_a_file_is_no_second_answer(server: Server, tree: Tree) -> None:
+    tree.write("dags/forks.py", "# airflow dag\nimport os\nos.fork()\n")
+    assert server.check(tree)["problems"] == []
+
+
+def test_reserved_memory_is_no_used_memory(server: Server, tree: Tree) -> None:
+    """Libraries reserve some for each core: with many cores more than a limit, of which they use little."""
+    tree.write(
+        "dags/reserves.py",
+        "# airflow dag\nimport mmap, threading\n"
+        "reserved = mmap.mmap(-1, 16 * 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)\n"
+        "end = threading.Event()\n"
+        "for _ in range(96):\n    threading.Thread(target=end.wait, daemon=True).start()\n",
+    )
+    assert server.check(tree)["problems"] == []
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["", "in a session of its own"])
+def test_what_a_file_prints_and_starts_disturbs_nobody(server: Server, tree: Tree, session: bool) -> None:
+    tree.write(
+        "dags/noisy.py",
+        "# airflow dag\nimport os, subprocess, sys\nprint('{' * 100_000)\nsys.stderr.write('x')\n"
+        f"subprocess.Popen(['sleep', '314{int(session)}'], start_new_session={session})\n",
+    )
+    assert server.check(tree)["problems"] == []
+    deadline = time.monotonic() + 60
+    command = ["pgrep", "-f", f"^sleep 314{int(session)}$"]
+    while subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0:
+        assert time.monotonic() < deadline, "what the file started is still running"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("links", "refused"),
+    [
+        ({"dags/again": "utils"}, ["dags/again"]),
+        ({"dags/again": "../dags/utils"}, ["dags/again"]),
+        ({"dags/itself": "."}, ["dags/itself"]),
+        ({"dags/utils/up": ".."}, ["dags/utils/up"]),
+        ({"dags/all": ".."}, ["dags/all"]),
+        (
+            {"dags/a/shared": "../../shared", "dags/b/shared": "../../shared"},
+            ["dags/a/shared", "dags/b/shared"],
+        ),
+        ({"dags/a/shared": "../../shared"}, []),
+        ({"dags/ignored": "utils", "dags/dead": "nowhere"}, []),
+    ],
+    ids=str,
+)
+def test_link_to_a_folder_that_is_read_already(
+    server: Server, tree: Tree, links: dict[str, str], refused: list[str]
+) -> None:
+    """Airflow stops listing there, and the scheduler with it."""
+    tree.write("shared/module.py", "")
+    tree.write("dags/.airflowignore", "ignored\n")
+    for name, target in links.items():
+        tree.link(name, target)
+    assert problems(server.check(tree)) == [("symlink", name) for name in refused]
+
+
+def test_ignore_file_that_is_no_text(server: Server, tree: Tree) -> None:
+    tree.write("dags/utils/.airflowignore", b"\xff\n")
+    assert problems(server.check(tree)) == [("syntax", "dags/utils/.airflowignore")]
+
+
+def test_tree_for_which_there_is_no_time(server: Server, tree: Tree) -> None:
+    """A refusal needs no more than one reason; to let a tree pass, all of it has to be checked."""
+    tree.write("dags/never_seen.py", "# airflow dag of this test\n")
+    assert "5 of 6 files were checked in 0 s" in server.check(tree, seconds=0)["error"]
+    assert server.check(tree)["problems"] == []
+    assert server.check(tree, seconds=0)["problems"] == []
+    tree.link("dags/again", "utils")
+    tree.write("dags/never_seen.py", "# airflow dag of this test, again\n")
+    assert problems(server.check(tree, seconds=0)) == [("symlink", "dags/again")]
