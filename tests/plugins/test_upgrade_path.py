@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
 from plugins.filter.upgrade_path import FilterModule
-from tests.policy.conftest import ROOT
+from tests.policy.conftest import ROOT, ansible
+from tests.releases import ENDS, NEWEST, OLDEST, RELEASES, STOPS, TABLE, TESTED
 
 upgrade_path = FilterModule().filters()["upgrade_path"]
-TABLE = yaml.safe_load((ROOT / "roles/upgrade/vars/releases.yml").read_text(encoding="utf-8"))
-RELEASES: dict[str, dict[str, Any]] = TABLE["__upgrade_releases"]
-STOPS: list[dict[str, str]] = TABLE["__upgrade_stops"]
 LOCKS = sorted(path.stem for path in (ROOT / "images/airflow/locks").glob("*.txt"))
 YANKED = "Bug with masking fails a task"
 MADE_UP = {**RELEASES, "2.6.2": {**RELEASES["2.6.2"], "yanked": YANKED}}
@@ -154,16 +152,39 @@ def test_unreadable_table_is_an_error(wrong: dict[str, Any]) -> None:
         problems("2.6.1", "2.11.2", **wrong)
 
 
-def test_table_agrees_with_preflight() -> None:
-    """`site.yml` takes the same oldest and newest release, and refuses the same."""
-    preflight = yaml.safe_load((ROOT / "roles/preflight/defaults/main.yml").read_text(encoding="utf-8"))
-    known = sorted(RELEASES, key=Version)
-    assert known[0] == preflight["preflight_oldest_version"]
-    assert known[-1] == preflight["preflight_newest_version"]
-    assert known == list(RELEASES)
-    refused = {version: release["refused"] for version, release in RELEASES.items() if "refused" in release}
-    assert refused == preflight["preflight_refused_versions"]
-    assert "2.10.1" in refused
+def test_table_is_in_order() -> None:
+    """The first and the last entry are what messages name, and the last is the default of airflow_version."""
+    assert sorted(RELEASES, key=Version) == list(RELEASES)
+    assert TABLE["project_newest_release"] == "{{ project_releases | last }}"
+    assert not {"yanked", "refused"} & set(RELEASES[NEWEST])
+
+
+def test_tested_releases_are_those_with_a_lock() -> None:
+    """They lead from the oldest over every stop to the newest."""
+    assert set(TESTED) == set(LOCKS)
+    assert {OLDEST, *(stop["stop"] for stop in STOPS), NEWEST} <= set(TESTED)
+
+
+def test_default_is_the_newest_release() -> None:
+    """As every playbook sees it, where no inventory says otherwise."""
+    said = ansible(
+        *("ansible", "localhost", "--playbook-dir=playbooks", "--inventory=localhost,", "--connection=local"),
+        *("--module-name=ansible.builtin.debug", "--args=var=airflow_version"),
+    )
+    assert re.search(rf'"?airflow_version"?: "?{re.escape(NEWEST)}\b', said.stdout), said.stdout
+
+
+@pytest.mark.parametrize("file", ["bench/upgrade_outage", "molecule/upgrade/vars/production.yml"])
+def test_measured_versions_are_tested_ones(file: str) -> None:
+    found = re.findall(r"\b2\.\d+\.\d+\b", (ROOT / file).read_text(encoding="utf-8"))
+    assert found
+    assert set(found) <= set(TESTED)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_documents_name_known_releases(path: Path) -> None:
+    found = re.findall(r"\b2\.\d+\.\d+\b(?!\.)", path.read_text(encoding="utf-8"))
+    assert set(found) <= set(RELEASES)
 
 
 @pytest.mark.parametrize("version", LOCKS)
@@ -183,7 +204,7 @@ def test_stops_can_be_made() -> None:
 
 def test_end_of_life_is_told_for_every_series() -> None:
     """On the day of the release that replaced it."""
-    ends = TABLE["__upgrade_end_of_life"]
+    ends = ENDS
     assert set(ends) == {version.rpartition(".")[0] for version in RELEASES}
     for series, following in product(ends, RELEASES):
         if following in ends[series]["reason"]:

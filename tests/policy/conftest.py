@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.releases import NEWEST, TESTED
+
 ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE = Path(sys.executable).parent
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -21,7 +23,7 @@ TEMPLATES = sorted(
 )
 PLAYBOOKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "playbooks").glob("*.yml"))
 
-VERSIONS = ("2.5.3", "2.6.1", "2.11.2")
+VERSIONS = TESTED
 SOURCES = ("registry", "packages")
 HOSTNAMES = {name: f"{name}.example.org" for name in ("airflow", "webhook", "flower", "weather")}
 CERTIFICATE = "the text of a certificate and its key"
@@ -33,19 +35,19 @@ CASES: dict[str, dict[str, Any]] = {
     for source in SOURCES
     for version in VERSIONS
 } | {
-    "host names": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES},
-    "TLS": {"version": "2.11.2", "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
-    "a host with Docker": {"version": "2.11.2", "source": "registry", "daemon": DAEMON},
+    "host names": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES},
+    "TLS": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+    "a host with Docker": {"version": NEWEST, "source": "registry", "daemon": DAEMON},
     "addresses": {
-        "version": "2.11.2",
+        "version": NEWEST,
         "source": "registry",
         "addresses": {
             "airflow_address": "https://airflow.test",
             "status_page_address": "https://status.test",
         },
     },
-    "a proxy": {"version": "2.11.2", "source": "registry", "proxies": PROXIES},
-    "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
+    "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
+    "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
 
 OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.policy.conftest import ROOT, ansible, load
+from tests.releases import NEWEST, RELEASES
 
 SSH = [
     "git@github.com:cityofaustin/atd-airflow.git",
@@ -42,7 +43,7 @@ class Run:
             "vars": variables,
             "tasks": [include],
         }
-        playbook.write_text(yaml.safe_dump([play]))
+        playbook.write_text(yaml.safe_dump([play], sort_keys=False))
         self._run = ansible("ansible-playbook", "--inventory=localhost,", str(playbook))
 
     @property
@@ -57,7 +58,8 @@ class Run:
 
 def preflight(folder: Path, repository: str, known_hosts: str) -> Run:
     variables = {
-        "preflight_airflow_version": "2.11.2",
+        "preflight_airflow_version": NEWEST,
+        "preflight_releases": RELEASES,
         "preflight_environment": "production",
         "preflight_uid": 50000,
         "preflight_repository": repository,

@@ -14,6 +14,7 @@ from airflow_release.core.settings import CLEAN, Settings
 
 from tests.policy.conftest import ROOT, Rendered, load
 from tests.policy.test_repository import Run
+from tests.releases import NEWEST, RELEASES
 
 DEFAULTS = load(ROOT / "playbooks/group_vars/all/defaults.yml")
 WIRING = load(ROOT / "playbooks/group_vars/all/wiring.yml")
@@ -59,7 +60,7 @@ def test_setting_reaches_a_role(name: str) -> None:
 
 
 def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None:
-    files = rendered["registry 2.11.2"]
+    files = rendered[f"registry {NEWEST}"]
     clean = json.loads(files["etc/airflow-release/settings.json"])["clean"]
     assert {name: int(value) for name, value in clean.items()} == {
         name: getattr(Settings(), name) for name in CLEAN
@@ -78,14 +79,15 @@ def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None
 
 def preflight(folder: Path, limits: dict[str, Any]) -> Run:
     variables = {
-        "preflight_airflow_version": "2.11.2",
+        "preflight_airflow_version": NEWEST,
+        "preflight_releases": RELEASES,
         "preflight_environment": "production",
         "preflight_uid": 50000,
         "preflight_limits": {
             name: {"value": value, "least": 7, "most": 90} for name, value in limits.items()
         },
     }
-    return Run(folder, "preflight", "inputs", yaml.safe_load(yaml.safe_dump(variables)))
+    return Run(folder, "preflight", "inputs", yaml.safe_load(yaml.safe_dump(variables, sort_keys=False)))
 
 
 @pytest.mark.parametrize("value", [0, 6, 91, -1, "a week", "", 7.5])

@@ -14,6 +14,7 @@ import yaml
 
 from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered
 from tests.policy.test_roles import names_in_expressions, of_other_roles
+from tests.releases import NEWEST
 
 COMPOSE = "srv/airflow/docker-compose.yaml"
 HAPROXY = "srv/airflow/haproxy/haproxy.cfg"
@@ -334,7 +335,7 @@ def test_json_is_json(rendered: dict[str, Rendered], case: str, path: str) -> No
 
 def test_containers_outlive_docker(rendered: dict[str, Rendered]) -> None:
     """Without live-restore, a Docker that was killed stops at its next start what it finds running."""
-    assert json.loads(rendered["registry 2.11.2"]["etc/docker/daemon.json"]) == {
+    assert json.loads(rendered[f"registry {NEWEST}"]["etc/docker/daemon.json"]) == {
         "live-restore": True,
         "log-driver": "json-file",
         "log-opts": {"max-size": "10m", "max-file": "3"},
@@ -343,7 +344,7 @@ def test_containers_outlive_docker(rendered: dict[str, Rendered]) -> None:
 
 def test_operators_settings_of_docker_stay(rendered: dict[str, Rendered]) -> None:
     """Ours win, and what an earlier version of this project wrote goes."""
-    bare = json.loads(rendered["registry 2.11.2"]["etc/docker/daemon.json"])
+    bare = json.loads(rendered[f"registry {NEWEST}"]["etc/docker/daemon.json"])
     found = json.loads(rendered["a host with Docker"]["etc/docker/daemon.json"])
     assert found == {**bare, "dns": ["192.0.2.53"], "features": {"a": True}}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
+from tests.releases import NEWEST
 
 DOCKER_UNITS = [
     "airflow.service",
@@ -45,7 +46,7 @@ def test_unit_is_drawn(unit: str) -> None:
 def test_service_is_hardened(rendered: dict[str, Rendered], tmp_path: Path, unit: str) -> None:
     """Directives that contradict or misspell each other count for nothing here."""
     path = tmp_path / Path(unit).name
-    path.write_text(rendered["registry 2.11.2"][unit])
+    path.write_text(rendered[f"registry {NEWEST}"][unit])
     command = [
         "systemd-analyze",
         "security",

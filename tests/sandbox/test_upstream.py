@@ -7,6 +7,7 @@ import yaml
 from flask.testing import FlaskClient
 
 from sandbox.upstream import create_app
+from tests.releases import TESTED
 
 ADDRESS = "/docs/apache-airflow/{}/docker-compose.yaml"
 
@@ -16,7 +17,7 @@ def site() -> FlaskClient:
     return create_app().test_client()
 
 
-@pytest.mark.parametrize("version", ["2.5.3", "2.6.1", "2.11.2"])
+@pytest.mark.parametrize("version", TESTED)
 def test_each_tested_version_has_its_file(site: FlaskClient, version: str) -> None:
     project = yaml.safe_load(site.get(ADDRESS.format(version)).data)
     assert project["x-airflow-common"]["image"].endswith(f":{version}}}")

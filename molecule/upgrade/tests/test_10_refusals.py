@@ -13,7 +13,7 @@ from platform_host import Platform
 
 pytestmark = pytest.mark.starts_on("2.5.3")
 
-RELEASES = "roles/upgrade/vars/releases.yml"
+RELEASES = "playbooks/group_vars/all/releases.yml"
 REASON = "its wheel lacks a migration"
 REFUSED = {
     "unknown": ("2.6.99", ("Airflow 2.6.99 is asked for, which is not among the releases",)),

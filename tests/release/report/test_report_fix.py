@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.release.report.conftest import ROOT, Host, Json
 from tests.release.report.example_dags import DOCKER, FILES, GOOD
+from tests.releases import TESTED
 
 MakeHost = Callable[..., Host]
 REPORT = ROOT / "release/src/airflow_release/report"
@@ -282,7 +283,7 @@ def test_report_stands_without_a_patch(make_host: MakeHost, monkeypatch: pytest.
     assert list(host.directory.glob("releases/.fix-*")) == []
 
 
-@pytest.mark.parametrize("version", ["2.5.3", "2.6.1", "2.11.2"])
+@pytest.mark.parametrize("version", TESTED)
 def test_moved_names_are_those_of_the_image(ask_image: Callable[..., Json], version: str) -> None:
     moved = ask_image(version)["moved_names"]
     assert {name: moved[name] for name in MOVED if ".gone" not in name} == {

@@ -14,6 +14,7 @@ import pytest
 from tests.policy.conftest import ansible
 from tests.release.report.conftest import ROOT, Host
 from tests.release.report.example_dags import FILES
+from tests.releases import ENDS, RELEASES, STOPS
 
 PROGRAM = """#!{python}
 import sys
@@ -32,6 +33,9 @@ def play(folder: Path, host: Path, *options: str, **variables: object) -> subpro
         "upgrade_image_source": "packages",
         "upgrade_directory": str(host),
         "upgrade_project": str(ROOT),
+        "upgrade_releases": RELEASES,
+        "upgrade_stops": STOPS,
+        "upgrade_ends": ENDS,
         "upgrade_templates": str(ROOT / "templates"),
         "upgrade_report_directory": str(folder / "reports"),
         **variables,

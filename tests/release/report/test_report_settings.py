@@ -8,6 +8,7 @@ import pytest
 from airflow_release.report import settings_in_use
 
 from tests.release.report.conftest import Json
+from tests.releases import TESTED
 
 AskImage = Callable[..., Json]
 IN_USE = [
@@ -60,7 +61,7 @@ def test_way_to_2_11(ask_image: AskImage, old: str) -> None:
     assert "airflow db init" in deprecated["reason"]
 
 
-@pytest.mark.parametrize("version", ["2.5.3", "2.6.1", "2.11.2"])
+@pytest.mark.parametrize("version", TESTED)
 def test_no_option_of_a_version_is_removed_by_itself(ask_image: AskImage, version: str) -> None:
     """The comparison finds what changed, not what it does not understand."""
     facts = ask_image(version)
@@ -68,7 +69,7 @@ def test_no_option_of_a_version_is_removed_by_itself(ask_image: AskImage, versio
     assert {change["change"] for change in found} <= {"deprecated"}
 
 
-@pytest.mark.parametrize("version", ["2.5.3", "2.6.1", "2.11.2"])
+@pytest.mark.parametrize("version", TESTED)
 def test_facts_are_those_of_the_image(ask_image: AskImage, version: str) -> None:
     """With the providers' settings, and packages by their normalised names."""
     facts = ask_image(version)
