@@ -1,5 +1,6 @@
 """A sync makes the branch's head live, or leaves what is live alone: never anything between."""
 
+import itertools
 import os
 import random
 import shutil
@@ -190,8 +191,11 @@ ATTRIBUTES = {
 }
 
 
-@pytest.mark.parametrize("folder", [".", "dags", "dags/utils"])
-@pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=list(ATTRIBUTES))
+@pytest.mark.parametrize(
+    ("attributes", "folder"),
+    list(zip(ATTRIBUTES.values(), itertools.cycle([".", "dags"]))),
+    ids=list(ATTRIBUTES),
+)
 def test_tree_equals_blobs_whatever_attributes_say(
     settings: Settings, remote: Remote, attributes: str, folder: str
 ) -> None:
@@ -627,6 +631,17 @@ def test_stale_lock_is_removed(settings: Settings, remote: Remote, lock_file: st
     remote.commit({"dags/two.py": "two = 2\n"})
     assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
     assert live(settings) == remote.head
+
+
+@pytest.mark.parametrize("leftover", ["objects/pack/tmp_pack_x1Y2z3", "objects/17/tmp_obj_x1Y2z3"])
+def test_what_a_killed_fetch_left_is_removed(settings: Settings, leftover: str) -> None:
+    """It can be as large as the repository, and git keeps it for two weeks."""
+    Syncer(settings).sync("test")
+    path = settings.state_dir / "mirror.git" / leftover
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert Syncer(settings).sync("test").outcome is Outcome.UNCHANGED
+    assert not path.exists()
 
 
 def empty(mirror: Path) -> None:

@@ -101,7 +101,6 @@ class Mirror:
             if not self._remote_answers(error) or self.is_sound():
                 raise self._explain(error) from None
             self.rebuild()
-        self._let_no_attribute_count()
         head = self.head()
         if head is None:
             raise RemoteError(f"{self._repository.branch} is not in the mirror after a fetch")
@@ -152,18 +151,12 @@ class Mirror:
         reason = ssh.explain(error.message, self._repository) or error.message
         return RemoteError(f"{branch} could not be fetched: {reason}")
 
-    def _let_no_attribute_count(self) -> None:
-        """Have every worktree equal its blobs; those that were made without this are no longer known."""
-        attributes = self.directory / "info/attributes"
-        if not attributes.is_file() or attributes.read_text() != _ATTRIBUTES:
-            shutil.rmtree(self.directory / "worktrees", ignore_errors=True)
-            attributes.parent.mkdir(exist_ok=True)
-            attributes.write_text(_ATTRIBUTES)
-
-    def remove_stale_locks(self) -> None:
-        """Remove git's own lock files: we hold the sync lock, so whoever made them is dead."""
-        for lock in self.directory.rglob("*.lock"):
-            lock.unlink()
+    def make_ready(self) -> None:
+        """Remove git's lock files and half packs: we hold the sync lock, so whoever made them is dead."""
+        if self.directory.is_dir():
+            for leftover in (*self.directory.rglob("*.lock"), *(self.directory / "objects").rglob("tmp_*")):
+                leftover.unlink()
+            _let_no_attribute_count(self.directory)
 
     def is_sound(self) -> bool:
         """Say whether every object can be read. Reads all of the mirror: for use after a failure only.
@@ -188,7 +181,6 @@ class Mirror:
             self._clone()
         except GitError as error:
             raise self._explain(error) from None
-        self._let_no_attribute_count()
 
     def _clone(self) -> None:
         new = self.directory.with_name(self.directory.name + ".new")
@@ -198,6 +190,7 @@ class Mirror:
                 shutil.rmtree(leftover)
         new.mkdir(parents=True)
         self.git(new).bytes("init", "--quiet", "--bare", "--template=")
+        _let_no_attribute_count(new)
         self._fetch_into(new)
         if self.directory.exists():
             self.directory.rename(old)
@@ -265,6 +258,15 @@ class Mirror:
 
     def _contains(self, commit: str, ancestor: str) -> bool:
         return self.git().succeeds("merge-base", "--is-ancestor", ancestor, commit)
+
+
+def _let_no_attribute_count(mirror: Path) -> None:
+    """Have every worktree equal its blobs; those that were made without this are no longer known."""
+    attributes = mirror / "info/attributes"
+    if not attributes.is_file() or attributes.read_text() != _ATTRIBUTES:
+        shutil.rmtree(mirror / "worktrees", ignore_errors=True)
+        attributes.parent.mkdir(exist_ok=True)
+        attributes.write_text(_ATTRIBUTES)
 
 
 def is_commit_id(digits: str) -> bool:

@@ -34,7 +34,7 @@ class RepositorySettings:
     branch: str
     deploy_key: Path | None
     known_hosts: Path | None
-    timeout: float
+    timeout: float  # for which the remote may be silent
     retry_pause: float = 1  # before a fetch is tried again, for the first time
 
 

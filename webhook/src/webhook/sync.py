@@ -187,7 +187,7 @@ class _Run:
         self.target: str | None = None
 
     def reconcile(self) -> Result:
-        self._remove_leftovers()
+        self._make_ready()
         try:
             self._fetch()
         except RemoteError as error:
@@ -201,7 +201,7 @@ class _Run:
         return self._make_live(self._state.pin or self._head())
 
     def pin(self, digits: str, with_gate: bool) -> Result:
-        self._remove_leftovers()
+        self._make_ready()
         try:
             commit = self._mirror.resolve(digits)
         except UnknownCommitError as unknown:
@@ -247,9 +247,9 @@ class _Run:
             raise RemoteError("the mirror has no head")
         return head
 
-    def _remove_leftovers(self) -> None:
+    def _make_ready(self) -> None:
         self._trees.remove_leftovers()
-        self._mirror.remove_stale_locks()
+        self._mirror.make_ready()
 
     def _fetch(self) -> None:
         fetched = self._mirror.fetch()
