@@ -27,7 +27,6 @@ HOSTNAMES = {name: f"{name}.example.org" for name in ("airflow", "webhook", "flo
 CERTIFICATE = "the text of a certificate and its key"
 DAEMON = '{"log-driver": "journald", "shutdown-timeout": 600, "dns": ["192.0.2.53"], "features": {"a": true}}'
 """What an operator and an earlier version of this project have in a host's daemon.json."""
-PROXIES = {"https_proxy": "http://proxy.example.org:3128", "no_proxy": "connect.example.org"}
 CASES: dict[str, dict[str, Any]] = {
     f"{source} {version}": {"version": version, "source": source}
     for source in SOURCES
@@ -44,11 +43,13 @@ CASES: dict[str, dict[str, Any]] = {
             "status_page_address": "https://status.test",
         },
     },
-    "a proxy": {"version": "2.11.2", "source": "registry", "proxies": PROXIES},
     "one image missing": {"version": "2.11.2", "source": "packages", "missing": ["airflow"]},
 }
 
 OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+
+PROXIES = {"https_proxy": "http://proxy.example.org:3128", "no_proxy": "connect.example.org"}
+CASES["a proxy"] = {"version": VERSIONS[-1], "source": "registry", "proxies": PROXIES}
 
 Task = dict[str, Any]
 Rendered = dict[str, str]
