@@ -16,7 +16,7 @@ from typing import Any
 from airflow.exceptions import AirflowException
 from airflow.secrets import BaseSecretsBackend
 from airflow.secrets.environment_variables import CONN_ENV_PREFIX, VAR_ENV_PREFIX
-from secret_forms import forms
+from secret_forms import SHORTEST_MASKED, forms
 
 CONNECTIONS = "Airflow connections"
 VARIABLES = "Airflow variables"
@@ -28,9 +28,6 @@ TIMEOUT_SECONDS = 5
 """How long Connect may take to accept a connection, and then to answer."""
 
 RETRIES = 2
-
-SHORTEST_MASKED = 5
-"""Characters; masking shorter values would black out ordinary text."""
 
 Fields = dict[str, dict[str, Any]]
 

@@ -16,7 +16,7 @@ from airflow.models.crypto import get_fernet
 from airflow.models.xcom import BaseXCom
 from airflow.utils.log.secrets_masker import _secrets_masker, mask_secret
 from cryptography.fernet import InvalidToken
-from secret_forms import forms
+from secret_forms import SHORTEST_MASKED, forms
 from stored_xcom import decrypt, encrypt, token_of
 
 SHOWN = "Encrypted: only tasks can read it."
@@ -92,6 +92,9 @@ def _masked_in(serialized: bytes) -> list[str]:
     return [
         secret
         for secret in secrets
-        if json.dumps(secret)[1:-1].encode() in serialized
-        or secret.encode("utf-8", "surrogatepass") in serialized
+        if len(secret) >= SHORTEST_MASKED
+        and (
+            json.dumps(secret)[1:-1].encode() in serialized
+            or secret.encode("utf-8", "surrogatepass") in serialized
+        )
     ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+SHORTEST_MASKED = 5
+"""Characters; to mask shorter values would black out ordinary text."""
+
 SHORTEST_LINE = 8
 """Characters of the shortest line of a secret that is masked by itself; shorter ones are ordinary text."""
 
