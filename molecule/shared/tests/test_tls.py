@@ -64,6 +64,7 @@ def configuration() -> str:
     """Return what haproxy.cfg.j2 makes of four host names and a certificate."""
     wiring = yaml.safe_load((ROOT / "playbooks/group_vars/all/wiring.yml").read_text(encoding="utf-8"))
     variables = {
+        **yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text(encoding="utf-8")),
         "ansible_managed": "Ansible managed",
         "haproxy_certificate": "given",
         "haproxy_doors": [{**door, "hostname": NAMES[door["name"]]} for door in wiring["haproxy_doors"]],
