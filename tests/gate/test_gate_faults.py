@@ -47,7 +47,7 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
 
 @pytest.fixture(scope="module")
 def broken(server: Server) -> Iterator[dict[str, Any]]:
-    """One report for all of them, since the slow ones take ten seconds each."""
+    """One report for all of them, since the slow ones take their time."""
     tree = Tree(server.root / "worktrees/broken")
     for name, (_, content) in BROKEN.items():
         tree.write(f"dags/{name}", content)
