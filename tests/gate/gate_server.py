@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).resolve().parents[2] / "webhook/src/gate_check"
-SECONDS = 10
+SECONDS = 15  # for each file; on a busy machine a fine one needs some
 
 DAG = """
 from datetime import datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -47,7 +48,7 @@ BROKEN: dict[str, tuple[str, str | bytes]] = {
 
 @pytest.fixture(scope="module")
 def broken(server: Server) -> Iterator[dict[str, Any]]:
-    """One report for all of them, since the slow ones take ten seconds each."""
+    """One report for all of them, since the slow ones take their time."""
     tree = Tree(server.root / "worktrees/broken")
     for name, (_, content) in BROKEN.items():
         tree.write(f"dags/{name}", content)
@@ -96,15 +97,16 @@ def test_reserved_memory_is_no_used_memory(server: Server, tree: Tree) -> None:
 
 @pytest.mark.parametrize("session", [False, True], ids=["", "in a session of its own"])
 def test_what_a_file_prints_and_starts_disturbs_nobody(server: Server, tree: Tree, session: bool) -> None:
+    command = ["sleep", f"{1_000_000 + os.getpid()}.{int(session)}"]
     tree.write(
         "dags/noisy.py",
         "# airflow dag\nimport os, subprocess, sys\nprint('{' * 100_000)\nsys.stderr.write('x')\n"
-        f"subprocess.Popen(['sleep', '314{int(session)}'], start_new_session={session})\n",
+        f"subprocess.Popen({command}, start_new_session={session})\n",
     )
     assert server.check(tree)["problems"] == []
     deadline = time.monotonic() + 60
-    command = ["pgrep", "-f", f"^sleep 314{int(session)}$"]
-    while subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0:
+    asking = ["pgrep", "-f", f"^{' '.join(command)}$"]
+    while subprocess.run(asking, stdout=subprocess.DEVNULL).returncode == 0:
         assert time.monotonic() < deadline, "what the file started is still running"
         time.sleep(0.05)
 

@@ -25,6 +25,19 @@ def test_new_dag_goes_live(delivery: Delivery) -> None:
     assert status["context"] == "airflow/live"
 
 
+def test_dag_may_use_the_schedulers_environment_and_plugins(delivery: Delivery) -> None:
+    """The gate has both, too: what runs in the scheduler is not refused."""
+    dag = new_name("environment")
+    uses = (
+        "import os\nimport sys\n"
+        'assert os.environ["AIRFLOW_HOME"] == "/opt/airflow"\n'
+        'assert os.environ["AIRFLOW__CORE__EXECUTOR"] == "CeleryExecutor"\n'
+        'assert "/opt/airflow/plugins" in sys.path and os.path.isdir("/opt/airflow/plugins")\n'
+    )
+    delivery.announce(delivery.repository.push({f"dags/{dag}.py": uses + dag_source(dag)}))
+    delivery.wait_until_known(dag)
+
+
 def test_changed_dag_goes_live(delivery: Delivery) -> None:
     """A change is picked up as fast as a new file is."""
     dag = new_name("changed")

@@ -216,7 +216,8 @@ def _work(work: Callable[[], Any], writer: int) -> NoReturn:
                     os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # When memory is short the kernel is to end a child, and not its parent.
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
         try:
             answer = {"result": work()}
         except BaseException as error:  # whatever a commit's code raises, SystemExit too
@@ -236,7 +237,7 @@ def _end_strays() -> None:
     for _ in range(STRAY_ROUNDS):  # the end of one may show another
         try:
             strays = [int(pid) for pid in children.read_text().split()]
-        except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        except OSError:  # a kernel without CONFIG_PROC_CHILDREN
             return
         if not strays:
             return

@@ -138,6 +138,7 @@ def list_files(tree: Path, dags: Path) -> dict[str, list[Any]]:
 
     .airflowignore is honoured. `problems` are kind, path and message of what Airflow cannot list.
     """
+    from airflow.configuration import conf
     from airflow.utils.file import list_py_file_paths
 
     def listed(safe_mode: bool) -> set[str]:
@@ -150,7 +151,7 @@ def list_files(tree: Path, dags: Path) -> dict[str, list[Any]]:
         except UnicodeDecodeError as error:
             return _unlisted([("syntax", path.relative_to(tree), f"it is not UTF-8: {error}")])
     try:
-        dag_files = listed(safe_mode=True)
+        dag_files = listed(safe_mode=conf.getboolean("core", "dag_discovery_safe_mode"))
         others = {path for path in listed(safe_mode=False) if path.endswith(".py")} - dag_files
     except RuntimeError:  # a folder that comes twice; Airflow names the folder, and not the way to it
         message = "the link leads to a folder that is read already, and Airflow reads each once"

@@ -59,6 +59,11 @@ class Gate:
         first = Job(dags_folder, lambda: dags.list_files(tree, folder))
         for _, answer in children.run([first], self._limits):
             if isinstance(answer, Problem):
+                if answer.kind == "slow":
+                    limit = f"{self._limits.seconds:g} s"
+                    answer.message = (
+                        f"listing it took longer than {limit}: look at the patterns of .airflowignore"
+                    )
                 problems.append(answer)
             else:
                 listed = answer
