@@ -447,8 +447,9 @@ def test_submodule_is_refused(settings: Settings, remote: Remote) -> None:
         {"dags/link": "../../current/dags/one.py"},
         {"dags/up": "..", "dags/link": "up/.."},  # each step harmless by its text, together they lead out
         {"dags/link": "link"},
+        {"dags/link": "link", "dags/other": "missing/../link"},
     ],
-    ids=["absolute", "parent", "live tree", "through another", "loop"],
+    ids=["absolute", "parent", "live tree", "through another", "loop", "loop behind what is missing"],
 )
 def test_symlink_that_leaves_the_tree_is_refused(
     settings: Settings, remote: Remote, links: dict[str, str]

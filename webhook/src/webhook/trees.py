@@ -312,10 +312,10 @@ def _stays_below(root: Path, link: Path) -> bool:
     try:
         os.stat(link)
     except FileNotFoundError:
-        pass  # to a file that is not there: harmless, and `resolve` says where it would be
+        pass  # to a file that is not there: harmless, and `realpath` says where it would be
     except OSError:  # a loop
         return False
-    return not os.path.isabs(os.readlink(link)) and link.resolve().is_relative_to(root)
+    return not os.path.isabs(os.readlink(link)) and Path(os.path.realpath(link)).is_relative_to(root)
 
 
 def printable(path: str) -> str:
