@@ -357,6 +357,19 @@ def test_pin_is_written_where_it_is_for_this_host_alone(
         assert f"Write this line into {file}: airflow_version: 2.6.1" in said(run)
 
 
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_host_knows_what_the_inventory_asks_for(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Where the pin could not be written, what the host knew stays, and the checker tells of it."""
+    hosts = Hosts(tmp_path, *names)
+    known = hosts.home("one") / "status/inventory.json"
+    known.write_text('{"airflow_version": "2.5.3"}')
+    (tmp_path / "inventory" / SHARED).parent.mkdir()
+    (tmp_path / "inventory" / SHARED).write_text(f"---\n{PIN}\n")
+    run = hosts.play("--limit=one", **UPGRADE)
+    assert run.returncode == 0, said(run)
+    assert json.loads(known.read_text()) == {"airflow_version": "2.6.1" if names == ("one",) else "2.5.3"}
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_pin_that_is_right_is_no_warning(tmp_path: Path, shared: bool) -> None:
     """The inventory says that version already, or nothing does and it is the one of before."""
