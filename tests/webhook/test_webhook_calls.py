@@ -302,7 +302,7 @@ def live(settings: Settings) -> str | None:
 def test_write_that_fails_loses_no_call(
     fault: StoreFault, client: FlaskClient, remote: Remote, app_settings: Settings
 ) -> None:
-    wait_until(lambda: live(app_settings), what="the sync at the start")
+    wait_until(lambda: live(app_settings), 30, "the sync at the start")
     fault.begin()
     during = remote.commit({"dags/two.py": "two = 2\n"})
     answer = client.post("/sync", headers=TOKEN)
@@ -322,7 +322,7 @@ def test_write_that_fails_ends_no_thread(
     fault: StoreFault, client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings
 ) -> None:
     """It begins while a sync runs, so that the thread is the first to meet it."""
-    wait_until(lambda: live(app_settings), what="the sync at the start")
+    wait_until(lambda: live(app_settings), 30, "the sync at the start")
     gate.before_answer = fault.begin
     commit = remote.commit({"dags/two.py": "two = 2\n"})
     job = client.post("/sync", headers=TOKEN).get_json()["job"]
@@ -363,7 +363,7 @@ def test_webhook_starts_without_a_disk(
     commit = remote.commit({"dags/two.py": "two = 2\n"})
     fault.begin()
     app = create_app({"SETTINGS": app_settings, "VAULT": vault})
-    wait_until(lambda: live(app_settings) == commit)
+    wait_until(lambda: live(app_settings) == commit, 30)
     fault.end()
     assert app.test_client().post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
     app.extensions["webhook"].close()
@@ -385,7 +385,7 @@ def test_sync_that_breaks_off_is_the_last_of_none(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
-    wait_until(lambda: live(app_settings), what="the sync at the start")
+    wait_until(lambda: live(app_settings), 30, "the sync at the start")
 
     def fail(*_: object) -> None:
         monkeypatch.undo()

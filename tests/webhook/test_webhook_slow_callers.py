@@ -21,7 +21,7 @@ from tests.webhook.network import free_port
 
 Start = Callable[..., subprocess.Popen[str]]
 KINDS = ["headers", "body", "large body", "chunks", "large chunks", "large head"]
-PATIENCE = 30
+PATIENCE = 60
 """Seconds that a machine may need which is busy with other things."""
 # One that sends or reads slowly is cut off after this time, in the place of the template's.
 SHORT = {"timeout http-request": 1, "wait-for-body time": 1, "timeout client": 1}
