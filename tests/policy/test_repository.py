@@ -40,7 +40,8 @@ class Run:
             "hosts": "localhost",
             "connection": "local",
             "gather_facts": False,
-            "vars": variables,
+            # As wiring.yml gives it to preflight.
+            "vars": {"preflight_releases": RELEASES, **variables},
             "tasks": [include],
         }
         playbook.write_text(yaml.safe_dump([play], sort_keys=False))
@@ -59,7 +60,6 @@ class Run:
 def preflight(folder: Path, repository: str, known_hosts: str) -> Run:
     variables = {
         "preflight_airflow_version": NEWEST,
-        "preflight_releases": RELEASES,
         "preflight_environment": "production",
         "preflight_uid": 50000,
         "preflight_repository": repository,

@@ -14,7 +14,7 @@ from airflow_release.core.settings import CLEAN, Settings
 
 from tests.policy.conftest import ROOT, Rendered, load
 from tests.policy.test_repository import Run
-from tests.releases import NEWEST, RELEASES
+from tests.releases import NEWEST
 
 DEFAULTS = load(ROOT / "playbooks/group_vars/all/defaults.yml")
 WIRING = load(ROOT / "playbooks/group_vars/all/wiring.yml")
@@ -80,7 +80,6 @@ def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None
 def preflight(folder: Path, limits: dict[str, Any]) -> Run:
     variables = {
         "preflight_airflow_version": NEWEST,
-        "preflight_releases": RELEASES,
         "preflight_environment": "production",
         "preflight_uid": 50000,
         "preflight_limits": {
