@@ -14,7 +14,7 @@ from webhook.gate import Verdict
         ({"top.py", "./"}, {"dags/looks.py"}),
         ({"dags/helper/part.py", "dags/helper/", "dags/", "other/helper.py", "helper.py"}, set()),
     ],
-    ids=str,
+    ids=["a file that was read", "a module", "a package", "an extension", "at the top", "elsewhere"],
 )
 def test_files_that_read(changed: set[str], refreshed: set[str]) -> None:
     """A module that came or went is read by whoever looked for it, wherever it was found before."""
