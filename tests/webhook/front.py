@@ -19,14 +19,14 @@ TEMPLATES = ROOT / "templates/srv/airflow/haproxy"
 PLAIN = {"haproxy_certificate": "", "__haproxy_hostnames": [], "ansible_managed": "a test"}
 
 
-def configuration(doors: list[dict[str, Any]], folder: Path, seconds: Mapping[str, float]) -> str:
-    """Return haproxy.cfg for these doors; `seconds` replaces the times that stand after these words."""
+def configuration(endpoints: list[dict[str, Any]], folder: Path, seconds: Mapping[str, float]) -> str:
+    """Return haproxy.cfg for these endpoints; `seconds` replaces the times that stand after these words."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
     environment.filters["comment"] = lambda text, *_: f"# {text}"
     variables = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
     for name in ("maintenance.html", "haproxy.cfg"):
         template = environment.from_string((TEMPLATES / f"{name}.j2").read_text())
-        (folder / name).write_text(template.render({**variables, **PLAIN, "haproxy_doors": doors}))
+        (folder / name).write_text(template.render({**variables, **PLAIN, "haproxy_doors": endpoints}))
     text = (folder / "haproxy.cfg").read_text().replace("/usr/local/etc/haproxy", str(folder))
     for port in (8404, 9999):
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
@@ -40,21 +40,21 @@ def configuration(doors: list[dict[str, Any]], folder: Path, seconds: Mapping[st
 def haproxy(
     servers: Mapping[str, int], folder: Path, seconds: Mapping[str, float] | None = None
 ) -> Iterator[dict[str, int]]:
-    """Run HAProxy before the servers at these ports, by the name of their door; yield the doors' ports."""
+    """Run HAProxy before the servers at these ports, by endpoint; yield the port of each endpoint."""
     folder.mkdir(exist_ok=True)
-    doors: list[dict[str, Any]] = yaml.safe_load((ROOT / "roles/haproxy/defaults/main.yml").read_text())[
+    endpoints: list[dict[str, Any]] = yaml.safe_load((ROOT / "roles/haproxy/defaults/main.yml").read_text())[
         "haproxy_doors"
     ]
     used = [
-        {**door, "port": free_port(), "server": f"127.0.0.1:{servers[door['name']]}", "standby": ""}
-        for door in doors
-        if door["name"] in servers
+        {**endpoint, "port": free_port(), "server": f"127.0.0.1:{servers[endpoint['name']]}", "standby": ""}
+        for endpoint in endpoints
+        if endpoint["name"] in servers
     ]
     (folder / "haproxy.cfg").write_text(configuration(used, folder, seconds or {}))
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([HAPROXY, "-f", folder / "haproxy.cfg"], stdout=log, stderr=log)
     try:
-        yield {door["name"]: door["port"] for door in used}
+        yield {endpoint["name"]: endpoint["port"] for endpoint in used}
     finally:
         process.kill()
         process.wait()

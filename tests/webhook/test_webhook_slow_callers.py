@@ -149,9 +149,11 @@ def test_slow_callers_have_an_end(webhook: Callable[..., int], two_workers: int,
     with haproxy(servers, tmp_path / "haproxy", SHORT) as ports, ThreadPoolExecutor() as pool:
         for port in ports.values():
             wait_for_page(port)
-        kinds = {door: KINDS if door == "webhook" else ["headers", "body", "chunks"] for door in ports}
-        found = pool.map(lambda door: cut_off(ports[door], kinds[door]), ports)
-        assert dict(zip(ports, found, strict=True)) == {door: set(kinds[door]) for door in ports}
+        kinds = {
+            endpoint: KINDS if endpoint == "webhook" else ["headers", "body", "chunks"] for endpoint in ports
+        }
+        found = pool.map(lambda endpoint: cut_off(ports[endpoint], kinds[endpoint]), ports)
+        assert dict(zip(ports, found, strict=True)) == {endpoint: set(kinds[endpoint]) for endpoint in ports}
 
 
 def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -> None:
