@@ -351,9 +351,11 @@ def connect(facts: Facts) -> Iterator[Finding]:
             "The Connect token has ended." if ended else f"Connect refuses the token (HTTP {known.status})."
         )
         yield Finding("token-refused", "", what)
-    elif known.status == 0 or known.status >= 500:
+    elif 400 <= known.status < 500 and known.status not in (408, 429):
+        yield Finding("token-refused", "", f"Connect does not give the vault (HTTP {known.status}).")
+    elif not 200 <= known.status < 300:
         what = f"HTTP {known.status}" if known.status else known.said
-        yield Finding("connect-silent", "", f"1Password Connect does not answer: {what}.")
+        yield Finding("connect-silent", "", f"1Password Connect does not answer as it should: {what}.")
     if known.token_ends is not None and 0 < known.token_ends - facts.now < TOKEN_SECONDS:
         yield Finding("token-ends", "", f"The Connect token ends in {minutes(known.token_ends - facts.now)}.")
 

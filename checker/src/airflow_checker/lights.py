@@ -168,13 +168,15 @@ LIGHTS = {
     ),
     "token-refused": Light(
         CRITICAL,
-        "The Connect token has ended, or Connect refuses it: tasks cannot read their secrets.",
-        "Make a new token in 1Password and run site.yml with it.",
+        "The Connect token has ended, Connect refuses it, or it does not give the vault: tasks cannot read"
+        " their secrets.",
+        "Look in 1Password whether the vault is there and the token may read it; if not, make a new token and"
+        " run site.yml with it.",
     ),
     "connect-silent": Light(
         CRITICAL,
-        "1Password Connect does not answer: tasks cannot read their secrets.",
-        "Check the Connect server and the way to it.",
+        "1Password Connect does not answer, or with an error or a redirect: tasks cannot read their secrets.",
+        "Check the Connect server, its address and the way to it.",
     ),
     "clock-wrong": Light(
         CRITICAL,
