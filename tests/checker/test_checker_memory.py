@@ -230,11 +230,33 @@ def test_unhealthy_service_is_restarted_three_times_an_hour_with_a_message(platf
     assert [service for _, service in platform.restarted] == ["weather"] * mend.MOST
     assert platform.restarted[0][0] == NOW + 60
     assert all(later - before >= mend.SETTLE_SECONDS for (before, _), (later, _) in pairs(platform.restarted))
-    assert "Restarted, 1 of 3 times an hour." in platform.messages[0]
-    assert len(platform.messages) == 1
+    first, second = platform.messages
+    assert "Restarted once." in first
+    assert "Restarted 3 times, and that did not help; 3 an hour are the most." in second
     for _ in range(10):
         platform.run(**ILL)
     assert len(platform.restarted) > mend.MOST
+    assert len(platform.messages) == 2
+
+
+def test_fault_that_restarts_do_not_mend_has_three_messages(platform: Platform) -> None:
+    """That it is there, that restarts are used up, and that it is over; they are no fault of their own."""
+    platform.run()
+    for _ in range(3):
+        platform.run(containers=containers(weather={"failing": 2}))
+    assert "Restarted" not in platform.messages[0]
+    started = NOW
+    for _ in range(20):
+        if platform.restarted:
+            started = platform.restarted[-1][0]
+        platform.run(containers=containers(weather={"health": "unhealthy", "failing": 5, "started": started}))
+    assert len(platform.restarted) == mend.MOST
+    for _ in range(15):
+        found = platform.run(containers=containers(weather={"started": started}))
+    assert found == []
+    assert len(platform.messages) == 3
+    assert "Restarted 3 times, and that did not help" in platform.messages[1]
+    assert "restarted 3 times" in platform.messages[2]
 
 
 def pairs(values: list[Any]) -> list[tuple[Any, Any]]:
@@ -333,6 +355,16 @@ def test_restarts_of_a_container_are_counted(platform: Platform) -> None:
         found = platform.run(containers=containers(weather={"started": NOW + index}))
     assert [finding.key for finding in found] == ["service-restarts weather"]
     assert platform.run(2 * HOUR, containers=containers(weather={"started": NOW + 3})) == []
+
+
+@pytest.mark.parametrize("on_purpose", [SWITCH, {"stopped": True}])
+def test_starts_that_are_meant_are_no_restarts(platform: Platform, on_purpose: dict[str, Any]) -> None:
+    """Those of an operation and of stop.yml, also when the container had started just before."""
+    for index in range(2):
+        platform.run(containers=containers(weather={"started": NOW + index}))
+    for index in range(2, 6):
+        platform.run(**on_purpose, containers=containers(weather={"started": NOW + index}))
+    assert platform.run(containers=containers(weather={"started": NOW + 5})) == []
 
 
 def disk(used: int) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Trends:
     """What earlier observations say; see `memory.Memory`. This one knows nothing."""
 
     def starts(self, service: str) -> int:
-        """Return how often the service's container started within the last hour."""
+        """Return how often the service's container started within the last hour, not to mend a fault."""
         return 0
 
     def days_until_full(self, disk: Disk) -> float | None:

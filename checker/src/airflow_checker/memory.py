@@ -34,6 +34,8 @@ class Episode:
     told: int = 0
     """How many messages were sent of it."""
     told_at: float = 0.0
+    told_restarts: int = 0
+    """How many restarts the last message named."""
     restarts: int = 0
     what: str = ""
 
@@ -61,8 +63,9 @@ class Memory(judge.Trends):
     def observe(self, facts: Facts) -> None:
         """Take what is to be remembered of an observation."""
         self.now = facts.now
+        on_purpose = facts.stopped or judge.switching(facts.operation)
         for service, container in facts.containers.items():
-            self._started(service, container.started)
+            self._started(service, container.started, on_purpose=on_purpose)
         for disk in facts.disks:
             _sample(self.used.setdefault(disk.path, []), facts.now, disk.size - disk.free)
         if facts.database is not None:
@@ -107,8 +110,8 @@ class Memory(judge.Trends):
         self.restarted[service] = [*self._lately(self.restarted, service), self.now]
 
     def starts(self, service: str) -> int:
-        """See `judge.Trends`."""
-        return len(self._lately(self.started, service))
+        """See `judge.Trends`; restarts that mend a fault are told with that fault."""
+        return max(0, len(self._lately(self.started, service)) - self.restarts(service))
 
     def days_until_full(self, disk: Disk) -> float | None:
         """See `judge.Trends`; by the least-squares line through the samples of at least a day."""
@@ -139,10 +142,10 @@ class Memory(judge.Trends):
     def _lately(self, of: dict[str, list[float]], service: str) -> list[float]:
         return [at for at in of.get(service, []) if 0 <= self.now - at < judge.HOUR]
 
-    def _started(self, service: str, at: float) -> None:
-        """Count a start that was not there at the last run; the first one that is ever seen is none."""
+    def _started(self, service: str, at: float, *, on_purpose: bool) -> None:
+        """Count a start that was not there at the last run; what an operation or a stop does begins anew."""
         known = self.started.get(service)
-        if known is None:
+        if known is None or on_purpose:
             self.started[service] = [at]
         elif at not in known:
             # The last one stays, however old, so that it is not counted again.
