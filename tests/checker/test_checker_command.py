@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socketserver
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from airflow_checker import cli, lights, report
+from airflow_checker import cli, files, lights, memory, report
+from airflow_checker.facts import Disk
 from airflow_checker.gather import everything, host
 from airflow_checker.gather.docker import Docker
 from airflow_checker.settings import Settings, SettingsError, load
@@ -201,6 +203,7 @@ def settings(tmp_path: Path, outside: str) -> Settings:
         directory=directory,
         backups=tmp_path,
         state=tmp_path / "state",
+        runtime=tmp_path / "run",
         environment="production",
         host="atd-data03",
         slack=f"{outside}/services/secret",
@@ -213,13 +216,18 @@ class Programs:
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
+        self.units = "Id=docker.service\nLoadState=loaded\nActiveState=active\n"
+        self.refuses = False
+        """Whether systemd starts nothing."""
 
     def __call__(self, command: Sequence[str], timeout: float) -> str:
         self.commands.append(list(command))
         if command[:2] == ["docker", "compose"]:
             return json.dumps({"services": {name: {"image": "i:1"} for name in SERVICES}})
         if command[:2] == ["systemctl", "show"]:
-            return "Id=docker.service\nLoadState=loaded\nActiveState=active\n"
+            return self.units
+        if command[:2] == ["systemctl", "start"] and self.refuses:
+            raise OSError("refused")
         return ""
 
     def restarted(self) -> list[str]:
@@ -272,9 +280,9 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     Engine.ill = {"airflow-worker"}
     cli.check(settings, programs)
     # The database says that a task runs, so that the worker may be about to stop.
-    memory = json.loads(settings.memory.read_text())
-    memory["episodes"]["service-unhealthy airflow-worker"]["since"] -= 700
-    settings.memory.write_text(json.dumps(memory))
+    kept = json.loads(settings.memory.read_text())
+    kept["episodes"]["service-unhealthy airflow-worker"]["since"] -= 700
+    settings.memory.write_text(json.dumps(kept))
     assert programs.restarted() == []
     cli.check(settings, programs)
     cli.check(settings, programs)
@@ -292,6 +300,74 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     assert "*production atd-data03*" in message
     assert programs.restarted() == ["airflow-restart@airflow-worker.service"]
     assert not [path for path, _ in Outside.calls if path == "/alive"]
+
+
+def told() -> list[str]:
+    return [json.loads(body)["text"] for path, body in Outside.calls if path == "/services/secret"]
+
+
+def look_much_later(settings: Settings, programs: Programs, memory: Path, failure: str = "") -> None:
+    """Look once more, as if what is known stood for some minutes."""
+    document = json.loads(memory.read_text())
+    for episode in document["episodes"].values():
+        episode["since"] -= 700
+        episode["last"] -= 700
+    memory.write_text(json.dumps(document))
+    if failure:
+        with pytest.raises(OSError, match=failure):
+            cli.check(settings, programs)
+    else:
+        cli.check(settings, programs)
+
+
+def test_disk_that_takes_no_file_is_told_once(
+    settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the checker itself keeps is on that disk, too."""
+    cli.check(settings, programs)
+    full = files.replace_json
+
+    def replace(path: Path, document: object, mode: int = 0o600) -> None:
+        if path != settings.spare_memory:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        full(path, document, mode)
+
+    monkeypatch.setattr(cli, "replace_json", replace)
+    monkeypatch.setattr(memory, "replace_json", replace)
+    monkeypatch.setattr(host, "disks", lambda paths: [Disk("/", 1000, 500, 100, 0)])
+    with pytest.raises(OSError, match="No space"):
+        cli.check(settings, programs)
+    for _ in range(3):
+        look_much_later(settings, programs, settings.spare_memory, "No space")
+    assert len(told()) == 1
+    assert "0 of 100 inodes free" in told()[0]
+    monkeypatch.undo()
+    assert len(memory.load(settings.memory, settings.spare_memory).episodes) == 1
+
+
+def test_restart_that_systemd_refuses_is_told(settings: Settings, programs: Programs) -> None:
+    """And counts as one, so that it is not asked for again and again."""
+    Engine.ill = {"webhook"}
+    programs.refuses = True
+    with pytest.raises(OSError, match="refused"):
+        cli.check(settings, programs)
+    for _ in range(2):
+        look_much_later(settings, programs, settings.memory)
+    assert len(told()) == 1
+    assert programs.restarted() == ["airflow-restart@webhook.service"]
+
+
+def test_heartbeat_is_not_called_while_the_platform_is_stopped(
+    settings: Settings, programs: Programs
+) -> None:
+    """All is well with a platform that stop.yml stopped, but no task would run."""
+    programs.units = "Id=airflow.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n"
+    cli.check(settings, programs)
+    document = health(settings)
+    assert (document["overall"], document["state"]) == ("ok", "stopped")
+    assert report.screen(document, time.time()).startswith("stopped: the platform is stopped on purpose")
+    assert report.needs_a_look(document, time.time())
+    assert "/alive" not in [path for path, _ in Outside.calls]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +401,9 @@ def test_webhook_that_is_ill_is_not_asked(settings: Settings, programs: Programs
 def test_refused_commit_is_told_by_the_webhook_alone(settings: Settings, programs: Programs) -> None:
     Outside.lights = (200, '{"lights": [{"id": "commit-refused", "what": "It."}]}')
     cli.check(settings, programs)
-    memory = json.loads(settings.memory.read_text())
-    memory["episodes"]["commit-refused"]["since"] -= 7 * 86_400
-    settings.memory.write_text(json.dumps(memory))
+    kept = json.loads(settings.memory.read_text())
+    kept["episodes"]["commit-refused"]["since"] -= 7 * 86_400
+    settings.memory.write_text(json.dumps(kept))
     cli.check(settings, programs)
     assert not [path for path, _ in Outside.calls if "secret" in path]
 

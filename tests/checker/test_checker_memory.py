@@ -396,7 +396,7 @@ def test_memory_has_a_bound(platform: Platform, tmp_path: Path) -> None:
     for minute in range(60 * 24 * 8 // 10):
         name = f"queue{minute}"
         platform.run(600, queues={name: 1}, containers=containers(weather={"started": NOW + minute}))
-    platform.memory.save(tmp_path / "memory.json")
+    platform.memory.save(tmp_path / "memory.json", tmp_path / "spare.json")
     assert (tmp_path / "memory.json").stat().st_size < 200_000
     assert len(platform.memory.episodes) <= memory_module.MOST_EPISODES
 
@@ -404,10 +404,13 @@ def test_memory_has_a_bound(platform: Platform, tmp_path: Path) -> None:
 def test_memory_is_kept(platform: Platform, tmp_path: Path) -> None:
     for _ in range(3):
         platform.run(**ILL)
-    file = tmp_path / "state/memory.json"
-    platform.memory.save(file)
+    file, spare = tmp_path / "state/memory.json", tmp_path / "run/memory.json"
+    spare.parent.mkdir()
+    spare.write_text("{}")
+    platform.memory.save(file, spare)
+    assert not spare.exists()
     assert file.stat().st_mode & 0o777 == 0o600
-    kept = memory_module.load(file)
+    kept = memory_module.load(file, spare)
     assert dataclasses.replace(kept, now=platform.memory.now) == platform.memory
 
 
@@ -416,7 +419,7 @@ def test_memory_is_kept(platform: Platform, tmp_path: Path) -> None:
 )
 def test_damaged_memory_begins_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "memory.json").write_text(text)
-    assert memory_module.load(tmp_path / "memory.json") == Memory()
+    assert memory_module.load(tmp_path / "memory.json", tmp_path / "spare.json") == Memory()
 
 
 def test_clock_that_goes_back_breaks_nothing(platform: Platform) -> None:

@@ -133,11 +133,21 @@ class Memory(judge.Trends):
         grown = past[-1][1] - past[0][1]
         return int(grown), grown / max(past[0][1], 1)
 
-    def save(self, path: Path) -> None:
-        """Write it down."""
+    def save(self, path: Path, spare: Path) -> None:
+        """Write it down; elsewhere where the disk takes no file, so that nothing is told again and again.
+
+        Raises:
+            OSError: it is kept in neither place, or in the spare one only.
+        """
         values = {name: value for name, value in vars(self).items() if name not in ("episodes", "now")}
         episodes = {key: vars(episode) for key, episode in self.episodes.items()}
-        replace_json(path, {**values, "episodes": episodes})
+        kept = {**values, "episodes": episodes}
+        try:
+            replace_json(path, kept)
+        except OSError:
+            replace_json(spare, kept)
+            raise
+        spare.unlink(missing_ok=True)
 
     def _lately(self, of: dict[str, list[float]], service: str) -> list[float]:
         return [at for at in of.get(service, []) if 0 <= self.now - at < judge.HOUR]
@@ -168,12 +178,13 @@ def _sample(samples: list[list[float]], now: float, value: float) -> None:
         del samples[:-SAMPLES]
 
 
-def load(path: Path) -> Memory:
-    """Read the memory; one that is not there or is damaged begins anew."""
+def load(path: Path, spare: Path) -> Memory:
+    """Read the memory, the spare one where there is one; one that is not there or is damaged begins anew."""
     empty = Memory()
     known = {each.name: type(getattr(empty, each.name)) for each in fields(Memory) if each.name != "now"}
+    kept = document(spare) or document(path)
     values: dict[str, Any] = {
-        name: value for name, value in document(path).items() if isinstance(value, known.get(name, ()))
+        name: value for name, value in kept.items() if isinstance(value, known.get(name, ()))
     }
     try:
         return Memory(**values)
