@@ -156,11 +156,15 @@ def test_page_metrics_and_command_say_the_same(
     written = document(age, overall=overall, state=state, findings=findings)
     found, text, metrics = page(written)
     looks = report.needs_a_look(written, time.time())
-    assert (found["attention"] != []) == looks
-    assert verdict(text).startswith("Needs a look") == looks
-    assert (metrics["airflow_platform_health{}"] > 0) == looks
+    ill = bool(age) or overall != "ok"
+    assert looks == (ill or state == "stopped")
+    assert (found["attention"] != []) == ill
+    assert verdict(text).startswith("Needs a look") == ill
+    assert (metrics["airflow_platform_health{}"] > 0) == ill
+    assert metrics.get(f"airflow_platform_state{{{state}}}", 0) == (not age)
     screen = report.screen(written, time.time())
-    assert screen.partition(":")[0] == ("unknown" if age else overall)
+    first = overall if state == "running" else state if overall == "ok" else f"{state}, {overall}"
+    assert screen.partition(":")[0] == ("unknown" if age else first)
     if light and not age:
         assert LIGHTS[light].advice in screen
         assert LIGHTS[light].advice in text

@@ -18,6 +18,7 @@ SILENT_SECONDS = 180
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
+STATES = ("running", "stopped", "switching")
 OPERATIONS = "docs/operations.md"
 LOOK = f"{OPERATIONS}#is-all-well"
 
@@ -207,7 +208,7 @@ _DOCUMENT = _record(
     host=_maybe(_text, ""),
     airflow_version=_maybe(_text, ""),
     overall=_one_of(LEVELS),
-    state=_maybe(_one_of(("running", "stopped", "switching")), "running"),
+    state=_maybe(_one_of(STATES), "running"),
     doing=_maybe(_text, ""),
     findings=_many(_FINDING),
     services=_many(_SERVICE),
