@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow_checker import judge, mend, messages
 from airflow_checker import memory as memory_module
-from airflow_checker.facts import Disk
+from airflow_checker.facts import Disk, Unit
 from airflow_checker.judge import DAY, HOUR
 from airflow_checker.lights import LIGHTS, Finding
 from airflow_checker.memory import Memory
@@ -365,6 +365,68 @@ def test_starts_that_are_meant_are_no_restarts(platform: Platform, on_purpose: d
     for index in range(2, 6):
         platform.run(**on_purpose, containers=containers(weather={"started": NOW + index}))
     assert platform.run(containers=containers(weather={"started": NOW + 5})) == []
+
+
+def docker(restarts: int) -> dict[str, Any]:
+    return {"units": [Unit("docker.service", restarts=restarts), Unit("containerd.service")]}
+
+
+def test_docker_that_died_is_told_once(platform: Platform) -> None:
+    """It is back, so that nobody has to do anything, and its end is no news."""
+    platform.run(**docker(0))
+    found = platform.run(**docker(1))
+    assert [finding.key for finding in found] == ["unit-restarted docker.service"]
+    assert {finding.severity for finding in found} == {"notice"}
+    for count in (2, 2, *[3] * 8):
+        assert platform.run(**docker(count)) != []
+    for _ in range(10):
+        platform.run(**docker(3))
+    assert platform.run(**docker(3)) == []
+    [message] = platform.messages
+    assert "docker.service died" in message
+    assert "`journalctl -u docker.service`" in message
+    platform.run(**docker(4))
+    assert len(platform.messages) == 2
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (2, 2), (3, 0, 0)])
+def test_docker_that_somebody_restarted_is_not_told(platform: Platform, counts: tuple[int, ...]) -> None:
+    """systemd then counts from nought; and what was before the first look is nobody's news."""
+    for count in counts:
+        assert platform.run(**docker(count)) == []
+    assert platform.messages == []
+
+
+KEPT = {"units": [Unit("airflow.service", sub="exited")]}
+STOPPED = {"units": [Unit("airflow.service", active="inactive", sub="dead", enabled="disabled")]}
+STARTING = {"units": [Unit("airflow.service", active="activating")]}
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([("a", 5, KEPT), ("b", 5, STARTING), ("b", 5, KEPT)], True),
+        ([("a", 0, KEPT), ("b", 0, KEPT)], True),
+        # systemctl restart airflow, and later the power cut.
+        ([("a", 5, KEPT), ("a", 7, KEPT), ("b", 7, KEPT)], True),
+        # A shutdown; then one of a platform that was stopped before.
+        ([("a", 5, KEPT), ("b", 7, KEPT)], False),
+        ([("a", 5, KEPT), ("a", 7, STOPPED), ("b", 7, STOPPED)], False),
+        ([("b", 5, KEPT)], False),
+        ([("a", 5, KEPT), ("", 5, KEPT), ("a", 5, KEPT)], False),
+    ],
+)
+def test_power_cut_is_told_once_and_a_reboot_is_not(
+    platform: Platform, looks: list[tuple[str, float, dict[str, Any]]], told: bool
+) -> None:
+    for boot, told_to_stop, units in looks:
+        platform.run(**units, boot=boot, told_to_stop=told_to_stop)
+    boot, told_to_stop, units = looks[-1]
+    for _ in range(20):
+        found = platform.run(**units, boot=boot, told_to_stop=told_to_stop)
+    assert found == []
+    assert len(platform.messages) == told
+    assert all("went down without a shutdown" in message for message in platform.messages)
 
 
 def disk(used: int) -> dict[str, Any]:

@@ -148,14 +148,32 @@ def test_time_of_a_certificate(tag: int, text: str, expected: str) -> None:
 def test_units_are_read() -> None:
     text = (
         "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n"
-        "UnitFileState=enabled\nNextElapseUSecRealtime=\n\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=\nNRestarts=2\n\n"
         "Id=airflow-backup.timer\nLoadState=loaded\nActiveState=active\nSubState=waiting\nResult=success\n"
         "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\n\n"
         "Id=gone.timer\nLoadState=not-found\nActiveState=inactive\n"
     )
     engine, timer = host.parse_units(text)
-    assert (engine.name, engine.active, engine.next) == ("docker.service", "active", 0)
+    assert (engine.name, engine.active, engine.next, engine.restarts) == ("docker.service", "active", 0, 2)
     assert (timer.name, timer.sub, timer.next) == ("airflow-backup.timer", "waiting", 1_800_000_000)
+    assert timer.restarts == 0
+
+
+def test_boot_is_told_from_others_also_in_a_container(tmp_path: Path) -> None:
+    """There the kernel's boot is another's, and the first process is new."""
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "1").mkdir()
+
+    def boot(kernel: str, started: int) -> str:
+        (tmp_path / "sys/kernel/random/boot_id").write_text(f"{kernel}\n")
+        numbers = " ".join(["0"] * 18)
+        (tmp_path / "1/stat").write_text(f"1 (a) b) S {numbers} {started} 7 8")
+        return host.boot(tmp_path)
+
+    assert boot("one", 31) == "one 31"
+    assert len({boot("one", 31), boot("one", 77), boot("two", 31)}) == 3
+    assert host.boot(tmp_path / "none") == ""
+    assert host.boot() == host.boot() != ""
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ class Unit:
     enabled: str = "enabled"
     next: float = 0.0
     """When a timer elapses next, in seconds since the epoch; 0 when systemd names no time."""
+    restarts: int = 0
+    """How often systemd has started it again by itself since somebody started it (NRestarts)."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class Facts:
     """What the Compose project wants running: each service with its image."""
     containers: dict[str, Container] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
+    boot: str = ""
+    """What tells this boot of the host from every other, "" for unknown."""
+    told_to_stop: float = 0.0
+    """When the platform was last told to stop, in seconds since the epoch; 0 for never."""
     operation: dict[str, Any] = field(default_factory=dict)
     """releases/operation.json; {} where there never was one."""
     stopped: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_checker.facts import Container, Disk, Facts, Unit
+from airflow_checker.gather.host import DOCKER_UNITS
 from airflow_checker.lights import Finding
 
 MINUTE = 60.0
@@ -26,6 +27,8 @@ OVERDUE_SECONDS = 5 * MINUTE
 STARTING_SECONDS = 5 * MINUTE
 """The longest start_period of the Compose file is 2 minutes."""
 RESTARTS = 3
+DEATH_SECONDS = 10 * MINUTE
+"""For so long what died and is back is shown."""
 TIMER_LATE_SECONDS = 10 * MINUTE
 OPERATION_SECONDS = 6 * HOUR
 BACKUP_SECONDS = 2 * DAY
@@ -48,7 +51,7 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     What a switch does on purpose is no finding, and nor is a platform that was stopped on purpose: then only
     the host itself is judged.
     """
-    findings = [*host(facts), *disks(facts.disks, memory)]
+    findings = [*host(facts), *disks(facts.disks, memory), *deaths(facts.now, memory)]
     if not (facts.stopped or switching(facts.operation)):
         findings += with_causes(list(platform(facts, memory)), facts)
     findings += operation(facts)
@@ -61,6 +64,14 @@ class Trends:
     def starts(self, service: str) -> int:
         """Return how often the service's container started within the last hour, not to mend a fault."""
         return 0
+
+    def unit_died(self, unit: str) -> float:
+        """Return when systemd last started a unit of Docker again by itself; 0 for never."""
+        return 0.0
+
+    def power_cut(self) -> float:
+        """Return when the host was first seen after it went down without a shutdown; 0 for never."""
+        return 0.0
 
     def days_until_full(self, disk: Disk) -> float | None:
         """Return in how many days the disk is full at its present growth; None while that is unknown."""
@@ -321,6 +332,15 @@ def host(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "certificate-ended", "", f"The certificate cannot be read{because(facts, 'certificate')}."
         )
+
+
+def deaths(now: float, memory: Trends) -> Iterator[Finding]:
+    """Say what died and is back: nobody has to do anything, and somebody should know."""
+    for unit in DOCKER_UNITS:
+        if 0 <= now - memory.unit_died(unit) < DEATH_SECONDS:
+            yield Finding("unit-restarted", unit, f"{unit} died, and systemd has started it again.")
+    if 0 <= now - memory.power_cut() < DEATH_SECONDS:
+        yield Finding("host-restarted", "", "The host went down without a shutdown, and is back.")
 
 
 def gaps(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:

@@ -14,7 +14,10 @@ CRITICAL = "critical"
 WARNING = "warning"
 """It works, and needs a look today."""
 NOTICE = "notice"
-"""It can wait for the next maintenance; the verdict stays `ok` and nobody is sent a message."""
+"""It can wait for the next maintenance, or is over: the verdict stays `ok`, and nobody is sent a message.
+
+What is told `once` is an exception.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Light:
     """Seconds for which it has to stand before somebody is told."""
     message: bool = True
     """Whether a message is sent of it; somebody else may do that."""
+    once: bool = False
+    """Whether it is told at once and never again: it is over already, and asks for nothing."""
 
 
 _CONVERGE = 3600.0
@@ -264,6 +269,23 @@ LIGHTS = {
         WARNING,
         "The webhook cannot write its file: calls with a key get 503, and jobs are kept in memory.",
         "Read `docker compose logs webhook`; look for a full disk, or for who locks the file.",
+    ),
+    "unit-restarted": Light(
+        NOTICE,
+        "Docker or containerd died within the last ten minutes, and systemd started it again. Containers and"
+        " tasks went on. The one message is sent at once.",
+        "Nothing has to be done. To find out why, read `journalctl -u <unit>`.",
+        patience=0,
+        once=True,
+    ),
+    "host-restarted": Light(
+        NOTICE,
+        "The host went down without a shutdown, as in a power cut, and is back since ten minutes at most. The"
+        " platform came back by itself; tasks that ran are lost, and Airflow retries or fails them. The one"
+        " message is sent at once.",
+        "Nothing has to be done for the platform. To find out why, read `journalctl --boot=-1`.",
+        patience=0,
+        once=True,
     ),
     "reboot-pending": Light(
         NOTICE,

@@ -13,8 +13,8 @@ from typing import Any
 from airflow_checker import judge
 from airflow_checker.facts import Disk, Facts
 from airflow_checker.files import replace_json
-from airflow_checker.gather.host import document
-from airflow_checker.lights import Finding
+from airflow_checker.gather.host import DOCKER_UNITS, KEEPER, document
+from airflow_checker.lights import LIGHTS, Finding
 
 SAMPLE_SECONDS = 3600.0
 SAMPLES = 24 * 7
@@ -53,6 +53,10 @@ class Memory(judge.Trends):
     """By disk: samples of time and used bytes."""
     database: list[list[float]] = field(default_factory=list)
     """Samples of time and bytes."""
+    died: dict[str, list[float]] = field(default_factory=dict)
+    """By unit of Docker: how often systemd has started it again, and when that was last seen to grow."""
+    boot: dict[str, Any] = field(default_factory=dict)
+    """The boot of the last run, what was known of the platform's stop then, and when a power cut was seen."""
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     now: float = 0.0
 
@@ -66,6 +70,11 @@ class Memory(judge.Trends):
         on_purpose = facts.stopped or judge.switching(facts.operation)
         for service, container in facts.containers.items():
             self._started(service, container.started, on_purpose=on_purpose)
+        for unit in facts.units:
+            if unit.name in DOCKER_UNITS:
+                count, at = self.died.get(unit.name, (unit.restarts, 0.0))
+                self.died[unit.name] = [unit.restarts, self.now if unit.restarts > count else at]
+        self._booted(facts)
         for disk in facts.disks:
             _sample(self.used.setdefault(disk.path, []), facts.now, disk.size - disk.free)
         if facts.database is not None:
@@ -89,9 +98,9 @@ class Memory(judge.Trends):
             episode.runs = 0
             if blind:
                 episode.last = self.now
-            elif not episode.told or not 0 <= self.now - episode.last < CALM_SECONDS:
+            elif _once(key) or not episode.told or not 0 <= self.now - episode.last < CALM_SECONDS:
                 del self.episodes[key]
-                if episode.told:
+                if episode.told and not _once(key):
                     over[key] = episode
         while len(self.episodes) > MOST_EPISODES:
             del self.episodes[min(self.episodes, key=lambda key: self.episodes[key].last)]
@@ -112,6 +121,14 @@ class Memory(judge.Trends):
     def starts(self, service: str) -> int:
         """See `judge.Trends`; restarts that mend a fault are told with that fault."""
         return max(0, len(self._lately(self.started, service)) - self.restarts(service))
+
+    def unit_died(self, unit: str) -> float:
+        """See `judge.Trends`."""
+        return self.died.get(unit, [0.0, 0.0])[1]
+
+    def power_cut(self) -> float:
+        """See `judge.Trends`."""
+        return float(self.boot.get("cut", 0.0))
 
     def days_until_full(self, disk: Disk) -> float | None:
         """See `judge.Trends`; by the least-squares line through the samples of at least a day."""
@@ -161,12 +178,35 @@ class Memory(judge.Trends):
             # The last one stays, however old, so that it is not counted again.
             self.started[service] = [*self._lately(self.started, service), at][-20:]
 
+    def _booted(self, facts: Facts) -> None:
+        """See a boot before which nobody told the platform to stop, though it was kept running."""
+        if not facts.boot:
+            return
+        known = self.boot
+        cut = (
+            bool(known.get("kept"))
+            and facts.boot != known["id"]
+            and facts.told_to_stop == known["told_to_stop"]
+        )
+        self.boot = {
+            "id": facts.boot,
+            "told_to_stop": facts.told_to_stop,
+            "kept": any(unit.name == KEEPER and unit.active == "active" for unit in facts.units),
+            "cut": self.now if cut else known.get("cut", 0.0),
+        }
+
     def __post_init__(self) -> None:
         """Take episodes as they were written."""
         self.episodes = {
             key: episode if isinstance(episode, Episode) else Episode(**episode)
             for key, episode in self.episodes.items()
         }
+
+
+def _once(key: str) -> bool:
+    """Say whether a finding's end is told to nobody; a light of an earlier version may be unknown."""
+    light = LIGHTS.get(key.split()[0])
+    return light is not None and light.once
 
 
 def _sample(samples: list[list[float]], now: float, value: float) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 from airflow_checker import http
 from airflow_checker.judge import DAY, minutes
-from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, Finding
+from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, WARNING, Finding
 from airflow_checker.memory import Episode, Memory
 from airflow_checker.mend import MOST, SETTLE_SECONDS
 from airflow_checker.slack_message import LINE_LIMIT, slack_message
 
 REMIND_SECONDS = DAY
+SIGNS = {CRITICAL: ":red_circle:", WARNING: ":large_orange_circle:", NOTICE: ":large_blue_circle:"}
 LINES = 12
 """Faults that one message shows; how many more there are is said."""
 
@@ -45,6 +46,10 @@ def news(findings: Sequence[Finding], over: Mapping[str, Episode], memory: Memor
     for finding in findings:
         episode = memory.episodes[finding.key]
         light = LIGHTS[finding.light]
+        if light.once:
+            if episode.told == 0:
+                began.append(finding)
+            continue
         if finding.severity == NOTICE or not light.message or (finding.follows and not episode.restarts):
             continue
         stood = episode.runs > 1 and memory.now - episode.since >= light.patience
@@ -76,7 +81,7 @@ def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[s
     lines = []
     for finding in (*news.began, *news.stands):
         episode = memory.episodes[finding.key]
-        sign = ":red_circle:" if finding.severity == CRITICAL else ":large_orange_circle:"
+        sign = SIGNS[finding.severity]
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
         in_vain = f", and that did not help; {MOST} an hour are the most" if finding in news.stands else ""
         mended = f" Restarted {_times(episode.restarts)}{in_vain}." if episode.restarts else ""

@@ -21,7 +21,7 @@ PRIVATE = {
 }
 OF_THE_MACHINE = {
     *("disk-low", "disk-full", "inodes-low", "clock-not-synchronised"),
-    *("reboot-pending", "security-updates", "service-restarts"),
+    *("reboot-pending", "security-updates", "service-restarts", "unit-restarted", "host-restarted"),
 }
 """Lights of the machine that the tests run on, and of what earlier tests did."""
 

@@ -50,6 +50,8 @@ def observe(
         services=attempt("Compose project", lambda: _services(settings, memory, run)),
         containers=known,
         units=units,
+        boot=host.boot(),
+        told_to_stop=host.told_to_stop(directory),
         operation=operation,
         stopped=host.stopped(units),
         database=database,

@@ -20,9 +20,12 @@ Run = Callable[[Sequence[str], float], str]
 
 KEEPER = "airflow.service"
 """The unit that keeps the platform running; stop.yml disables it."""
+STOPPING = "status/told-to-stop"
+"""The file that this unit touches when it is told to stop, below the platform's directory."""
+DOCKER_UNITS = ("docker.service", "containerd.service")
 UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime"
+PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime,NRestarts"
 RENDERED = (
     "docker-compose.yaml",
     ".env",
@@ -61,7 +64,7 @@ def units(run: Run, folder: Path = Path("/etc/systemd/system")) -> list[Unit]:
         OSError: systemd does not answer.
     """
     found = {path.name for pattern in UNITS for path in folder.glob(pattern) if "@." not in path.name}
-    names = sorted(found - {"airflow-checker.service"} | {"docker.service"})
+    names = sorted(found - {"airflow-checker.service"} | {*DOCKER_UNITS})
     return parse_units(run(["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", *names], 20))
 
 
@@ -81,6 +84,7 @@ def parse_units(text: str) -> list[Unit]:
                 result=values.get("Result", ""),
                 enabled=values.get("UnitFileState", ""),
                 next=moment(values.get("NextElapseUSecRealtime", "")),
+                restarts=int(values["NRestarts"]) if values.get("NRestarts", "").isdigit() else 0,
             )
         )
     return found
@@ -97,6 +101,28 @@ def moment(text: str) -> float:
     try:
         return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))) if found else 0.0
     except ValueError:
+        return 0.0
+
+
+def boot(process: Path = Path("/proc")) -> str:
+    """Return what tells this boot from every other; "" where the kernel does not say it.
+
+    A host that is a container shares the kernel's boot with others, and has a first process of its own.
+    """
+    try:
+        kernel = (process / "sys/kernel/random/boot_id").read_text().strip()
+        # starttime of proc(5); the name, which may have spaces, is before the last parenthesis.
+        first = (process / "1/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{kernel} {first}"
+
+
+def told_to_stop(directory: Path) -> float:
+    """Return when the keeper's unit was last told to stop (ExecStop=), in seconds; 0 for never."""
+    try:
+        return (directory / STOPPING).stat().st_mtime
+    except OSError:
         return 0.0
 
 
