@@ -150,12 +150,40 @@ def test_units_are_read() -> None:
         "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n"
         "UnitFileState=enabled\nNextElapseUSecRealtime=\n\n"
         "Id=airflow-backup.timer\nLoadState=loaded\nActiveState=active\nSubState=waiting\nResult=success\n"
-        "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\n\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\nNextElapseUSecMonotonic=infinity\n"
+        "LastTriggerUSec=@1799913600\n\n"
         "Id=gone.timer\nLoadState=not-found\nActiveState=inactive\n"
     )
     engine, timer = host.parse_units(text)
     assert (engine.name, engine.active, engine.next) == ("docker.service", "active", 0)
     assert (timer.name, timer.sub, timer.next) == ("airflow-backup.timer", "waiting", 1_800_000_000)
+    assert (engine.last, timer.last) == (0, 1_799_913_600)
+
+
+def test_timer_that_counts_from_the_hosts_start_has_a_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as dag-sync.timer, for which systemd names no time of day."""
+    monkeypatch.setattr(host.time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr(host.time, "monotonic", lambda: 3600.0)
+    text = (
+        "Id=dag-sync.timer\nLoadState=loaded\nNextElapseUSecRealtime=\n"
+        "NextElapseUSecMonotonic=1h 4min 12.5s\nLastTriggerUSec=\n"
+    )
+    assert host.parse_units(text)[0].next == 1_800_000_252.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3s", 3),
+        ("1w 2d 3h 4min 5s 6ms 7us", 788_645.006007),
+        ("1month", 2_629_800),
+        *((other, None) for other in ("", "0", "infinity", "5", "3 s", "3s ", "n/a")),
+    ],
+)
+def test_span_of_systemd(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
+    monkeypatch.setattr(host.time, "time", lambda: 10.0)
+    monkeypatch.setattr(host.time, "monotonic", lambda: 0.0)
+    assert host.after_boot(text) == pytest.approx(0 if seconds is None else seconds + 10)
 
 
 @pytest.mark.parametrize(

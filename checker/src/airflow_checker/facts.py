@@ -47,6 +47,8 @@ class Unit:
     enabled: str = "enabled"
     next: float = 0.0
     """When a timer elapses next, in seconds since the epoch; 0 when systemd names no time."""
+    last: float = 0.0
+    """When a timer elapsed last; 0 when it has not since the host's start."""
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,13 @@ LIGHTS = {
     ),
     "unit-failed": Light(
         WARNING,
-        "A unit of the platform failed.",
+        "A unit of the platform failed, is masked, or does not end.",
         "Run `systemctl status <unit>`, correct the cause, then `systemctl restart <unit>`.",
+    ),
+    "boot-off": Light(
+        WARNING,
+        "The platform runs, and nothing would start it at the next boot.",
+        "Run `systemctl enable airflow.service`.",
     ),
     "timer-off": Light(
         WARNING,

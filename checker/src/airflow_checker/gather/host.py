@@ -22,7 +22,14 @@ KEEPER = "airflow.service"
 """The unit that keeps the platform running; stop.yml disables it."""
 UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
+    "NextElapseUSecRealtime,NextElapseUSecMonotonic,LastTriggerUSec"
+)
+_SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SPANS.update({"month": 2_629_800, "y": 31_557_600})
+_SPAN = r"(\d{1,9}(?:\.\d{1,9})?)(us|ms|s|min|h|d|w|month|y)"
+"""A span of time as systemd writes it (systemd.time(7))."""
 RENDERED = (
     "docker-compose.yaml",
     ".env",
@@ -80,7 +87,9 @@ def parse_units(text: str) -> list[Unit]:
                 sub=values.get("SubState", ""),
                 result=values.get("Result", ""),
                 enabled=values.get("UnitFileState", ""),
-                next=moment(values.get("NextElapseUSecRealtime", "")),
+                next=moment(values.get("NextElapseUSecRealtime", ""))
+                or after_boot(values.get("NextElapseUSecMonotonic", "")),
+                last=moment(values.get("LastTriggerUSec", "")),
             )
         )
     return found
@@ -98,6 +107,14 @@ def moment(text: str) -> float:
         return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))) if found else 0.0
     except ValueError:
         return 0.0
+
+
+def after_boot(text: str) -> float:
+    """Return a time that systemd counts from the host's start, such as `2h 3min 4.5s`, as `moment` does."""
+    if not re.fullmatch(rf"{_SPAN}(?: {_SPAN})*", text, re.ASCII):
+        return 0.0
+    since = sum(float(number) * _SPANS[unit] for number, unit in re.findall(_SPAN, text, re.ASCII))
+    return time.time() - time.monotonic() + since if since else 0.0
 
 
 def stopped(units: Iterable[Unit]) -> bool:
