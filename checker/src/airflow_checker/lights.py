@@ -321,6 +321,11 @@ class Finding:
         advice = LIGHTS[self.light].advice
         return re.sub("<(?:service|unit|timer)>", lambda _: self.subject, advice)
 
+    @property
+    def anchor(self) -> str:
+        """Return the line of docs/operations.md about it."""
+        return f"light-{self.light}"
+
     def document(self, since: str) -> dict[str, Any]:
         """Return it as health.json has it."""
         light = LIGHTS[self.light]
@@ -331,7 +336,7 @@ class Finding:
             "subject": self.subject,
             "what": self.what,
             "advice": self.advice,
-            "anchor": f"light-{self.light}",
+            "anchor": self.anchor,
         }
 
 

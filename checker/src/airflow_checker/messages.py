@@ -17,6 +17,7 @@ from airflow_checker.slack_message import LINE_LIMIT, slack_message
 REMIND_SECONDS = DAY
 LINES = 12
 """Faults that one message shows; how many more there are is said."""
+_MANUAL = "docs/operations.md#"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[s
         sign = ":red_circle:" if finding.severity == CRITICAL else ":large_orange_circle:"
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
         mended = f" Restarted, {episode.restarts} of {MOST} times an hour." if episode.restarts else ""
-        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice}"))
+        written = f"{_MANUAL}{finding.anchor}"
+        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice} {written}"))
     for episode in news.over.values():
         restarts = f", restarted {episode.restarts} times" if episode.restarts > 1 else ""
         restarts = ", restarted once" if episode.restarts == 1 else restarts

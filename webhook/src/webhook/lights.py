@@ -32,9 +32,7 @@ ADVICE = {
     "relay-silent": "Read `journalctl -u smee-relay`.",
     "relay-reconnecting": "Read `journalctl -u smee-relay`.",
     "key-spent": "Read `docker compose logs webhook`; the token needs write access to the vault.",
-    "jobs-not-kept": (
-        "Read `docker compose logs webhook`; look for a full disk, or for who locks the file."
-    ),
+    "jobs-not-kept": ("Read `docker compose logs webhook`; look for a full disk, or for who locks the file."),
 }
 
 
