@@ -358,3 +358,8 @@ def test_every_service_is_judged() -> None:
 )
 def test_commands_of_an_advice_can_be_copied(light: str, subject: str, command: str) -> None:
     assert command in Finding(light, subject, "").advice
+
+
+def test_no_advice_makes_another_fault() -> None:
+    """A command is in a file that is rendered: whoever edits it gets `files-differ`."""
+    assert not [name for name, light in LIGHTS.items() if "worker's command" in light.advice]

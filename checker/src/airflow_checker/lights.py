@@ -112,7 +112,7 @@ LIGHTS = {
     "queue-without-worker": Light(
         CRITICAL,
         "Tasks wait in a queue that no worker consumes.",
-        "Correct the task's `queue`, or add it to a worker's command.",
+        "Correct the task's `queue`, or leave it out: the worker consumes the default queue alone.",
     ),
     "run-overdue": Light(
         CRITICAL,
