@@ -40,6 +40,8 @@ SYNC = Unit("dag-sync.timer", sub="waiting", next=NOW + 60, last=NOW - 240)
 FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
     "Docker is gone": ({"docker": False, "containers": {}, "database": None}, {"docker-down"}),
+    "containers end with Docker": ({"live_restore": False}, {"live-restore-off"}),
+    "containers outlive Docker": ({"live_restore": True}, set()),
     "a container exited": (
         {"containers": containers(weather={"state": "exited"})},
         {"service-down weather"},

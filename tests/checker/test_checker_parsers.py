@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fnmatch
 import io
 import json
 import re
@@ -327,14 +328,56 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=1")
     (tmp_path / "env/airflow.env").write_text("B=1")
     (tmp_path / "smoke.json").write_text("{}")
-    before = host.hashes(tmp_path, tmp_path)
+    before = host.hashes(tmp_path, tmp_path / "none")
     assert host.changes(before, before) == []
     (tmp_path / "smoke.json").write_text("{1}")
     (tmp_path / "env/airflow.env").write_text("B=2")
     (tmp_path / "docker-compose.yaml").write_text("")
     (tmp_path / ".env").unlink()
     names = [".env", "docker-compose.yaml", "env/airflow.env"]
-    assert host.changes(before, host.hashes(tmp_path, tmp_path)) == [str(tmp_path / name) for name in names]
+    assert host.changes(before, host.hashes(tmp_path, tmp_path / "none")) == [str(tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("etc/airflow-checker/settings.json", True),
+        ("etc/airflow-release/settings.json", True),
+        ("etc/airflow-release/tmpfiles.conf", True),
+        ("etc/systemd/system/airflow-backup.timer", True),
+        ("etc/systemd/system/docker.service.d/airflow.conf", True),
+        ("etc/systemd/system/docker.service.d/restart.conf", True),
+        ("usr/local/bin/airflow-checker", True),
+        ("usr/local/bin/airflow-release", True),
+        ("usr/local/bin/dag-sync", True),
+        ("etc/systemd/system/docker.service.d/proxy-of-the-office.conf", False),
+        ("usr/local/bin/of-somebody-else", False),
+    ],
+)
+def test_file_outside_the_platforms_directory_that_changed_is_named(
+    tmp_path: Path, file: str, named: bool
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("as it was rendered")
+    before = host.hashes(tmp_path / "srv", tmp_path)
+    path.write_text("edited")
+    after = host.hashes(tmp_path / "srv", tmp_path)
+    assert host.changes(before, after) == ([str(path)] if named else [])
+
+
+def test_rendered_files_are_compared() -> None:
+    """Every template of the host's files, but what only a build or a reader of reports has."""
+    others = {"srv/airflow/build/docker-bake.json", "srv/airflow/releases/report.html"}
+    # An operator's own keys are in it; Docker says itself what counts.
+    others.add("etc/docker/daemon.json")
+    templates = Path(__file__).resolve().parents[2] / "templates"
+    files = {str(path.relative_to(templates))[: -len(".j2")] for path in templates.rglob("*.j2")}
+    patterns = [f"srv/airflow/{pattern}" for pattern in host.RENDERED]
+    patterns += [f"etc/systemd/system/{pattern}" for pattern in host.UNITS]
+    patterns += host.ELSEWHERE
+    compared = {file for file in files for pattern in patterns if fnmatch.fnmatchcase(file, pattern)}
+    assert files - compared == others
 
 
 ILL_WEBHOOK = {"lights": [{"id": "dags-pinned", "what": "Pinned to 1a2b: pushes do not go live."}]}

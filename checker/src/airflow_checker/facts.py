@@ -108,6 +108,8 @@ class Facts:
 
     now: float
     docker: bool = True
+    live_restore: bool | None = None
+    """Whether containers outlive Docker, by its own account."""
     services: dict[str, str] | None = None
     """What the Compose project wants running: each service with its image."""
     containers: dict[str, Container] = field(default_factory=dict)

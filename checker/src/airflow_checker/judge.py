@@ -323,6 +323,8 @@ def host(facts: Facts) -> Iterator[Finding]:
     yield from connect(facts)
     yield from clock(facts)
     yield from backup(facts)
+    if facts.live_restore is False:
+        yield Finding("live-restore-off", "", "Docker runs without `live-restore`.")
     if facts.reboot_required:
         yield Finding("reboot-pending", "", "An update asks for a reboot.")
     if facts.security_updates:

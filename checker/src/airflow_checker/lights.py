@@ -43,6 +43,11 @@ LIGHTS = {
     "docker-down": Light(
         CRITICAL, "Docker does not answer.", "Run `systemctl restart docker`, then `journalctl -u docker`."
     ),
+    "live-restore-off": Light(
+        WARNING,
+        "Docker runs without `live-restore`: when it ends, all containers end with it.",
+        "Run site.yml, which sets it in `/etc/docker/daemon.json`; if this stays, run `systemctl reload docker`.",
+    ),
     "service-down": Light(
         CRITICAL,
         "A service that should run has no running container.",

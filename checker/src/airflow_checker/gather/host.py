@@ -39,6 +39,16 @@ RENDERED = (
     "weather/*",
 )
 """Which files below the platform's directory are rendered, and by nothing else changed."""
+ELSEWHERE = (
+    "etc/airflow-checker/*",
+    "etc/airflow-release/*",
+    "etc/systemd/system/docker.service.d/airflow.conf",
+    "etc/systemd/system/docker.service.d/restart.conf",
+    "usr/local/bin/airflow-checker",
+    "usr/local/bin/airflow-release",
+    "usr/local/bin/dag-sync",
+)
+"""Those outside of it that are no units. What else is there beside them may be an operator's own."""
 
 
 def run(command: Sequence[str], timeout: float) -> str:
@@ -218,10 +228,11 @@ def dag_commit(directory: Path) -> str:
     return found[1] if found and target.parent.name == "worktrees" else ""
 
 
-def hashes(directory: Path, folder: Path = Path("/etc/systemd/system")) -> dict[str, str]:
+def hashes(directory: Path, root: Path = Path("/")) -> dict[str, str]:
     """Return the SHA-256 of each rendered file, by its path."""
     paths = [path for pattern in RENDERED for path in directory.glob(pattern)]
-    paths += [path for pattern in UNITS for path in folder.glob(pattern)]
+    paths += [path for pattern in UNITS for path in (root / "etc/systemd/system").glob(pattern)]
+    paths += [path for pattern in ELSEWHERE for path in root.glob(pattern)]
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()
     }
