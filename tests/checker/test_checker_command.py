@@ -45,6 +45,7 @@ class Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     ill: ClassVar[set[str]] = set()
     outcomes: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[dict[str, Any]] = {"DockerRootDir": "/"}
     since: ClassVar[list[int]] = []
     """From when on each question for the outcomes of tasks has asked."""
 
@@ -57,7 +58,7 @@ class Engine(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/info":
-            return self.answer({"DockerRootDir": "/"})
+            return self.answer(self.info)
         if path == "/containers/json":
             return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
         if path in ("/exec/e/json", "/exec/outcomes/json"):
@@ -447,6 +448,36 @@ def test_files_of_an_operation_that_is_over_are_no_drift(
     (settings.directory / "releases/operation.json").write_text(json.dumps(operation))
     cli.check(settings, programs)
     assert (health(settings)["findings"] == []) == accepted
+
+
+@pytest.mark.parametrize(
+    ("info", "root", "lit"),
+    [
+        ({"DockerRootDir": "/data/docker", "LiveRestoreEnabled": True}, "/data/docker", []),
+        (
+            {"DockerRootDir": "/data/docker", "LiveRestoreEnabled": False},
+            "/data/docker",
+            ["live-restore-off"],
+        ),
+        ({}, "/var/lib/docker", []),
+    ],
+)
+def test_docker_says_where_images_are_and_whether_containers_outlive_it(
+    settings: Settings,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    info: dict[str, Any],
+    root: str,
+    lit: list[str],
+) -> None:
+    """Images are in containerd's place, too, which may be a disk of its own."""
+    asked: list[Path] = []
+    monkeypatch.setattr(Engine, "info", info)
+    monkeypatch.setattr(host, "disks", lambda paths: asked.extend(paths) or [])
+    cli.check(settings, programs)
+    assert [str(path) for path in asked[:1]] == [root]
+    assert Path("/var/lib/containerd") in asked
+    assert [finding["id"] for finding in health(settings)["findings"]] == lit
 
 
 def test_compose_is_asked_when_its_files_change(settings: Settings, programs: Programs) -> None:

@@ -14,6 +14,7 @@ from airflow_checker.facts import Disk, Unit
 from airflow_checker.judge import DAY, HOUR
 from airflow_checker.lights import LIGHTS, Finding
 from airflow_checker.memory import Memory
+from airflow_checker.slack_message import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -499,6 +500,18 @@ def test_message_is_short_and_escaped() -> None:
     assert "<" not in message
     assert "&lt;!channel&gt; 0" in message
     assert f"… and {40 - messages.LINES} more" in message
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_message_says_what_is_wrong_what_to_do_and_where_that_is_written(light: str) -> None:
+    """In the one line that Slack shows of a fault, also where it stood for days and led to restarts."""
+    memory = Memory(now=NOW)
+    finding = Finding(light, "airflow-triggerer", "x" * 300)
+    memory.episodes[finding.key] = memory_module.Episode(since=NOW - 2 * DAY, last=NOW, restarts=3)
+    text = messages.message(messages.News(stands=[finding]), memory, title="production host")["text"]
+    words = escape(f"{finding.advice} docs/operations.md#light-{light}")
+    assert text.endswith(words)
+    assert text.count("x") > 40
 
 
 def test_long_words_of_others_leave_room_for_what_to_do(platform: Platform) -> None:

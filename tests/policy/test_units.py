@@ -123,6 +123,14 @@ def test_switch_and_boot_do_not_start_containers_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "timer", [name.rpartition("/")[2] for name in TEMPLATES if name.endswith(".timer.j2")]
+)
+def test_what_a_timer_starts_comes_to_an_end(timer: str) -> None:
+    """systemd waits for a oneshot for ever by default, and the timer waits with it."""
+    assert setting(timer.replace(".timer.j2", ".service"), "TimeoutStartSec") != "infinity"
+
+
+@pytest.mark.parametrize(
     "unit", ["airflow.service", "airflow-release.service", "docker.service.d/restart.conf"]
 )
 def test_systemd_never_gives_up(unit: str) -> None:

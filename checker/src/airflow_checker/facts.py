@@ -49,6 +49,8 @@ class Unit:
     """When a timer elapses next, in seconds since the epoch; 0 when systemd names no time."""
     restarts: int = 0
     """How often systemd has started it again by itself since somebody started it (NRestarts)."""
+    last: float = 0.0
+    """When a timer elapsed last; 0 when it has not since the host's start."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Facts:
 
     now: float
     docker: bool = True
+    live_restore: bool | None = None
+    """Whether containers outlive Docker, by its own account."""
     services: dict[str, str] | None = None
     """What the Compose project wants running: each service with its image."""
     containers: dict[str, Container] = field(default_factory=dict)

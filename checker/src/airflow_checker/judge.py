@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_checker.facts import Container, Disk, Facts, Unit
-from airflow_checker.gather.host import DOCKER_UNITS
+from airflow_checker.gather.host import DOCKER_UNITS, KEEPER
 from airflow_checker.lights import Finding
 
 MINUTE = 60.0
@@ -30,6 +30,10 @@ RESTARTS = 3
 DEATH_SECONDS = 10 * MINUTE
 """For so long what died and is back is shown."""
 TIMER_LATE_SECONDS = 10 * MINUTE
+TIMED_SECONDS = {"dag-sync.timer": 30 * MINUTE}
+"""For so long at most a timer's work takes, where that is less than what its unit allows."""
+WITHOUT_NEED = ("dag-sync.timer",)
+"""Timers that are there and not enabled on a platform that does not need them: one without a repository."""
 OPERATION_SECONDS = 6 * HOUR
 BACKUP_SECONDS = 2 * DAY
 CLEAN_SECONDS = 2 * DAY
@@ -200,20 +204,27 @@ def units(facts: Facts) -> Iterator[Finding]:
             yield Finding("unit-failed", unit.name, f"{unit.name} failed: {unit.result}.")
         elif unit.load == "masked":
             yield Finding("unit-failed", unit.name, f"{unit.name} is masked.")
+        elif unit.name == KEEPER and unit.active == "active" and unit.enabled == "disabled":
+            yield Finding("boot-off", unit.name, f"{unit.name} is not enabled: the next boot starts nothing.")
 
 
 def timer(unit: Unit, now: float) -> Iterator[Finding]:
     """Judge a timer."""
-    # A timer of a platform without a repository is there and not enabled; that is meant so.
+    longest = TIMED_SECONDS.get(unit.name, 0)
     if unit.load == "masked" or unit.enabled.startswith("masked"):
         yield Finding("timer-off", unit.name, f"{unit.name} is masked.")
     elif unit.active != "active":
-        if unit.active == "failed" or unit.enabled == "enabled":
+        meant = unit.active == "inactive" and unit.enabled == "disabled" and unit.name in WITHOUT_NEED
+        if not meant:
             yield Finding("timer-off", unit.name, f"{unit.name} is {unit.active}.")
     elif unit.sub == "elapsed":
         yield Finding("timer-off", unit.name, f"{unit.name} has no next time.")
     elif unit.sub == "waiting" and 0 < unit.next < now - TIMER_LATE_SECONDS:
         yield Finding("timer-off", unit.name, f"{unit.name} should have run {minutes(now - unit.next)} ago.")
+    elif unit.sub == "running" and longest and 0 < unit.last < now - longest:
+        service = unit.name.replace(".timer", ".service")
+        what = f"{service}, started {minutes(now - unit.last)} ago, has not ended."
+        yield Finding("unit-failed", service, what)
 
 
 def airflow(facts: Facts) -> Iterator[Finding]:
@@ -322,6 +333,8 @@ def host(facts: Facts) -> Iterator[Finding]:
     yield from connect(facts)
     yield from clock(facts)
     yield from backup(facts)
+    if facts.live_restore is False:
+        yield Finding("live-restore-off", "", "Docker runs without `live-restore`.")
     if facts.reboot_required:
         yield Finding("reboot-pending", "", "An update asks for a reboot.")
     if facts.security_updates:

@@ -48,6 +48,11 @@ LIGHTS = {
     "docker-down": Light(
         CRITICAL, "Docker does not answer.", "Run `systemctl restart docker`, then `journalctl -u docker`."
     ),
+    "live-restore-off": Light(
+        WARNING,
+        "Docker runs without `live-restore`: when it ends, all containers end with it.",
+        "Run site.yml, which sets it in `/etc/docker/daemon.json`; if this stays, run `systemctl reload docker`.",
+    ),
     "service-down": Light(
         CRITICAL,
         "A service that should run has no running container.",
@@ -117,7 +122,7 @@ LIGHTS = {
     "queue-without-worker": Light(
         CRITICAL,
         "Tasks wait in a queue that no worker consumes.",
-        "Correct the task's `queue`, or add it to a worker's command.",
+        "Correct the task's `queue`, or leave it out: the worker consumes the default queue alone.",
     ),
     "run-overdue": Light(
         CRITICAL,
@@ -126,8 +131,13 @@ LIGHTS = {
     ),
     "unit-failed": Light(
         WARNING,
-        "A unit of the platform failed.",
+        "A unit of the platform failed, is masked, or does not end.",
         "Run `systemctl status <unit>`, correct the cause, then `systemctl restart <unit>`.",
+    ),
+    "boot-off": Light(
+        WARNING,
+        "The platform runs, and nothing would start it at the next boot.",
+        "Run `systemctl enable airflow.service`.",
     ),
     "timer-off": Light(
         WARNING,
@@ -340,6 +350,11 @@ class Finding:
         advice = LIGHTS[self.light].advice
         return re.sub("<(?:service|unit|timer)>", lambda _: self.subject, advice)
 
+    @property
+    def anchor(self) -> str:
+        """Return the line of docs/operations.md about it."""
+        return f"light-{self.light}"
+
     def document(self, since: str) -> dict[str, Any]:
         """Return it as health.json has it."""
         light = LIGHTS[self.light]
@@ -350,7 +365,7 @@ class Finding:
             "subject": self.subject,
             "what": self.what,
             "advice": self.advice,
-            "anchor": f"light-{self.light}",
+            "anchor": self.anchor,
         }
 
 

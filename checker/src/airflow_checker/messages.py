@@ -21,6 +21,7 @@ REMIND_SECONDS = DAY
 SIGNS = {CRITICAL: ":red_circle:", WARNING: ":large_orange_circle:", NOTICE: ":large_blue_circle:"}
 LINES = 12
 """Faults that one message shows; how many more there are is said."""
+_MANUAL = "docs/operations.md#"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[s
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
         in_vain = f", and that did not help; {MOST} an hour are the most" if finding in news.stands else ""
         mended = f" Restarted {_times(episode.restarts)}{in_vain}." if episode.restarts else ""
-        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice}"))
+        written = f"{_MANUAL}{finding.anchor}"
+        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice} {written}"))
     for episode in news.over.values():
         restarts = f", restarted {_times(episode.restarts)}" if episode.restarts else ""
         lasted = minutes(episode.last - episode.since)

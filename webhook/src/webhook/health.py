@@ -21,6 +21,7 @@ SEVERITIES = ("critical", "warning", "notice")
 STATES = ("running", "stopped", "switching")
 OPERATIONS = "docs/operations.md"
 LOOK = f"{OPERATIONS}#is-all-well"
+SILENT = f"{OPERATIONS}#light-checker-silent"
 
 MOST_BYTES = 2**20
 MOST_ENTRIES = 500
@@ -72,7 +73,7 @@ def needs(health: dict[str, Any]) -> list[Need]:
     """Return what needs a look, the gravest first; notices can wait."""
     if health["error"]:
         remedy = "Run `systemctl status airflow-checker.timer airflow-checker` on the host."
-        return [Need(f"{health['error']}.", remedy, "critical")]
+        return [Need(f"{health['error']}.", remedy, "critical", document=SILENT)]
     found = [
         Need(
             finding["what"],

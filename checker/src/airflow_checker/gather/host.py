@@ -25,7 +25,14 @@ STOPPING = "status/told-to-stop"
 DOCKER_UNITS = ("docker.service", "containerd.service")
 UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime,NRestarts"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
+    "NextElapseUSecRealtime,NextElapseUSecMonotonic,LastTriggerUSec,NRestarts"
+)
+_SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SPANS.update({"month": 2_629_800, "y": 31_557_600})
+_SPAN = r"(\d{1,9}(?:\.\d{1,9})?)(us|ms|s|min|h|d|w|month|y)"
+"""A span of time as systemd writes it (systemd.time(7))."""
 RENDERED = (
     "docker-compose.yaml",
     ".env",
@@ -35,6 +42,16 @@ RENDERED = (
     "weather/*",
 )
 """Which files below the platform's directory are rendered, and by nothing else changed."""
+ELSEWHERE = (
+    "etc/airflow-checker/*",
+    "etc/airflow-release/*",
+    "etc/systemd/system/docker.service.d/airflow.conf",
+    "etc/systemd/system/docker.service.d/restart.conf",
+    "usr/local/bin/airflow-checker",
+    "usr/local/bin/airflow-release",
+    "usr/local/bin/dag-sync",
+)
+"""Those outside of it that are no units. What else is there beside them may be an operator's own."""
 
 
 def run(command: Sequence[str], timeout: float) -> str:
@@ -83,7 +100,9 @@ def parse_units(text: str) -> list[Unit]:
                 sub=values.get("SubState", ""),
                 result=values.get("Result", ""),
                 enabled=values.get("UnitFileState", ""),
-                next=moment(values.get("NextElapseUSecRealtime", "")),
+                next=moment(values.get("NextElapseUSecRealtime", ""))
+                or after_boot(values.get("NextElapseUSecMonotonic", "")),
+                last=moment(values.get("LastTriggerUSec", "")),
                 restarts=int(values["NRestarts"]) if values.get("NRestarts", "").isdigit() else 0,
             )
         )
@@ -124,6 +143,14 @@ def told_to_stop(directory: Path) -> float:
         return (directory / STOPPING).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def after_boot(text: str) -> float:
+    """Return a time that systemd counts from the host's start, such as `2h 3min 4.5s`, as `moment` does."""
+    if not re.fullmatch(rf"{_SPAN}(?: {_SPAN})*", text, re.ASCII):
+        return 0.0
+    since = sum(float(number) * _SPANS[unit] for number, unit in re.findall(_SPAN, text, re.ASCII))
+    return time.time() - time.monotonic() + since if since else 0.0
 
 
 def stopped(units: Iterable[Unit]) -> bool:
@@ -227,10 +254,11 @@ def dag_commit(directory: Path) -> str:
     return found[1] if found and target.parent.name == "worktrees" else ""
 
 
-def hashes(directory: Path, folder: Path = Path("/etc/systemd/system")) -> dict[str, str]:
+def hashes(directory: Path, root: Path = Path("/")) -> dict[str, str]:
     """Return the SHA-256 of each rendered file, by its path."""
     paths = [path for pattern in RENDERED for path in directory.glob(pattern)]
-    paths += [path for pattern in UNITS for path in folder.glob(pattern)]
+    paths += [path for pattern in UNITS for path in (root / "etc/systemd/system").glob(pattern)]
+    paths += [path for pattern in ELSEWHERE for path in root.glob(pattern)]
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()
     }
