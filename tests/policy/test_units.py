@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from airflow_checker.gather.host import STOPPING
+from airflow_checker.settings import Settings
 
 from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
 from tests.releases import NEWEST
@@ -63,10 +65,15 @@ def unit_text(name: str) -> str:
     return (ROOT / f"templates/etc/systemd/system/{name}.j2").read_text(encoding="utf-8")
 
 
+def settings(unit: str, name: str) -> list[str]:
+    """Return the values that a unit's template has for a setting."""
+    return re.findall(rf"^{name}=(.*)$", unit_text(unit), re.MULTILINE)
+
+
 def setting(unit: str, name: str) -> str:
     """Return the one value that a unit's template has for a setting."""
-    [value] = re.findall(rf"^{name}=(.*)$", unit_text(unit), re.MULTILINE)
-    return str(value)
+    [value] = settings(unit, name)
+    return value
 
 
 @pytest.mark.parametrize("unit", DOCKER_UNITS)
@@ -89,9 +96,19 @@ def test_unit_stays_active_and_stops_the_stack_at_shutdown() -> None:
     assert setting("airflow.service", "RemainAfterExit") == "true"
     assert setting("airflow.service", "SuccessExitStatus") == "1"
     assert setting("airflow.service", "TimeoutStopSec") == "infinity"
-    stop = setting("airflow.service", "ExecStop").split()
+    touch, command = settings("airflow.service", "ExecStop")
+    stop = command.split()
     assert stop[-1] == "stop"
     assert not [word for word in stop if word.startswith("--timeout")]
+    # By this the checker tells a shutdown from a power cut; where it fails, the stack is stopped, too.
+    assert touch == f"-/usr/bin/touch {{{{ airflow_release_directory }}}}/{STOPPING}"
+
+
+def test_memory_of_the_checker_has_a_place_while_the_disk_is_full() -> None:
+    """One that is there until the host goes down, and not until the run ends."""
+    unit, runtime = "airflow-checker.service", Settings().runtime
+    assert (str(runtime.parent), setting(unit, "RuntimeDirectory")) == ("/run", runtime.name)
+    assert setting(unit, "RuntimeDirectoryPreserve") == "yes"
 
 
 def test_start_of_docker_never_fails_for_the_stack() -> None:
@@ -103,6 +120,14 @@ def test_start_of_docker_never_fails_for_the_stack() -> None:
 def test_switch_and_boot_do_not_start_containers_at_once() -> None:
     """`airflow-release up` looks at the journal, and a switch begins when that has ended."""
     assert "airflow.service" in setting("airflow-release.service", "After").split()
+
+
+@pytest.mark.parametrize(
+    "timer", [name.rpartition("/")[2] for name in TEMPLATES if name.endswith(".timer.j2")]
+)
+def test_what_a_timer_starts_comes_to_an_end(timer: str) -> None:
+    """systemd waits for a oneshot for ever by default, and the timer waits with it."""
+    assert setting(timer.replace(".timer.j2", ".service"), "TimeoutStartSec") != "infinity"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from webhook.airflow_status import AirflowStatus
 from webhook.app import create_app
-from webhook.lights import ON_THE_PAGE
+from webhook.lights import ON_THE_PAGE, Light
 from webhook.settings import RepositorySettings, Settings
 
 from tests.webhook.doubles import VaultDouble
@@ -156,11 +156,15 @@ def test_page_metrics_and_command_say_the_same(
     written = document(age, overall=overall, state=state, findings=findings)
     found, text, metrics = page(written)
     looks = report.needs_a_look(written, time.time())
-    assert (found["attention"] != []) == looks
-    assert verdict(text).startswith("Needs a look") == looks
-    assert (metrics["airflow_platform_health{}"] > 0) == looks
+    ill = bool(age) or overall != "ok"
+    assert looks == (ill or state == "stopped")
+    assert (found["attention"] != []) == ill
+    assert verdict(text).startswith("Needs a look") == ill
+    assert (metrics["airflow_platform_health{}"] > 0) == ill
+    assert metrics.get(f"airflow_platform_state{{{state}}}", 0) == (not age)
     screen = report.screen(written, time.time())
-    assert screen.partition(":")[0] == ("unknown" if age else overall)
+    first = overall if state == "running" else state if overall == "ok" else f"{state}, {overall}"
+    assert screen.partition(":")[0] == ("unknown" if age else first)
     if light and not age:
         assert LIGHTS[light].advice in screen
         assert LIGHTS[light].advice in text
@@ -205,6 +209,7 @@ def test_host_and_page_agree_on_silence() -> None:
     assert set(health.SEVERITIES) == {lights.CRITICAL, lights.WARNING, lights.NOTICE}
 
 
+# What the webhook looks for by itself is on the page while it finds it, whatever the checker said.
 @pytest.mark.parametrize("light", [light for light in LIGHTS if light not in ON_THE_PAGE])
 def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> None:
     """The line that it names is in the document."""
@@ -215,7 +220,58 @@ def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> No
     assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
 
 
-@pytest.mark.parametrize("address", [status.DELIVERY, status.BACKUPS, health.LOOK])
+@pytest.mark.parametrize("light", ON_THE_PAGE)
+def test_what_the_webhook_finds_has_its_line_before_the_checker_was_told(light: str) -> None:
+    [need] = status._needs([Light(light, "it is so")], {})
+    assert str(need) == f"it is so. {LIGHTS[light].advice}"
+    assert need.document == f"docs/operations.md#light-{light}"
+    assert need.severity == LIGHTS[light].severity
+
+
+def test_silence_of_the_checker_and_of_airflow_have_their_lines(client: FlaskClient, page: Page) -> None:
+    """They are on the page alone, which the checker cannot ask, and in the document all the same."""
+    airflow = client.application.extensions["webhook"].airflow
+    answer, airflow.status = airflow.status, lambda: AirflowStatus(error="the webserver does not answer")
+    try:
+        _, text, _ = page(None)
+    finally:
+        airflow.status = answer
+    written = (ROOT / "docs/operations.md").read_text()
+    for light in ("checker-silent", "webserver-silent"):
+        assert f"docs/operations.md#light-{light}" in text
+        assert f'<a id="light-{light}"></a>' in written
+
+
+@pytest.mark.parametrize(("url", "linked"), [("git@github.com:city/dags.git", True), ("/srv/dags", False)])
+def test_line_of_the_document_is_a_link_where_a_browser_can_open_it(
+    tmp_path: Path, url: str, linked: bool
+) -> None:
+    commit = "0123456789" * 4
+    (tmp_path / "worktrees" / commit / "docs").mkdir(parents=True)
+    (tmp_path / "worktrees" / commit / "docs/operations.md").touch()
+    (tmp_path / "current").symlink_to(f"worktrees/{commit}")
+    (tmp_path / "health.json").write_text(
+        json.dumps(document(overall="warning", findings=[finding("disk-low", "/", "The disk is low.")]))
+    )
+    known = Settings(
+        environment="staging",
+        trees_dir=tmp_path,
+        state_dir=tmp_path,
+        health_file=tmp_path / "health.json",
+        repository=RepositorySettings(
+            url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1
+        ),
+        github_repository="city/dags",
+    )
+    app = create_app({"TESTING": True, "SETTINGS": known, "VAULT": VaultDouble()})
+    text = app.test_client().get("/", headers=BROWSER).get_data(as_text=True)
+    for path in ("docs/operations.md#light-disk-low", "docs/operations.md#light-never-synced"):
+        link = f'<a href="https://github.com/city/dags/blob/{commit}/{path}">{path}</a>'
+        assert (link in text) == linked
+        assert (f"<code>{path}</code>" in text) != linked
+
+
+@pytest.mark.parametrize("address", [status.BACKUPS, health.LOOK])
 def test_documents_that_the_page_names_exist(address: str) -> None:
     path, _, anchor = address.partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)

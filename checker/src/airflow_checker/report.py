@@ -141,7 +141,10 @@ def screen(document: dict[str, Any], now: float) -> str:
     if not document:
         return "The checker has written nothing yet: systemctl status airflow-checker.timer"
     old = age(document, now)
-    lines = [f"{document['overall']}: the platform is {document['doing'] or document['state']}"]
+    overall, state = document["overall"], document["state"]
+    words = {"stopped": "the platform is stopped on purpose, so no task runs", "switching": document["doing"]}
+    first = overall if state == "running" else state if overall == "ok" else f"{state}, {overall}"
+    lines = [f"{first}: {words.get(state, f'the platform is {state}')}"]
     if old > SILENT_SECONDS:
         silent = f"unknown: the checker is silent since {document.get('generated')}"
         lines = [f"{silent}: systemctl status airflow-checker.timer"]
@@ -174,5 +177,6 @@ def screen(document: dict[str, Any], now: float) -> str:
 
 
 def needs_a_look(document: dict[str, Any], now: float) -> bool:
-    """Say whether somebody has to look: the verdict is not `ok`, or there is none that is fresh."""
-    return document.get("overall") != "ok" or not -SILENT_SECONDS < age(document, now) <= SILENT_SECONDS
+    """Say whether somebody has to look: all is not `ok`, no task would run, or nothing fresh is known."""
+    fresh = -SILENT_SECONDS < age(document, now) <= SILENT_SECONDS
+    return document.get("overall") != "ok" or document.get("state") == "stopped" or not fresh

@@ -21,7 +21,7 @@ PRIVATE = {
 }
 OF_THE_MACHINE = {
     *("disk-low", "disk-full", "inodes-low", "clock-not-synchronised"),
-    *("reboot-pending", "security-updates", "service-restarts"),
+    *("reboot-pending", "security-updates", "service-restarts", "unit-restarted", "host-restarted"),
 }
 """Lights of the machine that the tests run on, and of what earlier tests did."""
 
@@ -91,6 +91,18 @@ def test_look_is_cheap(host: Host, check: Check) -> None:
     timed = host.run(f"bash -c '{environment}; TIMEFORMAT=\"%U %S\"; time airflow-checker check'")
     assert timed.rc == 0, timed.stderr
     assert sum(map(float, timed.stderr.split()[-2:])) < 0.3
+
+
+def test_look_needs_little_memory(host: Host, check: Check) -> None:
+    """30 MiB, without the processes of Compose and apt, which it starts now and then."""
+    check()
+    settings = f"set -a; . {DIRECTORY}/env/checker.env"
+    look = "from airflow_checker.cli import main; main(['check'])"
+    peak = "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    python = f'PYTHONPATH=/usr/local/lib/airflow-checker python3 -B -c "{look}; {peak}"'
+    done = host.run("bash -c %s", f"{settings}; {python}")
+    assert done.rc == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 30 * 1024
 
 
 def test_command_is_one_screen(host: Host, check: Check) -> None:

@@ -18,8 +18,10 @@ SILENT_SECONDS = 180
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
+STATES = ("running", "stopped", "switching")
 OPERATIONS = "docs/operations.md"
 LOOK = f"{OPERATIONS}#is-all-well"
+SILENT = f"{OPERATIONS}#light-checker-silent"
 
 MOST_BYTES = 2**20
 MOST_ENTRIES = 500
@@ -71,7 +73,7 @@ def needs(health: dict[str, Any]) -> list[Need]:
     """Return what needs a look, the gravest first; notices can wait."""
     if health["error"]:
         remedy = "Run `systemctl status airflow-checker.timer airflow-checker` on the host."
-        return [Need(f"{health['error']}.", remedy, "critical")]
+        return [Need(f"{health['error']}.", remedy, "critical", document=SILENT)]
     found = [
         Need(
             finding["what"],
@@ -207,7 +209,7 @@ _DOCUMENT = _record(
     host=_maybe(_text, ""),
     airflow_version=_maybe(_text, ""),
     overall=_one_of(LEVELS),
-    state=_maybe(_one_of(("running", "stopped", "switching")), "running"),
+    state=_maybe(_one_of(STATES), "running"),
     doing=_maybe(_text, ""),
     findings=_many(_FINDING),
     services=_many(_SERVICE),

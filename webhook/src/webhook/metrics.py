@@ -80,6 +80,8 @@ class Platform(Collector):
         )
         if found["error"]:
             return
+        states = {state: float(state == found["state"]) for state in health.STATES}
+        yield _gauges("state", "1 for what the platform does", "state", states)
         figures = found["figures"]
         severities = dict.fromkeys(health.SEVERITIES, 0)
         for finding in found["findings"]:

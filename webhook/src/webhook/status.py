@@ -30,7 +30,6 @@ VERDICTS = {
 # The page is of one piece: whatever somebody brings into it can fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
-DELIVERY = "docs/delivery.md#reading-the-status-page"
 BACKUPS = "docs/backup-and-restore.md"
 # Airflow's name of a component: the service that it is, and the checker's light of the same fault.
 COMPONENTS = {
@@ -129,7 +128,7 @@ def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
     found = []
     if airflow.error:
         remedy = "Run `docker compose ps --all`, and read `docker compose logs airflow-webserver`."
-        found.append(Need(f"{airflow.error}.", remedy, "critical"))
+        found.append(Need(f"{airflow.error}.", remedy, "critical", document=_line("webserver-silent")))
     for name, value in airflow.components.items():
         if value != "healthy":
             service, light = COMPONENTS.get(name, ("airflow-webserver", "is-all-well"))
@@ -146,10 +145,11 @@ def _line(light: str) -> str:
 
 
 def _needs(lit: Iterable[lights.Light], told: Mapping[str, Need]) -> Iterator[Need]:
-    """Yield what the webhook knows by itself; what to do, and since when, once the checker was told."""
+    """Yield what the webhook knows by itself; since when, once the checker was told."""
     for light in lit:
-        known = told.get(_line(light.id), Need("", document=DELIVERY))
-        yield dataclasses.replace(known, what=light.what)
+        line = _line(light.id)
+        known = told.get(line, Need("", light.advice, document=line))
+        yield dataclasses.replace(known, what=f"{light.what}.")
 
 
 def manual(settings: Settings) -> str | None:
