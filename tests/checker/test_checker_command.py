@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from airflow_checker import cli, lights, report
+from airflow_checker.facts import Disk
 from airflow_checker.gather import everything, host
 from airflow_checker.gather.docker import Docker
 from airflow_checker.settings import Settings, SettingsError, load
@@ -378,7 +379,11 @@ def test_files_of_an_operation_that_is_over_are_no_drift(
     ("info", "root", "lit"),
     [
         ({"DockerRootDir": "/data/docker", "LiveRestoreEnabled": True}, "/data/docker", []),
-        ({"DockerRootDir": "/data/docker", "LiveRestoreEnabled": False}, "/data/docker", ["live-restore-off"]),
+        (
+            {"DockerRootDir": "/data/docker", "LiveRestoreEnabled": False},
+            "/data/docker",
+            ["live-restore-off"],
+        ),
         ({}, "/var/lib/docker", []),
     ],
 )
@@ -393,7 +398,12 @@ def test_docker_says_where_images_are_and_whether_containers_outlive_it(
     """Images are in containerd's place, too, which may be a disk of its own."""
     asked: list[Path] = []
     monkeypatch.setattr(Engine, "info", info)
-    monkeypatch.setattr(host, "disks", lambda paths: asked.extend(paths) or [])
+
+    def disks(paths: Iterable[Path]) -> list[Disk]:
+        asked.extend(paths)
+        return []
+
+    monkeypatch.setattr(host, "disks", disks)
     cli.check(settings, programs)
     assert [str(path) for path in asked[:1]] == [root]
     assert Path("/var/lib/containerd") in asked

@@ -335,7 +335,9 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.yaml").write_text("")
     (tmp_path / ".env").unlink()
     names = [".env", "docker-compose.yaml", "env/airflow.env"]
-    assert host.changes(before, host.hashes(tmp_path, tmp_path / "none")) == [str(tmp_path / name) for name in names]
+    assert host.changes(before, host.hashes(tmp_path, tmp_path / "none")) == [
+        str(tmp_path / name) for name in names
+    ]
 
 
 @pytest.mark.parametrize(
