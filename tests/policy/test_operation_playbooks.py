@@ -276,6 +276,14 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
+def test_port_of_what_stays_ill_is_not_asked(hosts: Hosts) -> None:
+    """The host has said of it that it was ill before, and a restore does not fail for want of it."""
+    hosts.says("one", done={"begun": True, "still_ill": ["webhook"]})
+    run = hosts.play(**UPGRADE | {"upgrade_kind": "restore"})
+    assert run.returncode == 0, said(run)
+    assert "asked but of ['webhook']" in said(run)
+
+
 @pytest.mark.parametrize("database", ["copy", "database:airflow_kept_1"])
 def test_another_database_is_rehearsed_whatever_the_kind(hosts: Hosts, database: str) -> None:
     run = hosts.play(**UPGRADE | {"upgrade_kind": "restore", "upgrade_database": database})

@@ -422,6 +422,55 @@ def test_ill_platform_is_restored(model: PlatformModel, ill: set[str], stopped: 
     check(model, operation)
 
 
+@pytest.mark.parametrize("how", ["unhealthy", "never created"])
+@pytest.mark.parametrize("ill", ["webhook", "flower"])
+@pytest.mark.parametrize("kind", ["restore", "rollback"])
+def test_what_stays_ill_does_not_end_a_repair(model: PlatformModel, kind: str, ill: str, how: str) -> None:
+    """Airflow works without it, and what it had before is not this release's fault."""
+
+    def during(line: str) -> None:
+        if how == "never created" and " up " in line and (ill in line or line.endswith("--no-build")):
+            raise ReleaseError(f"starting {ill} failed with code 1", "no such image")
+
+    if how == "unhealthy":
+        model.world.ill = {OLD: {ill}, NEW: {ill}}
+    else:
+        del model.world.running[ill]
+    model.world.during = during
+    if kind == "restore":
+        model.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+        change(model, database="bundle:/b.tar", done={"prepared": True})
+    change(model, kind=kind)
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    assert operation.done["still_ill"] == [ill]
+    words = "is unhealthy" if how == "unhealthy" else "does not run"
+    assert operation.warnings[0] == f"{ill} {words}, as it was before the {kind}"
+    if how == "unhealthy":
+        check(model, operation)
+
+
+def test_what_was_cured_is_no_warning(model: PlatformModel) -> None:
+    model.world.ill = {OLD: {"webhook"}}
+    change(model, kind="rollback")
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.warnings, operation.done["still_ill"]) == ("succeeded", [], [])
+    check(model, operation)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("upgrade", {"webhook"}), ("restore", set()), ("rollback", {"flower"})]
+)
+def test_what_the_new_release_makes_ill_ends_it(model: PlatformModel, kind: str, before: set[str]) -> None:
+    model.world.ill = {OLD: before, NEW: {"webhook"}}
+    change(model, kind=kind)
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "serve")
+
+
 @pytest.mark.parametrize("fault", ["alembic_version", "task_instance ti"])
 def test_damaged_database_is_replaced(model: PlatformModel, fault: str) -> None:
     """One that cannot be read is asked for nothing that the restore needs."""

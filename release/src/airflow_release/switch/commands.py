@@ -20,16 +20,13 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.switch import engine, pace, rehearsal, release_files, rollback, stack
-from airflow_release.switch.journal import PHASES, Journal, Operation
+from airflow_release.switch.journal import PHASES, REPAIRS, Journal, Operation
 from airflow_release.switch.options import Options
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` returns; argparse does not export its type."""
 
 KINDS = ("upgrade", "rollback", "restore", "rotate")
-REPAIRS = ("rollback", "restore")
-"""Kinds that one needs when the platform is ill, so they begin on an ill one, too."""
-
 UNIT = "airflow-release.service"
 POLL_SECONDS = 20
 """How long one poll lasts: less than what a firewall takes for an idle connection."""

@@ -65,23 +65,12 @@ def _revert(host: Host, operation: Operation, journal: Journal) -> None:
     _take_back_database(database, operation)
     next_database.set_password(database, host.directory)
     # People first: whatever else is ill must not keep the pages away.
-    _try_to_start(host, stack.WEBSERVER, stack.HAPROXY)
+    stack.try_to_start(host, stack.WEBSERVER, stack.HAPROXY, seconds=SERVICE_SECONDS)
     if "haproxy_changed" in operation.done:
         haproxy.reload(host)
     haproxy.use(host, haproxy.LIVE)
     standby.remove(host)
-    _try_to_start(host)
-
-
-def _try_to_start(host: Host, *services: str) -> None:
-    """Start services, or all; one that is ill or cannot be started keeps none of the others away."""
-    try:
-        stack.start(host, *services, seconds=SERVICE_SECONDS, dependencies=not services)
-    except ReleaseError:
-        for service in services or stack.services(host):
-            # What stays away is told at the end.
-            with contextlib.suppress(ReleaseError):
-                stack.launch(host, service)
+    stack.try_to_start(host, seconds=SERVICE_SECONDS)
 
 
 def _ill(host: Host, version: str) -> list[str]:
