@@ -145,6 +145,8 @@ class PlatformModel(Host):
         if found := re.search(r"CREATE DATABASE (\w+) TEMPLATE (\w+)", text):
             self._nobody_is_connected(found[2])
             databases[found[1]] = dict(databases[found[2]])
+        elif found := re.search(r"CREATE DATABASE (\w+) OWNER", text):
+            databases[found[1]] = {"revision": ""}
         elif text == "SELECT datname FROM pg_database":
             return "\n".join(databases)
         elif text.startswith("SELECT pg_database_size"):
@@ -222,6 +224,8 @@ class PlatformModel(Host):
     def _exec(self, project: Path, services: list[str], command: list[str]) -> str:
         if services[0] not in self.world.running:
             raise ReleaseError(f"{services[0]} does not run")
+        if "pg_restore" in command:
+            self.world.databases[command[-1].partition("=")[2]]["revision"] = "schema-of-a-backup"
         self.world.doors.update(re.findall(r"set server airflow/(\w+) state (\w+)", command[-1]))
         if "show info" in command[-1]:
             return f"Pid: {sum('kill -HUP' in line for line in self.world.commands)}"

@@ -19,7 +19,8 @@ from airflow_release.backup import backups
 from airflow_release.core import records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.switch import next_database, reserve
+from airflow_release.switch import commands as switch_commands
+from airflow_release.switch import next_database, rehearsal, reserve
 from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
@@ -56,8 +57,13 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
             raise OSError(5, "Input/output error")
         return host.backups / "bundle.tar"
 
+    def extract(path: Path, into: Path) -> Path:
+        (into / "dump").write_text("a dump")
+        return into / "dump"
+
     # Backups of a real database, made within a switch, are in test_switch_on_postgres.py.
     monkeypatch.setattr(backups, "take", take)
+    monkeypatch.setattr(backups, "extract_database", extract)
     monkeypatch.setattr(reserve, "SIZE", 4096)
     monkeypatch.setattr("airflow_release.switch.way_back.HEARTBEAT_SECONDS", 0)
     records.current(host, Database(host).revision())
@@ -600,39 +606,143 @@ def test_lost_database_is_restored(model: PlatformModel) -> None:
     check(model, operation)
 
 
+def test_lost_database_stays_lost_on_the_way_back(model: PlatformModel) -> None:
+    """The old release must not be given the new schema, with every DAG paused; and it is said."""
+    lose_the_database(model)
+    confirm(model, confirmed=False)
+    operation = run(model)
+    check_lost(model, operation)
+    assert model.world.databases == {"airflow_failed": {"revision": f"schema-of-{NEW}"}}
+    assert operation.warnings[0] == "there is no live database, as before the switch: restore a backup"
+
+
+def lose_the_database(host: PlatformModel) -> None:
+    """Have a restore that was rehearsed and is needed most."""
+    host.world.databases = {"airflow_next": {"revision": f"schema-of-{NEW}"}}
+    change(host, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+
+
+def check_lost(host: PlatformModel, operation: Operation) -> None:
+    """The new database is live, or none is."""
+    if operation.state == "reverted":
+        assert "airflow" not in host.world.databases
+        # For `check`, which asks for all else, too.
+        host.world.databases["airflow"] = {"revision": f"schema-of-{OLD}"}
+        check(host, operation)
+        del host.world.databases["airflow"]
+    else:
+        check(host, operation)
+
+
+def swap(host: PlatformModel) -> None:
+    """Have what was rehearsed, as a restore and most rollbacks have."""
+    host.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+    change(host, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+
+
+def fill_in_the_switch(host: PlatformModel) -> None:
+    """Have nothing rehearsed, since Postgres gets another password."""
+    change(host, kind="restore", database="bundle:/b.tar")
+
+
+def take_the_kept_one(host: PlatformModel) -> None:
+    host.world.databases["airflow_kept_1"] = {"revision": f"schema-of-{OLD}"}
+    change(host, kind="rollback", database="database:airflow_kept_1")
+
+
+def change_the_key(host: PlatformModel) -> None:
+    (host.next / "env/airflow.env").write_text("AIRFLOW__CORE__FERNET_KEY=another\n")
+    change(host, kind="rotate")
+
+
+ENDINGS: dict[str, Callable[[PlatformModel], None]] = {
+    "good": lambda host: None,
+    "refused": lambda host: confirm(host, confirmed=False),
+    "ill": lambda host: host.world.ill.update({NEW: {WEBSERVER}}),
+    "not backed up": lambda host: setattr(host.world, "fail", "backup"),
+}
+WAYS: dict[str, Callable[[PlatformModel], None]] = {
+    "copied": lambda host: None,
+    "swapped": swap,
+    "lost": lose_the_database,
+    "filled in the switch": fill_in_the_switch,
+    "kept": take_the_kept_one,
+    "another key": change_the_key,
+}
+SWEEPS = [(way, ending) for way in WAYS for ending in ENDINGS]
+SHORT = [("copied", ending) for ending in ENDINGS]
+"""Each command of what most switches do is killed by default, too."""
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
-@pytest.mark.parametrize("ending", ["good", "refused", "ill", "not backed up"])
-def test_killed_at_every_command(model: PlatformModel, before: bool, ending: str, tmp_path: Path) -> None:
-    """The process is killed at each command in turn, and started again as systemd does."""
-    endings: dict[str, Callable[[PlatformModel], None]] = {
-        "good": lambda host: None,
-        "refused": lambda host: confirm(host, confirmed=False),
-        "ill": lambda host: host.world.ill.update({NEW: {WEBSERVER}}),
-        "not backed up": lambda host: setattr(host.world, "fail", "backup"),
-    }
+@pytest.mark.parametrize(("way", "ending"), SWEEPS)
+def test_killed_at_every_command(
+    model: PlatformModel, before: bool, way: str, ending: str, tmp_path: Path
+) -> None:
+    """The process is killed at each command in turn, and started again as systemd does.
+
+    Except for the upgrade every 20th by default, each one with UPGRADE_TESTS=all.
+    """
 
     def begin(name: str) -> PlatformModel:
         host = fresh(model, tmp_path / name)
+        WAYS[way](host)
         confirm(host)
-        endings[ending](host)
+        ENDINGS[ending](host)
         return host
 
     good = begin("good")
-    run(good)
+    end = run(good).state
+    assert end == ("reverted" if ending in ("refused", "ill") else "succeeded")
     total = len(good.world.commands)
-    for number in range(total):
+    step, killed = 1 if ALL or (way, ending) in SHORT else 20, 0
+    for number in range(sum(map(ord, way + ending)) % step, total, step):
         host = begin(f"{number}")
         host.world.die_at, host.world.die_before = number, before
         with pytest.raises(Killed):
             run(host)
         operation = run(host)
         forget_kept(host)
-        check(host, operation)
+        (check_lost if way == "lost" else check)(host, operation)
+        shutil.rmtree(tmp_path / f"{number}")
+        killed += 1
+    assert killed >= (total - step) // step
     assert total > 25
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
+@pytest.mark.parametrize("source", ["copy", "bundle:/b.tar", "database:airflow_kept_1"])
+def test_killed_rehearsal_can_be_given_up(
+    model: PlatformModel, before: bool, source: str, tmp_path: Path
+) -> None:
+    """At each command: what runs is as it was, and nothing of what was tried stays."""
+
+    def begin(name: str) -> PlatformModel:
+        host = fresh(model, tmp_path / name)
+        host.world.databases["airflow_kept_1"] = {"revision": f"schema-of-{OLD}"}
+        del host.world.running[STANDBY]
+        change(host, state="prepared", database=source)
+        return host
+
+    good = begin("good")
+    rehearsal.rehearse(good, read(good))
+    for number in range(len(good.world.commands)):
+        host = begin(f"{number}")
+        host.world.die_at, host.world.die_before = number, before
+        with pytest.raises(Killed):
+            rehearsal.rehearse(host, read(host))
+        assert switch_commands._abandon(host, "id", 0, "killed", "") == 0
+        assert (read(host).state, read(host).warnings) == ("abandoned", [])
+        assert set(host.world.databases) == {"airflow", "airflow_kept_1"}
+        assert host.world.databases["airflow"] == {"revision": f"schema-of-{OLD}"}
+        assert host.world.running == dict.fromkeys(CONTAINERS, OLD)
+        assert host.world.closed == set()
+    assert len(good.world.commands) > 5
+
+
 def forget_kept(host: PlatformModel) -> None:
-    """Take away what stays by name on purpose; there is one at most."""
+    """Take away what stays by name on purpose; beside the source there is one at most."""
+    host.world.databases.pop("airflow_kept_1", None)
     kept = [name for name in host.world.databases if name.startswith("airflow_kept_")]
     assert len(kept) <= 1
     for name in kept:

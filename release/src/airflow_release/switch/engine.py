@@ -139,7 +139,7 @@ class Engine:
         # Nobody may be connected while a database gets its name, not even what somebody has started again.
         next_database.point(self.host, "nowhere")
         stack.stop(self.host, *stack.AIRFLOW, seconds=0)
-        self._remember(renaming=True)
+        self._remember(renaming=True, lost=not self._live_is_there())
         self.database.rename(*([(LIVE, PREVIOUS)] if self._live_is_there() else []), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)

@@ -48,9 +48,10 @@ def rehearse(host: Host, operation: Operation) -> None:
 
 
 def clean_up(host: Host) -> None:
-    """Remove what a rehearsal left: the standby webserver and its database."""
+    """Remove what a rehearsal left: the standby webserver and its database, and the copy that was timed."""
     standby.remove(host)
-    Database(host).drop(NEXT)
+    for name in (NEXT, SCRATCH):
+        Database(host).drop(name)
 
 
 def _fresh_backup(host: Host, operation: Operation) -> str:

@@ -34,6 +34,8 @@ def take(host: Host, operation: Operation) -> None:
     with journal.phase(operation, "revert") as phase:
         _revert(host, operation, journal)
         ill = _ill(host, operation.from_version)
+        if LIVE not in Database(host).names():
+            ill.insert(0, "there is no live database, as before the switch: restore a backup")
         for text in ill:
             journal.warn(operation, text)
         phase.note = f"Airflow {operation.from_version} runs as before" + (
@@ -94,6 +96,10 @@ def _take_back_database(database: Database, operation: Operation) -> None:
         else:
             database.drop(FAILED)
             database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
+    elif operation.done.get("lost") and "renaming" in operation.done and NEXT not in names and LIVE in names:
+        # There was none to come back. The old release must not run on the one that was to replace it.
+        database.drop(FAILED)
+        database.rename((LIVE, FAILED))
     elif NEXT in names:
         if "door_shut" in operation.done and operation.failure.get("phase") not in WORTHLESS_AFTER:
             database.drop(FAILED)
