@@ -385,6 +385,20 @@ def test_only_what_failed_is_kept(model: PlatformModel, phase: str) -> None:
     assert model.world.databases["airflow_failed"] == {"revision": expected}
 
 
+def test_rehearsed_copy_is_dropped_before_anything_stops(model: PlatformModel) -> None:
+    """It is as large as the live database, and nobody waits for its files to be removed."""
+    model.world.databases["airflow_next"] = {"revision": "rehearsed"}
+    there: list[bool] = []
+
+    def during(line: str) -> None:
+        if " stop " in line:
+            there.append("airflow_next" in model.world.databases)
+
+    model.world.during = during
+    commands_of_a_good_switch(model)
+    assert there[0] is False
+
+
 @pytest.mark.parametrize("at", ["task_instance ti", "CREATE DATABASE airflow_next", "run --rm", "RENAME TO"])
 def test_stack_is_started_by_somebody_meanwhile(model: PlatformModel, at: str) -> None:
     """`docker compose up` knows nothing of a switch: what it starts writes nothing that is lost."""

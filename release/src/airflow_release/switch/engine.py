@@ -94,6 +94,9 @@ class Engine:
                 f"There is a database {PREVIOUS} of an operation that did not get to its end. Look at it, "
                 f"and rename or drop it: docker compose exec postgres dropdb --username=airflow {PREVIOUS}"
             )
+        if "prepared" not in self.operation.done:
+            # The rehearsed one is as large: it goes while everything is served and scheduled.
+            self.database.drop(NEXT)
         old = records.current(self.host, self.database.revision_or_none(LIVE))
         release_files.install(self.host.directory, old.files(self.host))
         self._remember(saved=old.id, scheduling_stopped=time.time())
