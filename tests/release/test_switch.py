@@ -399,6 +399,27 @@ def test_rehearsed_copy_is_dropped_before_anything_stops(model: PlatformModel) -
     assert there[0] is False
 
 
+@pytest.mark.parametrize(
+    "before", [{}, {"airflow_failed": {"revision": "failed before"}}], ids=["", "failed"]
+)
+@pytest.mark.parametrize(
+    ("at", "kept"), [("RENAME TO airflow_previous", False), ("state ready; set server airflow/airflow", True)]
+)
+def test_interrupted_database_is_kept_once_somebody_may_have_written_to_it(
+    model: PlatformModel, at: str, kept: bool, before: dict[str, dict[str, str]]
+) -> None:
+    """Before, it is a copy of what is live again, and takes as much disk."""
+    model.world.die_at = next(i for i, line in enumerate(commands_until_killed(model)) if at in line)
+    model.world.die_before = False
+    model.world.databases |= before
+    with pytest.raises(Killed):
+        run(model)
+    operation = run(model)
+    check(model, operation)
+    failed = {"airflow_failed": {"revision": f"schema-of-{NEW}"}} if kept else before
+    assert {name: one for name, one in model.world.databases.items() if name != "airflow"} == failed
+
+
 @pytest.mark.parametrize("at", ["task_instance ti", "CREATE DATABASE airflow_next", "run --rm", "RENAME TO"])
 def test_stack_is_started_by_somebody_meanwhile(model: PlatformModel, at: str) -> None:
     """`docker compose up` knows nothing of a switch: what it starts writes nothing that is lost."""

@@ -148,6 +148,8 @@ class Engine:
         changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
             haproxy.reload(self.host)
+        # From here on somebody may write to the new database.
+        self._remember(served=True)
         # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
         ready = stack.STANDBY in self.host.running() and stack.HAPROXY in self.host.running()
         if ready:

@@ -85,26 +85,25 @@ def _ill(host: Host, version: str) -> list[str]:
 
 
 def _take_back_database(database: Database, operation: Operation) -> None:
-    """Give the old database its name back. One that failed is kept for a look as `airflow_failed`."""
-    names = database.names()
+    """Give the old database its name back. One that failed is kept for a look as `airflow_failed`.
+
+    So is one that was interrupted, once somebody may have written to it; before that it is worth nothing.
+    """
+    names, done = database.names(), operation.done
+    worthless = operation.failure.get("phase") in WORTHLESS_AFTER and "served" not in done
     # What lies there from an operation that was thrown away is not this one's to take.
-    if PREVIOUS in names and "renaming" in operation.done:
+    old = [(PREVIOUS, LIVE)] if PREVIOUS in names else []
+    # Where the live database was lost, none comes back: the old release must not run on the new one.
+    if "renaming" in done and NEXT not in names and LIVE in names and (old or done.get("lost")):
+        aside = NEXT if worthless else FAILED
         database.close(LIVE)
-        if operation.failure.get("phase") in WORTHLESS_AFTER and FAILED in names:
-            database.rename((LIVE, NEXT), (PREVIOUS, LIVE))
+        database.drop(aside)
+        database.rename((LIVE, aside), *old)
+    if NEXT in database.names():
+        if worthless or "door_shut" not in done:
             database.drop(NEXT)
         else:
-            database.drop(FAILED)
-            database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
-    elif operation.done.get("lost") and "renaming" in operation.done and NEXT not in names and LIVE in names:
-        # There was none to come back. The old release must not run on the one that was to replace it.
-        database.drop(FAILED)
-        database.rename((LIVE, FAILED))
-    elif NEXT in names:
-        if "door_shut" in operation.done and operation.failure.get("phase") not in WORTHLESS_AFTER:
             database.drop(FAILED)
             database.rename((NEXT, FAILED))
-        else:
-            database.drop(NEXT)
     if LIVE in database.names():
         database.open(LIVE)
