@@ -29,8 +29,11 @@ from tests.release.test_switch import NEW, OLD, confirm, read, render
 SETTINGS = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
 AIRFLOW_TABLES = """
 CREATE TABLE job (id serial PRIMARY KEY, state varchar(20), latest_heartbeat timestamptz);
+CREATE TABLE trigger (id serial PRIMARY KEY);
+CREATE TABLE callback_request (id serial PRIMARY KEY);
 CREATE TABLE task_instance (dag_id varchar(250), task_id varchar(250), run_id varchar(250), job_id integer,
-  state varchar(20), external_executor_id varchar(250));
+  state varchar(20), external_executor_id varchar(250), end_date timestamptz,
+  trigger_id integer REFERENCES trigger ON DELETE CASCADE);
 INSERT INTO dag VALUES ('weather-checker', true);
 """
 
@@ -221,6 +224,37 @@ def test_restored_dags_run_in_production_alone(
     assert operation.state == "succeeded", operation.failure
     active = database.sql("SELECT dag_id FROM dag WHERE NOT is_paused").split()
     assert active == (["one"] if environment == "production" else [])
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_restored_work_goes_on_in_production_alone(
+    platform: PlatformOnPostgres, database: Database, environment: str
+) -> None:
+    """A paused DAG's triggers run, and so do the callbacks of its tasks whose process died."""
+    database.sql(
+        """
+INSERT INTO trigger VALUES (7);
+INSERT INTO callback_request VALUES (1);
+INSERT INTO task_instance (dag_id, task_id, state, trigger_id) VALUES
+  ('one', 'deferred', 'deferred', 7), ('one', 'running', 'running', NULL), ('one', 'done', 'success', NULL),
+  ('weather-checker', 'smoke', 'running', NULL);
+"""
+    )
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    env = platform.next / ".env"
+    env.write_text(env.read_text().replace("ENVIRONMENT=production", f"ENVIRONMENT={environment}"))
+    operation = switch(platform, database=f"bundle:{good}", kind="restore")
+    assert operation.state == "succeeded", operation.failure
+    states = dict(
+        row.split("|") for row in database.sql("SELECT task_id, state FROM task_instance").splitlines()
+    )
+    left = database.sql("SELECT (SELECT count(*) FROM trigger) + (SELECT count(*) FROM callback_request)")
+    if environment == "production":
+        assert states == {"deferred": "deferred", "running": "running", "done": "success", "smoke": "running"}
+        assert left == "2"
+    else:
+        assert states == {"deferred": "failed", "running": "failed", "done": "success", "smoke": "running"}
+        assert left == "0"
 
 
 SETTINGS_OF = """

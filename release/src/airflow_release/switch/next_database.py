@@ -19,6 +19,16 @@ REQUEUE = "UPDATE task_instance SET state = 'scheduled', external_executor_id = 
 """What was waiting for a worker gets a new message: that of a backup is gone, and that of a drain which was
 cut short names a task that another version's worker may not know, and then drops."""
 
+END_WORK = f"""
+UPDATE task_instance SET state = 'failed', end_date = now()
+WHERE state IN ('running', 'restarting', 'deferred') AND dag_id <> '{SMOKE_DAG}';
+UPDATE task_instance SET trigger_id = NULL WHERE trigger_id IS NOT NULL;
+DELETE FROM trigger;
+DELETE FROM callback_request;
+"""
+"""Ends what runs whether its DAG is paused or not: triggers and callbacks, also those of tasks whose process
+died. Deleting a trigger deletes its task, unless the task names it no more."""
+
 UNDECRYPTABLE = re.compile(r"^not with this key: (.*)$", re.MULTILINE)
 """What `check-fernet` of every image prints for each value that the key does not decrypt."""
 
@@ -82,6 +92,8 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
     """
     point(host, NEXT)
     _run_in_next(host, "airflow-init-next", doing="migrating the database")
+    if source != "copy" and not _is_production(host, host.next):
+        Database(host).sql(END_WORK, NEXT, timeout=None, doing="ending what production had under way")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
     if old != new:
         _check_fernet(host, accept_undecryptable, f"{new},{old}")
@@ -127,7 +139,7 @@ def unpause(database: Database, paused: list[str]) -> None:
 
     Outside production that is the smoke test's alone: data of production must not start production's work.
     """
-    if database.host.environment().get("ENVIRONMENT") != PRODUCTION:
+    if not _is_production(database.host, database.host.directory):
         paused = [name for name in paused if name == SMOKE_DAG]
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in paused)
     database.sql(
@@ -136,6 +148,10 @@ def unpause(database: Database, paused: list[str]) -> None:
         LIVE,
         doing="unpausing the DAGs",
     )
+
+
+def _is_production(host: Host, files: Path) -> bool:
+    return host.environment(project=files).get("ENVIRONMENT") == PRODUCTION
 
 
 def _fernet_key(host: Host, files: Path) -> str:
