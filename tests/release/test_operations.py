@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -402,6 +404,25 @@ def test_switch_at_work_cannot(model: Platform, command: tuple[str, ...], done: 
     with lock.exclusive(model.lock, doing="a switch"), pytest.raises(ReleaseError):
         call(model, *command, *wait)
     assert read(model) == operation
+
+
+@pytest.mark.parametrize("command", ["rehearse", "run"])
+def test_backup_under_way_is_awaited_however_long_it_takes(
+    model: Platform, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    begin(model)
+    real, waits = lock.exclusive, []
+
+    def exclusive(path: Path, wait_seconds: float = 0, **doing: str) -> AbstractContextManager[None]:
+        if path == model.lock:
+            waits.append(wait_seconds)
+            raise ReleaseError("a backup is under way")
+        return real(path, wait_seconds, **doing)
+
+    monkeypatch.setattr(lock, "exclusive", exclusive)
+    with pytest.raises(ReleaseError, match="a backup is under way"):
+        call(model, command)
+    assert waits == [math.inf]
 
 
 @pytest.mark.parametrize("state", ENDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import secrets
 import shutil
@@ -376,8 +377,8 @@ def guard(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
-    """Run phase `rehearse`."""
-    with lock.exclusive(host.lock, wait_seconds=3600, doing="the rehearsal of a switch"):
+    """Run phase `rehearse`, after a backup that is under way, however large it is."""
+    with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a switch"):
         rehearsal.rehearse(host, _require(Journal(host).read(), arguments.operation, "prepared"))
     return 0
 
@@ -405,7 +406,7 @@ def start(host: Host, arguments: argparse.Namespace) -> int:
 
 def run(host: Host, arguments: argparse.Namespace) -> int:
     """Take the operation to its end; at once when there is nothing to do."""
-    with lock.exclusive(host.lock, wait_seconds=3600):
+    with lock.exclusive(host.lock, math.inf):
         with Journal(host).changing() as operation:
             pass  # so `start` has its answer from systemd, and the operation is what it will be
         if operation and operation.active and operation.state != "prepared":
