@@ -52,9 +52,11 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     render(host.directory, OLD)
     render(host.next, NEW)
 
-    def take(host: PlatformModel, **arguments: object) -> Path:
+    def take(host: PlatformModel, **arguments: Any) -> Path:
         if host.world.fail == "backup":
             raise OSError(5, "Input/output error")
+        if say := arguments.get("progress"):
+            say("dump 1 MiB")
         return host.backups / "bundle.tar"
 
     def extract(path: Path, into: Path) -> Path:
@@ -743,6 +745,24 @@ def test_killed_at_every_command(
         killed += 1
     assert killed >= (total - step) // step
     assert total > 25
+
+
+@pytest.mark.parametrize("source", ["copy", "bundle:/b.tar"])
+def test_rehearsal_says_what_it_is_doing(model: PlatformModel, source: str) -> None:
+    """With a large database each of its steps takes hours, in which its command prints nothing."""
+    del model.world.running[STANDBY]
+    change(model, state="prepared", database=source)
+    standing: list[str] = []
+    model.world.during = lambda line: standing.append(read(model).standing)
+    rehearsal.rehearse(model, read(model))
+    lines = map(json.loads, (model.releases / "journal.jsonl").read_text().splitlines())
+    said = [line["detail"] for line in lines if line["event"] == "rehearse"]
+    steps = ["making", "migrating", "starting"]
+    assert [text.split()[0] for text in said] == (
+        ["dump", "making", "migrating", "copying", "starting"] if source == "copy" else steps
+    )
+    for text in said[source == "copy" :]:
+        assert any(one.endswith(f"({text})") for one in standing)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
