@@ -214,6 +214,8 @@ class PlatformModel(Host):
         return self._stop(project, services, command)
 
     def _run(self, project: Path, services: list[str], command: list[str]) -> str:
+        if "check-fernet" in command:
+            return "2 of 2 encrypted values can be decrypted"
         version = self._version(project)
         pointed = (self.releases / "database/pg_service.conf").read_text().partition("dbname=")[2].strip()
         if self.world.databases[pointed] is self.world.databases.get("airflow"):

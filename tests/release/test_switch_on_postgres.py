@@ -334,7 +334,12 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
     )
 
     def check_fernet(
-        host: Host, service: str, *command: str, doing: str, environment: Mapping[str, str] | None = None
+        host: Host,
+        files: Path,
+        service: str,
+        *command: str,
+        doing: str,
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         if "check-fernet" not in command:
             return ""
@@ -344,7 +349,7 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
             raise ReleaseError(f"{doing} failed with code 1", said)
         return said
 
-    monkeypatch.setattr(next_database, "_run_in_next", check_fernet)
+    monkeypatch.setattr(next_database, "_run_once", check_fernet)
     operation = read(platform)
     operation.database, operation.options["accept_undecryptable"] = f"bundle:{good}", accepted
     if lost <= accepted:

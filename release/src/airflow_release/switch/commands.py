@@ -20,7 +20,7 @@ from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, pace, rehearsal, release_files, rollback, stack
+from airflow_release.switch import engine, next_database, pace, rehearsal, release_files, rollback, stack
 from airflow_release.switch.journal import PHASES, REPAIRS, Journal, Operation
 from airflow_release.switch.options import Options
 
@@ -77,6 +77,12 @@ def register(subparsers: Subparsers) -> None:
     command.add_argument(
         "--options", type=_object, default={}, help=f"JSON; defaults: {json.dumps(asdict(Options()))}"
     )
+    command = add(
+        "check-rotation",
+        check_rotation,
+        "say whether the Fernet key decrypts what is to be encrypted with another one, and in time",
+    )
+    command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
     command = add("abandon", abandon, "end an operation that has changed nothing yet")
     _of_operation(command)
     _with_reason(command)
@@ -168,6 +174,23 @@ def check_options(host: Host, arguments: argparse.Namespace) -> int:
     """Parse options as `begin` does, before anything is changed anywhere."""
     Options.parse(arguments.options)
     print("The options are good.")
+    return 0
+
+
+def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
+    """Read every encrypted value of the live database, before the vault or the host has another key.
+
+    Raises:
+        ReleaseError: more cannot be decrypted than was accepted, or it will take longer than pages may be
+            away: reading all is the least of what the switch does with the values.
+    """
+    options = Options.parse(arguments.options)
+    began = time.monotonic()
+    next_database.check_live_fernet(host, options.accept_undecryptable)
+    reading, size = time.monotonic() - began, Database(host).size()
+    copying = pace.copy_seconds(host, size) or 0.0
+    pace.require_outage(reading + copying + pace.SECONDS_BESIDE_THE_DATA, size, options.outage_limit)
+    print(f"The Fernet key decrypts what it has to; reading all of it took {reading:.0f} s.")
     return 0
 
 
