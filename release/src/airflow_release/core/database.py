@@ -122,7 +122,9 @@ class Database:
             return ""
         form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
         return self.sql(
-            f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run", database
+            f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run",
+            database,
+            timeout=None,
         )
 
     def drop(self, database: str) -> None:
