@@ -73,7 +73,7 @@ def register(subparsers: Subparsers) -> None:
         "--take-over", default="", metavar="ID", help="replace that one, whose preparation was interrupted"
     )
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
-    command = add("check-options", check_options, "say what is wrong with the options of an operation")
+    command = add("check-options", check_options, "say what is wrong with the options of an operation, or what they mean")
     command.add_argument(
         "--options", type=_object, default={}, help=f"JSON; defaults: {json.dumps(asdict(Options()))}"
     )
@@ -171,9 +171,8 @@ def _texts(text: str) -> dict[str, str]:
 
 
 def check_options(host: Host, arguments: argparse.Namespace) -> int:
-    """Parse options as `begin` does, before anything is changed anywhere."""
-    Options.parse(arguments.options)
-    print("The options are good.")
+    """Parse options as `begin` does, before anything is changed anywhere; print what they mean."""
+    print(json.dumps(asdict(Options.parse(arguments.options))))
     return 0
 
 
