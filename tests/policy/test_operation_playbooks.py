@@ -109,7 +109,7 @@ def test_only_the_same_command_goes_on(
 
 @pytest.mark.parametrize("state", ["switching", "unconfirmed"])
 def test_other_options_are_another_command(hosts: Hosts, state: str) -> None:
-    """`upgrade_on_drain_timeout=terminate` was once ignored in silence, and the drain aborted all the same."""
+    """`upgrade_on_drain_timeout=terminate` was once ignored in silence, and the drain aborted."""
     kept = {"on_drain_timeout": "abort", "drain_timeout": 1800, "of_an_earlier_version": 1}
     hosts.journal("one", state=state, options=kept)
     run = hosts.play("--extra-vars=upgrade_on_drain_timeout=terminate", **UPGRADE)

@@ -73,7 +73,7 @@ def register(subparsers: Subparsers) -> None:
         "--take-over", default="", metavar="ID", help="replace that one, whose preparation was interrupted"
     )
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
-    command = add("check-options", check_options, "say what is wrong with the options of an operation, or what they mean")
+    command = add("check-options", check_options, "parse options, or say what is wrong with them")
     command.add_argument(
         "--options", type=_object, default={}, help=f"JSON; defaults: {json.dumps(asdict(Options()))}"
     )
