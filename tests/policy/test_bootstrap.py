@@ -25,7 +25,7 @@ PROGRAMS = {
 def test_only_a_whole_debian_gets_the_images_name(
     tmp_path: Path, file: str, bootstrap: str, passes: bool
 ) -> None:
-    """One that was cut off was once taken for built, and every build on it failed until somebody removed it."""
+    """One that was cut off once passed for built, and every build on it failed until somebody removed it."""
     [task] = [task for task in load(ROOT / file) if "docker import" in str(task)]
     shell = task["ansible.builtin.shell"]
     command = re.sub(r"\{\{.*?\}\}", "a-name", shell if isinstance(shell, str) else shell["cmd"])
