@@ -406,5 +406,8 @@ def test_copy_has_the_time_that_it_takes(tmp_path: Path, monkeypatch: pytest.Mon
     config = tmp_path / "rclone.conf"
     config.write_text("")
     remote = Remote(Host(tmp_path / "srv"), Settings(remote="offsite:airflow", remote_config=config))
-    remote.copy(tmp_path / "a.tar") if way == "copy" else remote.fetch("a.tar", tmp_path / "a.tar")
+    if way == "copy":
+        remote.copy(tmp_path / "a.tar")
+    else:
+        remote.fetch("a.tar", tmp_path / "a.tar")
     assert set(limits) == {None}

@@ -439,7 +439,8 @@ def test_backup_under_way_is_awaited_however_long_it_takes(
     model: Platform, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     begin(model)
-    real, waits = lock.exclusive, []
+    real = lock.exclusive
+    waits: list[float] = []
 
     def exclusive(path: Path, wait_seconds: float = 0, **doing: str) -> AbstractContextManager[None]:
         if path == model.lock:

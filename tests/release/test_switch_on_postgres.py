@@ -265,6 +265,8 @@ GRANTS_OF = """
 SELECT grantee::regrole, privilege_type, is_grantable FROM pg_database, aclexplode(datacl)
 WHERE datname = '{}' ORDER BY 1, 2
 """
+LIMIT_OF = "SELECT datconnlimit FROM pg_database WHERE datname = '{}'"
+KEPT = (SETTINGS_OF, GRANTS_OF, LIMIT_OF)
 
 
 @pytest.mark.parametrize("source", ["copy", "bundle"])
@@ -274,6 +276,7 @@ def test_settings_and_grants_of_the_database_stay(
     database.sql(
         """
 ALTER DATABASE airflow SET work_mem = '64MB';
+ALTER DATABASE airflow CONNECTION LIMIT 321;
 ALTER DATABASE airflow SET search_path = public, "$user";
 ALTER DATABASE airflow SET application_name = 'it''s a "name"';
 DO $$ BEGIN CREATE ROLE bi LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -282,13 +285,14 @@ REVOKE CONNECT ON DATABASE airflow FROM PUBLIC;
 GRANT CONNECT ON DATABASE airflow TO bi WITH GRANT OPTION;
 """
     )
-    expected = [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)]
+    expected = [database.sql(query.format(LIVE), "postgres") for query in KEPT]
     assert "work_mem=64MB" in expected[0]
+    assert expected[2] == "321"
     if source == "bundle":
         source = f"bundle:{backups.take(platform, settings=SETTINGS, reason='timer')}"
     operation = switch(platform, database=source)
     assert operation.state == "succeeded", operation.failure
-    assert [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)] == expected
+    assert [database.sql(query.format(LIVE), "postgres") for query in KEPT] == expected
 
 
 def test_rehearsal_says_how_long_pages_will_be_away(platform: PlatformOnPostgres, database: Database) -> None:

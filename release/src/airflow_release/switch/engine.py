@@ -188,8 +188,8 @@ class Engine:
         self._remember(still_ill=sorted(ill))
         for text in ill.values():
             self.journal.warn(self.operation, f"{text}, as it was before the {self.operation.kind}")
-        but = f" but {', '.join(ill)}" if ill else ""
-        return f"everything healthy{but}, and on {self.operation.to_version}"
+        but = f" but {', '.join(ill)}," if ill else ""
+        return f"everything healthy{but} and on {self.operation.to_version}"
 
     def _smoke(self) -> str:
         """Wait for the control node's word; without one the old release comes back."""
