@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -473,7 +473,12 @@ def test_docker_says_where_images_are_and_whether_containers_outlive_it(
     """Images are in containerd's place, too, which may be a disk of its own."""
     asked: list[Path] = []
     monkeypatch.setattr(Engine, "info", info)
-    monkeypatch.setattr(host, "disks", lambda paths: asked.extend(paths) or [])
+
+    def disks(paths: Iterable[Path]) -> list[Disk]:
+        asked.extend(paths)
+        return []
+
+    monkeypatch.setattr(host, "disks", disks)
     cli.check(settings, programs)
     assert [str(path) for path in asked[:1]] == [root]
     assert Path("/var/lib/containerd") in asked

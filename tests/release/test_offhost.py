@@ -192,7 +192,23 @@ def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], 
     assert status.read(host)["last_failure"] is None
     assert [file.name for file in place.iterdir()] == [taken.name]
     assert (place / taken.name).read_bytes() == taken.read_bytes()
-    assert json.loads((host.status / "backup.json").read_text())["last_good"]["off_host"] is True
+    state = json.loads((host.status / "backup.json").read_text())
+    assert state["last_good"]["off_host"] is True
+    assert state["last_copied"] == {"name": taken.name, "at": state["last_good"]["at"]}
+
+
+def test_age_of_the_last_copy_outlasts_the_next_backup(host: Host, settings: Settings) -> None:
+    """Whose own copy fails: then it says how old the data is that would be left without this host."""
+    copied = {"name": "airflow-1.tar", "at": 1.8e9}
+    host.backups.mkdir(parents=True, exist_ok=True)
+    status.record(
+        host, last_copied=copied, last_good={"name": "airflow-2.tar", "at": 1.9e9, "off_host": False}
+    )
+    settings.remote_config.unlink()
+    with pytest.raises(ReleaseError):
+        store.copy_off_host(host, settings)
+    assert status.read(host)["last_copied"] == copied
+    assert status.read(host)["last_failure"]["copying"]
 
 
 def test_switch_waits_for_no_remote(host: Host, settings: Settings, nightly: Callable[[], Path]) -> None:

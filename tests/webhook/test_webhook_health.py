@@ -354,6 +354,56 @@ def test_disk_is_a_bar(page: Page) -> None:
     assert metrics["airflow_platform_disk_size_bytes{/}"] == 1000 * 2**30
 
 
+def test_numbers_are_on_page_screen_and_metrics_alike(page: Page) -> None:
+    """Not only whether a limit is passed: inodes, growth, ends, ages of backup and copy, restarts."""
+    written = document(services=[service("weather", restarts=7)])
+    written["figures"]["disks"][0]["days_until_full"] = 30.0
+    _, text, metrics = page(written)
+    screen = report.screen(written, time.time())
+    for part in ("73 % of its inodes", "3.0 MiB more than a day ago", "in 58 days", "in 200 days"):
+        assert part in text
+    for part in ("73% of its inodes", "412 MiB, +3 MiB within a day", "full in 30 days"):
+        assert part in screen
+    dates = {
+        "certificate_ends": ("certificate ends", "certificate_end", 58.5),
+        "token_ends": ("Connect token ends", "token_end", 200.5),
+        "last_backup": ("last good backup", "last_backup", -0.25),
+        "last_copy": ("last backup with a copy", "last_copy", -1.25),
+    }
+    for name, (words, metric, days) in dates.items():
+        assert f"{words}: {written['figures'][name]}" in screen
+        at = metrics[f"airflow_platform_{metric}_timestamp_seconds{{}}"]
+        assert at - time.time() == pytest.approx(days * 86_400, abs=60)
+    numbers = {
+        "database_bytes{}": 412 * 2**20,
+        "database_growth_bytes{}": 3 * 2**20,
+        "disk_inodes{/}": 1_000_000,
+        "disk_inodes_free{/}": 730_000,
+        "disk_days_until_full{/}": 30,
+        "service_restarts{weather}": 7,
+    }
+    assert {name: metrics[f"airflow_platform_{name}"] for name in numbers} == numbers
+
+
+def test_number_that_is_not_known_is_not_told(page: Page) -> None:
+    unknown = ("certificate_ends", "token_ends", "last_backup", "last_copy")
+    names = (*unknown, "database_bytes", "database_growth_bytes")
+    disks = [{"path": "/", "size": 10, "free": 9, "inodes": 0, "inodes_free": 0, "days_until_full": None}]
+    written = document(figures=figures(time.time(), disks=disks, **dict.fromkeys(names)))
+    # A token may end when no calendar reaches.
+    written["figures"]["token_ends"] = "33658-09-27T01:46:40Z"
+    found, text, metrics = page(written)
+    assert found["level"] == "ok"
+    assert "What ends" not in text
+    assert "inodes" not in text
+    assert not [
+        name
+        for name in metrics
+        if re.search(r"_platform_(\w*timestamp|database|disk_(in|days))", name) and "last_look" not in name
+    ]
+    assert "inodes" not in report.screen(written, time.time())
+
+
 def test_queue_without_a_worker_is_said(page: Page) -> None:
     _, text, metrics = page(document(**bad_day()))
     assert "airflow-worker (16 slots)" in text

@@ -244,7 +244,7 @@ def test_spent_key_is_told_until_it_is_replaced(page_settings: Settings) -> None
 def test_every_light_of_the_webhook_is_one_of_the_checkers() -> None:
     """What it tells under another name would be left out; and both say the same of what to do."""
     assert {*lights.ON_THE_PAGE, "key-spent"} == set(OF_THE_WEBHOOK)
-    assert lights.ADVICE == {light: LIGHTS[light].advice for light in OF_THE_WEBHOOK}
+    assert {light: LIGHTS[light].advice for light in OF_THE_WEBHOOK} == lights.ADVICE
 
 
 def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Settings, tmp_path: Path) -> None:

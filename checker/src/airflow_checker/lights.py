@@ -51,7 +51,8 @@ LIGHTS = {
     "live-restore-off": Light(
         WARNING,
         "Docker runs without `live-restore`: when it ends, all containers end with it.",
-        "Run site.yml, which sets it in `/etc/docker/daemon.json`; if this stays, run `systemctl reload docker`.",
+        "Run site.yml, which sets it in `/etc/docker/daemon.json`; if this stays, run"
+        " `systemctl reload docker`.",
     ),
     "service-down": Light(
         CRITICAL,

@@ -267,12 +267,23 @@ def ago(at: float | None) -> str:
     """Return how long ago a time was, in words."""
     if at is None:
         return "never"
-    seconds = max(0, int(time.time() - at))
+    return f"{_duration(time.time() - at)} ago"
+
+
+@blueprint.app_template_filter("ahead")
+def ahead(at: float) -> str:
+    """Return in how long a time is, or how long ago it was, in words."""
+    left = at - time.time()
+    return f"in {_duration(left)}" if left > 0 else ago(at)
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, int(seconds))
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return f"{seconds} s ago"
+        if whole >= size:
+            count = whole // size
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{whole} s"
 
 
 @blueprint.app_template_filter("size")
