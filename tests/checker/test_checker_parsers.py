@@ -164,8 +164,8 @@ def test_units_are_read() -> None:
 
 def test_timer_that_counts_from_the_hosts_start_has_a_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as dag-sync.timer, for which systemd names no time of day."""
-    monkeypatch.setattr(host.time, "time", lambda: 1_800_000_000.0)
-    monkeypatch.setattr(host.time, "monotonic", lambda: 3600.0)
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 3600.0)
     text = (
         "Id=dag-sync.timer\nLoadState=loaded\nNextElapseUSecRealtime=\n"
         "NextElapseUSecMonotonic=1h 4min 12.5s\nLastTriggerUSec=\n"
@@ -183,8 +183,8 @@ def test_timer_that_counts_from_the_hosts_start_has_a_next_time(monkeypatch: pyt
     ],
 )
 def test_span_of_systemd(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
-    monkeypatch.setattr(host.time, "time", lambda: 10.0)
-    monkeypatch.setattr(host.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "time", lambda: 10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     assert host.after_boot(text) == pytest.approx(0 if seconds is None else seconds + 10)
 
 
