@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from airflow_checker.gather.host import STOPPING
 from airflow_checker.settings import Settings
+from airflow_release.clean.logs import CONTAINERS
 
 from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
 from tests.releases import NEWEST
@@ -159,6 +160,8 @@ def test_backup_may_keep_refreshed_tokens() -> None:
 def test_clean_up_may_remove_logs() -> None:
     assert "{{ airflow_release_directory }}/logs" in setting("airflow-clean.service", "ReadWritePaths")
     assert "{{ airflow_release_directory }}/status" in setting("airflow-clean.service", "ReadWritePaths")
+    # Where it is not there, the unit runs all the same.
+    assert f"-{CONTAINERS}" in setting("airflow-clean.service", "ReadWritePaths").split()
 
 
 def test_history_goes_after_the_backup_that_has_it() -> None:

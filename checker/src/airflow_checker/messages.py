@@ -84,7 +84,7 @@ def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[s
         episode = memory.episodes[finding.key]
         sign = SIGNS[finding.severity]
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
-        in_vain = f", and that did not help; {MOST} an hour are the most" if finding in news.stands else ""
+        in_vain = ", which did not help" if finding in news.stands else ""
         mended = f" Restarted {_times(episode.restarts)}{in_vain}." if episode.restarts else ""
         written = f"{_MANUAL}{finding.anchor}"
         lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice} {written}"))

@@ -145,12 +145,23 @@ def test_stopped_service_is_found(
     assert host.run("airflow-checker status").rc == 2
 
 
-def test_edited_file_is_found(host: Host, check: Check) -> None:
+def test_disabled_timer_is_found(host: Host, check: Check) -> None:
+    """Until it is on again."""
+    timer = "airflow-clean.timer"
+    host.check_output(f"systemctl disable --now {timer} 2>&1")
+    try:
+        assert ("timer-off", timer) in found(check())
+    finally:
+        host.check_output(f"systemctl enable --now {timer} 2>&1")
+    assert ("timer-off", timer) not in found(check())
+
+
+@pytest.mark.parametrize("file", [f"{DIRECTORY}/weather/nginx.conf", "/usr/local/bin/dag-sync"])
+def test_edited_file_is_found(host: Host, check: Check, file: str) -> None:
     """Until it is as it was."""
-    file = f"{DIRECTORY}/weather/nginx.conf"
-    host.check_output(f"cp --preserve=all {file} /tmp/nginx.conf && echo '# by hand' >> {file}")
+    host.check_output(f"cp --preserve=all {file} /tmp/as-it-was && echo '# by hand' >> {file}")
     try:
         assert ("files-differ", file) in found(check())
     finally:
-        host.check_output(f"cp --preserve=all /tmp/nginx.conf {file}")
+        host.check_output(f"cp --preserve=all /tmp/as-it-was {file}")
     assert ("files-differ", file) not in found(check())
