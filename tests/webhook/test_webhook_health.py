@@ -109,7 +109,7 @@ def test_finding_needs_a_look(page: Page, light: str, level: str, words: str, nu
     assert (found["level"], verdict(text)) == (level, words)
     assert "is &lt;exited&gt;." in text
     assert "<code>docker compose logs weather</code>" in text
-    assert f"docs/operations.md#light-{light}" in text
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
     assert '<span class="tag bad">exited</span>' in text
     assert metrics["airflow_platform_health{}"] == number
     assert metrics["airflow_platform_service_up{weather}"] == 0
@@ -211,8 +211,8 @@ def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> No
     known = finding(light, "<b>", "A fault.")
     _, text, _ = page(document(overall="warning", findings=[known]))
     assert str(status.code(known["advice"])) in text
-    assert f"docs/operations.md#light-{light}" in text
-    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
+    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/when-something-is-wrong.md").read_text()
 
 
 @pytest.mark.parametrize("address", [status.DELIVERY, status.BACKUPS, health.LOOK])
@@ -240,7 +240,7 @@ def test_link_leads_to_the_documents_that_are_live(
     tree = tmp_path / "worktrees" / f"{commit}-2"
     (tree / "docs").mkdir(parents=True)
     if has_documents:
-        (tree / "docs/operations.md").touch()
+        (tree / "docs/when-something-is-wrong.md").touch()
     (tmp_path / "current").symlink_to(f"worktrees/{commit}-2")
     repository = RepositorySettings(
         url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1

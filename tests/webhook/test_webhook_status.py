@@ -254,7 +254,7 @@ def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Setti
     advice = "Run `dag-sync once`."
     assert content(client)["attention"] == [f"no commit has been synced yet {advice}"]
     page = client.get("/", headers=BROWSER).get_data(as_text=True)
-    assert "docs/operations.md#light-never-synced" in page
+    assert "docs/when-something-is-wrong.md#light-never-synced" in page
     sync(settings)
     assert content(client)["attention"] == []
 

@@ -1,6 +1,6 @@
 """Every light: its name, how grave it is, what it means and what to do.
 
-docs/operations.md has this table, and a test compares the two.
+docs/when-something-is-wrong.md has this table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def verdict(severities: list[str]) -> str:
 
 
 def table() -> str:
-    """Return the table of docs/operations.md."""
+    """Return the table of docs/when-something-is-wrong.md."""
     lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
     lines += [
         f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning} | {light.advice} |'

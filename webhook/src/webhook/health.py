@@ -18,8 +18,8 @@ SILENT_SECONDS = 180
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
-OPERATIONS = "docs/operations.md"
-LOOK = f"{OPERATIONS}#is-all-well"
+OPERATIONS = "docs/when-something-is-wrong.md"
+LOOK = f"{OPERATIONS}#check-that-all-is-well"
 
 MOST_BYTES = 2**20
 MOST_ENTRIES = 500
