@@ -626,7 +626,8 @@ def test_status_is_one_screen_and_an_exit_code(
     done = command(tmp_path, "status")
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith(first)
-    for part in ("The disk is low.", "Free some space", "docs/operations.md#light-disk-low", "40% free"):
+    line = "docs/when-something-is-wrong.md#light-disk-low"
+    for part in ("The disk is low.", "Free some space", line, "40% free"):
         assert part in done.stdout
     for part in (
         *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
@@ -667,7 +668,7 @@ def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
 
 def test_documented_lights_are_these() -> None:
     """Edit lights.py, then paste what `airflow-checker lights` prints."""
-    assert lights.table() in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    assert lights.table() in (ROOT / "docs/when-something-is-wrong.md").read_text(encoding="utf-8")
 
 
 def test_command_explains_itself(tmp_path: Path) -> None:

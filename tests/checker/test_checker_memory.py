@@ -509,7 +509,7 @@ def test_message_says_what_is_wrong_what_to_do_and_where_that_is_written(light: 
     finding = Finding(light, "airflow-triggerer", "x" * 300)
     memory.episodes[finding.key] = memory_module.Episode(since=NOW - 2 * DAY, last=NOW, restarts=3)
     text = messages.message(messages.News(stands=[finding]), memory, title="production host")["text"]
-    words = escape(f"{finding.advice} docs/operations.md#light-{light}")
+    words = escape(f"{finding.advice} docs/when-something-is-wrong.md#light-{light}")
     assert text.endswith(words)
     assert text.count("x") > 30
 

@@ -25,7 +25,7 @@ SETTINGS = [name for name in DEFAULTS if re.search(r"_keep_(days|count|percent|f
 
 def section() -> str:
     """Return the operators' section with the table."""
-    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     return text.partition("## What is kept how long")[2].partition("\n## ")[0]
 
 

@@ -109,7 +109,7 @@ def test_finding_needs_a_look(page: Page, light: str, level: str, words: str, nu
     assert (found["level"], verdict(text)) == (level, words)
     assert "is &lt;exited&gt;." in text
     assert "<code>docker compose logs weather</code>" in text
-    assert f"docs/operations.md#light-{light}" in text
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
     assert '<span class="tag bad">exited</span>' in text
     assert metrics["airflow_platform_health{}"] == number
     assert metrics["airflow_platform_service_up{weather}"] == 0
@@ -216,15 +216,15 @@ def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> No
     known = finding(light, "<b>", "A fault.")
     _, text, _ = page(document(overall="warning", findings=[known]))
     assert str(status.code(known["advice"])) in text
-    assert f"docs/operations.md#light-{light}" in text
-    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
+    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/when-something-is-wrong.md").read_text()
 
 
 @pytest.mark.parametrize("light", ON_THE_PAGE)
 def test_what_the_webhook_finds_has_its_line_before_the_checker_was_told(light: str) -> None:
     [need] = status._needs([Light(light, "it is so")], {})
     assert str(need) == f"it is so. {LIGHTS[light].advice}"
-    assert need.document == f"docs/operations.md#light-{light}"
+    assert need.document == f"docs/when-something-is-wrong.md#light-{light}"
     assert need.severity == LIGHTS[light].severity
 
 
@@ -236,9 +236,9 @@ def test_silence_of_the_checker_and_of_airflow_have_their_lines(client: FlaskCli
         _, text, _ = page(None)
     finally:
         airflow.status = answer
-    written = (ROOT / "docs/operations.md").read_text()
+    written = (ROOT / "docs/when-something-is-wrong.md").read_text()
     for light in ("checker-silent", "webserver-silent"):
-        assert f"docs/operations.md#light-{light}" in text
+        assert f"docs/when-something-is-wrong.md#light-{light}" in text
         assert f'<a id="light-{light}"></a>' in written
 
 
@@ -248,7 +248,7 @@ def test_line_of_the_document_is_a_link_where_a_browser_can_open_it(
 ) -> None:
     commit = "0123456789" * 4
     (tmp_path / "worktrees" / commit / "docs").mkdir(parents=True)
-    (tmp_path / "worktrees" / commit / "docs/operations.md").touch()
+    (tmp_path / "worktrees" / commit / "docs/when-something-is-wrong.md").touch()
     (tmp_path / "current").symlink_to(f"worktrees/{commit}")
     (tmp_path / "health.json").write_text(
         json.dumps(document(overall="warning", findings=[finding("disk-low", "/", "The disk is low.")]))
@@ -265,7 +265,10 @@ def test_line_of_the_document_is_a_link_where_a_browser_can_open_it(
     )
     app = create_app({"TESTING": True, "SETTINGS": known, "VAULT": VaultDouble()})
     text = app.test_client().get("/", headers=BROWSER).get_data(as_text=True)
-    for path in ("docs/operations.md#light-disk-low", "docs/operations.md#light-never-synced"):
+    for path in (
+        "docs/when-something-is-wrong.md#light-disk-low",
+        "docs/when-something-is-wrong.md#light-never-synced",
+    ):
         link = f'<a href="https://github.com/city/dags/blob/{commit}/{path}">{path}</a>'
         assert (link in text) == linked
         assert (f"<code>{path}</code>" in text) != linked
@@ -296,7 +299,7 @@ def test_link_leads_to_the_documents_that_are_live(
     tree = tmp_path / "worktrees" / f"{commit}-2"
     (tree / "docs").mkdir(parents=True)
     if has_documents:
-        (tree / "docs/operations.md").touch()
+        (tree / "docs/when-something-is-wrong.md").touch()
     (tmp_path / "current").symlink_to(f"worktrees/{commit}-2")
     repository = RepositorySettings(
         url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1

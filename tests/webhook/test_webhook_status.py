@@ -163,7 +163,9 @@ def test_before_the_first_sync(client: FlaskClient) -> None:
     assert found["delivery"]["live"] is None
     # Nobody has told this page: it knows by itself what to do, and where that is written.
     assert found["attention"] == ["no commit has been synced yet. Run `dag-sync once`."]
-    assert "docs/operations.md#light-never-synced" in client.get("/", headers=BROWSER).get_data(as_text=True)
+    assert "docs/when-something-is-wrong.md#light-never-synced" in client.get("/", headers=BROWSER).get_data(
+        as_text=True
+    )
 
 
 def test_unreadable_state_is_said(client: FlaskClient, page_settings: Settings) -> None:
@@ -257,7 +259,7 @@ def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Setti
     advice = "Run `dag-sync once`."
     assert content(client)["attention"] == [f"no commit has been synced yet. {advice}"]
     page = client.get("/", headers=BROWSER).get_data(as_text=True)
-    assert "docs/operations.md#light-never-synced" in page
+    assert "docs/when-something-is-wrong.md#light-never-synced" in page
     sync(settings)
     assert content(client)["attention"] == []
 

@@ -1,6 +1,6 @@
 """Every light: its name, how grave it is, what it means and what to do.
 
-docs/operations.md has this table, and a test compares the two.
+docs/when-something-is-wrong.md has this table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ class Finding:
 
     @property
     def anchor(self) -> str:
-        """Return the line of docs/operations.md about it."""
+        """Return the line of docs/when-something-is-wrong.md about it."""
         return f"light-{self.light}"
 
     def document(self, since: str) -> dict[str, Any]:
@@ -376,7 +376,7 @@ def verdict(severities: list[str]) -> str:
 
 
 def table() -> str:
-    """Return the table of docs/operations.md."""
+    """Return the table of docs/when-something-is-wrong.md."""
     lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
     lines += [
         f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning} | {light.advice} |'

@@ -21,7 +21,7 @@ REMIND_SECONDS = DAY
 SIGNS = {CRITICAL: ":red_circle:", WARNING: ":large_orange_circle:", NOTICE: ":large_blue_circle:"}
 LINES = 12
 """Faults that one message shows; how many more there are is said."""
-_MANUAL = "docs/operations.md#"
+_MANUAL = "docs/when-something-is-wrong.md#"
 
 
 @dataclass(frozen=True)

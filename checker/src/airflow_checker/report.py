@@ -8,7 +8,7 @@
     state        running; stopped (on purpose); switching (an operation changes what runs)
     doing        the operation in words, "" for none
     findings     the gravest first: id, severity (critical, warning, notice), since, subject, what (one
-                 sentence), advice (one sentence), anchor (in docs/operations.md)
+                 sentence), advice (one sentence), anchor (in docs/when-something-is-wrong.md)
     services     name, state, health, since, restarts, for each that should run
     figures      disks (path, size, free, inodes, inodes_free, days_until_full; 0 inodes: they have no fixed
                  number), database_bytes, database_growth_bytes (within a day), tasks_running,
@@ -171,7 +171,7 @@ def screen(document: dict[str, Any], now: float) -> str:
         lines = [f"{silent}: systemctl status airflow-checker.timer"]
     for finding in document.get("findings", []):
         lines.append(f"  {finding['severity']:8}  {finding['what']} (since {finding['since']})")
-        lines.append(f"            {finding['advice']}  docs/operations.md#{finding['anchor']}")
+        lines.append(f"            {finding['advice']}  docs/when-something-is-wrong.md#{finding['anchor']}")
     lines += ["", f"{'service':24} {'state':10} {'health':10} {'since':21} restarts"]
     lines += [
         f"{row['name']:24} {row['state']:10} {row['health']:10} {row['since'] or '':21} {row['restarts']}"

@@ -19,8 +19,8 @@ LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
 STATES = ("running", "stopped", "switching")
-OPERATIONS = "docs/operations.md"
-LOOK = f"{OPERATIONS}#is-all-well"
+OPERATIONS = "docs/when-something-is-wrong.md"
+LOOK = f"{OPERATIONS}#check-that-all-is-well"
 SILENT = f"{OPERATIONS}#light-checker-silent"
 
 MOST_BYTES = 2**20

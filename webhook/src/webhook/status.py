@@ -30,7 +30,7 @@ VERDICTS = {
 # The page is of one piece: whatever somebody brings into it can fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
-BACKUPS = "docs/backup-and-restore.md"
+BACKUPS = "docs/back-up-and-restore.md"
 # Airflow's name of a component: the service that it is, and the checker's light of the same fault.
 COMPONENTS = {
     "metadatabase": ("postgres", "light-database-silent"),
@@ -131,7 +131,7 @@ def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
         found.append(Need(f"{airflow.error}.", remedy, "critical", document=_line("webserver-silent")))
     for name, value in airflow.components.items():
         if value != "healthy":
-            service, light = COMPONENTS.get(name, ("airflow-webserver", "is-all-well"))
+            service, light = COMPONENTS.get(name, ("airflow-webserver", "check-that-all-is-well"))
             document = f"{health.OPERATIONS}#{light}"
             if document not in {need.document for need in known}:
                 remedy = f"Read `docker compose logs {service}`."
