@@ -37,7 +37,7 @@ def history(platform: Platform) -> Snapshot:
 def test_upgrade_loses_nothing(
     platform: Platform, control: ControlNode, history: Snapshot, poller: Poller, checker: Checker
 ) -> None:
-    """A task at work ends well, nobody meets a closed door, and the checker tells of nothing. About 180 s."""
+    """A task at work ends well, nobody finds a port closed, and the checker tells of nothing. About 180 s."""
     began = datetime.now(UTC)
     settings = control.settings
     containers = platform.containers()
