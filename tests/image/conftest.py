@@ -3,14 +3,17 @@
 import importlib.util
 import os
 import pwd
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+LOCKS = Path(__file__).resolve().parents[2] / "images/airflow/locks"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
 
 if importlib.util.find_spec("airflow") is None:
@@ -20,6 +23,25 @@ if importlib.util.find_spec("airflow") is None:
         terminalreporter.write_line(
             "tests/image: not run, Airflow is not installed here; see tests/image/pytest.ini"
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what needs Celery and no Airflow once for each Celery: with the first Airflow that has it."""
+    of_celery = [item for item in items if item.get_closest_marker("celery")]
+    if of_celery and (first := first_with_this_celery()) != metadata.version("apache-airflow"):
+        skip = pytest.mark.skip(reason=f"Airflow {first}, with which this runs, has the same Celery")
+        for item in of_celery:
+            item.add_marker(skip)
+
+
+def first_with_this_celery() -> str:
+    """Return the first tested Airflow whose lock has this Celery; this Airflow's version if none has."""
+    own = {name: metadata.version(name) for name in ("celery", "kombu", "redis")}
+    for lock in sorted(LOCKS.glob("*.txt")):
+        pins = dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+        if own.items() <= pins.items():
+            return lock.stem
+    return metadata.version("apache-airflow")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A worker's health check asks for its work: on a real Celery of each Airflow, with a real Redis."""
+"""A worker's health check asks for its work: on the real Celery of each Airflow, with a real Redis."""
 
 import os
 import shutil
@@ -15,7 +15,10 @@ CHECK = Path(__file__).resolve().parents[2] / "images/airflow/bin/check-health"
 NAME = f"celery@{socket.gethostname()}"
 SERVER = shutil.which("redis-server")
 
-pytestmark = pytest.mark.skipif(SERVER is None, reason="there is no redis-server on this machine")
+pytestmark = [
+    pytest.mark.celery,
+    pytest.mark.skipif(SERVER is None, reason="there is no redis-server on this machine"),
+]
 
 TASKS = """
 import time

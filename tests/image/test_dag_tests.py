@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,9 +54,9 @@ with create_session() as session:
 Variable.set("place", "here")
 """
 
-# What the scheduler asks its database for in each of its rounds.
+# For each line of input: what the scheduler asks its database for in each round, and how many runs there are.
 SCHEDULER = """
-import json
+import json, sys
 from airflow.models import DagRun
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
@@ -62,35 +64,48 @@ from airflow.utils.state import DagRunState
 def names(session, state):
     return [run.dag_id for run in DagRun.next_dagruns_to_examine(state=state, session=session)]
 
-with create_session() as session:
-    found = [*names(session, DagRunState.QUEUED), *names(session, DagRunState.RUNNING)]
-    everything = session.query(DagRun).count()
-print(json.dumps([found, everything]))
+for _ in sys.stdin:
+    with create_session() as session:
+        found = [*names(session, DagRunState.QUEUED), *names(session, DagRunState.RUNNING)]
+        everything = session.query(DagRun).count()
+    print(json.dumps({"seen": found, "runs": everything}), flush=True)
 """
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The platform's database, with a DAG that is not paused; SQLite in the place of Postgres."""
-    for name in ("at_work", "go_on"):
-        os.mkfifo(tmp_path / name)
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags/nightly.py").write_text(DAG)
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    (home / "dags/nightly.py").write_text(DAG)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor",
         "AIRFLOW__CORE__FERNET_KEY": "cFNs8t5Yi3oLzOEGV1vTYmzzEG4s3oYGhwYoNKy2Gbw=",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+    }
+    run(["-c", PREPARE], environment)
+    return environment
+
+
+@pytest.fixture
+def environment(prepared: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A copy of that database for each test."""
+    for name in ("at_work", "go_on"):
+        os.mkfifo(tmp_path / name)
+    shutil.copy(Path(prepared["AIRFLOW_HOME"], "airflow.db"), tmp_path)
+    return {
+        **prepared,
+        "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
         "AT_WORK": str(tmp_path / "at_work"),
         "GO_ON": str(tmp_path / "go_on"),
     }
-    run(["-c", PREPARE], environment)
-    return environment
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> str:
@@ -118,20 +133,38 @@ def service_program() -> str:
 
 def scheduler_sees(program: str, kind: str, environment: dict[str, str]) -> tuple[list[str], str, int]:
     """Run a test; return the runs that the scheduler sees, what the task saw, and how many runs stay."""
-    with subprocess.Popen(
-        [sys.executable, program, *COMMANDS[kind]],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as testing:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", SCHEDULER],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as scheduler,
+        subprocess.Popen(
+            [sys.executable, program, *COMMANDS[kind]],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as testing,
+    ):
         found = Path(environment["AT_WORK"]).read_text()
-        seen, _ = json.loads(run(["-c", SCHEDULER], environment))
+        seen = ask(scheduler)["seen"]
         Path(environment["GO_ON"]).write_text("")
         output, _ = testing.communicate(timeout=300)
-    assert testing.returncode == 0, output
-    _, left = json.loads(run(["-c", SCHEDULER], environment))
+        assert testing.returncode == 0, output
+        left = ask(scheduler)["runs"]
     return seen, found, left
+
+
+def ask(scheduler: subprocess.Popen[str]) -> dict[str, Any]:
+    """Have the scheduler look at its database; Airflow may print lines of its own."""
+    assert scheduler.stdin is not None
+    assert scheduler.stdout is not None
+    print("look", file=scheduler.stdin, flush=True)
+    answer: dict[str, Any] = json.loads(next(line for line in scheduler.stdout if line.startswith('{"seen"')))
+    return answer
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

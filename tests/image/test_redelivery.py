@@ -121,6 +121,7 @@ def flower_environment() -> dict[str, str]:
     return found
 
 
+@pytest.mark.celery
 def test_question_of_flower_delivers_nothing_again(redis: int, tmp_path: Path) -> None:
     """It is Celery's own program with Celery's own settings, by which a task has an hour."""
     address = f"redis://127.0.0.1:{redis}/0"
@@ -143,6 +144,7 @@ def test_question_of_flower_delivers_nothing_again(redis: int, tmp_path: Path) -
     assert python(WAITING) == "0\n"
 
 
+@pytest.mark.celery
 def test_health_check_delivers_nothing_again(redis: int, tmp_path: Path) -> None:
     """It asks every 30 seconds, through Celery without Airflow."""
     address = f"redis://127.0.0.1:{redis}/0"

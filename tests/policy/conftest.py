@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -116,8 +117,22 @@ def secrets() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> dict[str, Rendered]:
-    """The text of every file of the host, by case and by path."""
-    directory = tmp_path_factory.mktemp("rendered")
+    """The text of every file of the host, by case and by path, rendered once for all of pytest-xdist."""
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
+    directory /= "rendered"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "done").exists():
+            render(directory, secrets)
+            (directory / "done").touch()
+    return {name: json.loads((directory / f"{name}.json").read_text()) for name in CASES}
+
+
+def render(directory: Path, secrets: dict[str, str]) -> None:
+    """Write the text of every file of the host, by path, into a file for each case."""
     inventory = {"all": {"hosts": {name: {"case": case} for name, case in CASES.items()}}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
     variables = {
@@ -140,4 +155,3 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) 
         environment={"ANSIBLE_PYTHON_INTERPRETER": sys.executable},
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return {name: json.loads((directory / f"{name}.json").read_text()) for name in CASES}
