@@ -79,6 +79,15 @@ def reboot(platform: Platform) -> None:
     assert restart.wait(180) == 0
 
 
+PACKAGES = "docker.io containerd docker-ce containerd.io"
+"""Debian's own and Docker's; a host has either."""
+UPGRADE_PACKAGES = (
+    "packages=$(dpkg-query --show --showformat='${db:Status-Abbrev} ${Package}\\n'"
+    f" {PACKAGES} 2>/dev/null | awk '/^ii/ {{print $2}}');"
+    "DEBIAN_FRONTEND=noninteractive apt-get install --reinstall --yes --quiet $packages"
+)
+"""The same maintainer scripts as an upgrade: they stop and start both services."""
+
 DOCKER_DIED = ("unit-restarted", "docker.service")
 CONTAINERD_DIED = ("unit-restarted", "containerd.service")
 POWER_CUT = ("host-restarted", "")
@@ -101,6 +110,7 @@ FAULTS = {
         on_the_host(f"{killed('containerd.service')} & {killed('docker.service')}; wait"),
         lights=frozenset({DOCKER_DIED, CONTAINERD_DIED}),
     ),
+    "Docker's packages upgraded": Fault(on_the_host(UPGRADE_PACKAGES)),
     "reboot": Fault(reboot, survived=False, state="success"),
     "power cut": Fault(cut_the_power, survived=False, lights=frozenset({POWER_CUT})),
 }
