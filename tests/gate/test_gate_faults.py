@@ -139,9 +139,49 @@ def test_link_to_a_folder_that_is_read_already(
     assert problems(server.check(tree)) == [("symlink", name) for name in refused]
 
 
-def test_ignore_file_that_is_no_text(server: Server, tree: Tree) -> None:
-    tree.write("dags/utils/.airflowignore", b"\xff\n")
-    assert problems(server.check(tree)) == [("syntax", "dags/utils/.airflowignore")]
+IGNORES: dict[str, tuple[dict[str, str | bytes], dict[str, str], list[str]]] = {
+    "no text": ({"dags/utils/.airflowignore": b"\xff\n"}, {}, ["dags/utils/.airflowignore"]),
+    "no text, behind a link": (
+        {"shared/.airflowignore": b"\xff\n"},
+        {"dags/shared": "../shared"},
+        ["dags/shared/.airflowignore"],
+    ),
+    "no text, where nothing is listed": (
+        {"dags/old/.airflowignore": b"\xff\n", "dags/.airflowignore": "old\n"},
+        {},
+        [],
+    ),
+    "a folder": ({"dags/.airflowignore/module.py": ""}, {}, []),
+    "a folder behind a link": ({"shared/module.py": ""}, {"dags/.airflowignore": "../shared"}, []),
+    "a link to nothing": ({}, {"dags/.airflowignore": "nowhere"}, []),
+    "a link to itself": ({}, {"dags/.airflowignore": ".airflowignore"}, []),
+    "a link to a name that is too long": (
+        {},
+        {"dags/utils/.airflowignore": "n" * 300},
+        ["dags/utils/.airflowignore"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IGNORES)
+def test_ignore_file_that_is(server: Server, tree: Tree, kind: str) -> None:
+    """Airflow reads those that are files, in the folders that it lists, and no others."""
+    files, links, refused = IGNORES[kind]
+    for name, content in files.items():
+        tree.write(name, content)
+    for name, target in links.items():
+        tree.link(name, target)
+    report = server.check(tree)
+    assert problems(report) == [("syntax", name) for name in refused]
+    assert not [each for each in report["problems"] if str(tree.path) in each["message"]]
+
+
+def test_file_may_look_for_a_path_that_cannot_be(server: Server, tree: Tree) -> None:
+    tree.write(
+        "dags/looks.py", "# airflow dag\nimport os\nassert not os.path.exists(__file__ + '/a\\0b\\ud800')\n"
+    )
+    assert server.check(tree)["problems"] == []
+    assert server.check(tree)["files"]["dags/looks.py"]["cached"]
 
 
 def test_tree_for_which_there_is_no_time(server: Server, tree: Tree) -> None:

@@ -24,6 +24,8 @@ _ANY_METADATA = "*-info"
 _METADATA_SUFFIXES = (".dist-info", ".egg-info", ".egg", ".egg-link")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 _FORKS = ("os.fork", "os.forkpty")
+# ValueError: code may look for a path that no file can have, such as one with a zero byte.
+_NO_SUCH_PATH = (OSError, ValueError)
 
 
 class Recorder:
@@ -146,7 +148,7 @@ class Digests:
                 with path.open("rb") as file:
                     for block in iter(lambda: file.read(2**20), b""):
                         digest.update(block)
-        except OSError:
+        except _NO_SUCH_PATH:
             return None
         return digest.hexdigest()
 
@@ -159,7 +161,7 @@ class Digests:
                     self._listings[folder] = {
                         entry.name: _kind(entry) for entry in sorted(entries, key=_name)
                     }
-            except OSError:
+            except _NO_SUCH_PATH:
                 self._listings[folder] = None
         return self._listings[folder]
 
