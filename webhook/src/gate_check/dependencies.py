@@ -112,6 +112,7 @@ class Digests:
         self._tree = tree
         self._reads: dict[str, str | None] = {}
         self._listings: dict[str, dict[str, str] | None] = {}
+        self._all: str | None = None
 
     def read(self, name: str) -> str | None:
         """Digest a file's content, a folder's listing (its name ends in /), or what else is at a path."""
@@ -134,8 +135,25 @@ class Digests:
 
     def of(self, parsed: ParsedFile) -> dict[str, str | None]:
         """Digest all that a verdict depends on."""
+        if not parsed.repeatable:
+            return {"": self._of_all()}
         lookups = {f"\0{name}": self.lookup(name) for name in parsed.lookups}
         return {**lookups, **{name: self.read(name) for name in parsed.reads}}
+
+    def _of_all(self) -> str:
+        """Digest every file and folder. Git's own `.git` is another one in each worktree."""
+        if self._all is None:
+            digest = hashlib.sha256()
+            for root, folders, names in os.walk(self._tree):
+                folders.sort()
+                inside = os.path.relpath(root, self._tree)
+                digest.update(repr((inside, self._listing(inside))).encode())
+                for name in sorted((*names, *folders)):
+                    path = os.path.normpath(os.path.join(inside, name))
+                    if path != ".git":
+                        digest.update(repr((path, self.read(path))).encode())
+            self._all = digest.hexdigest()
+        return self._all
 
     def _content(self, name: str) -> str | None:
         path = self._tree / name

@@ -123,7 +123,7 @@ class Gate:
                 parsed = ParsedFile(
                     **{**answer, "problems": [Problem(**each) for each in answer["problems"]]}
                 )
-            if parsed.repeatable and not parsed.problems:
+            if not parsed.problems:
                 key = job.path, digests.read(job.path)
                 self._cache.pop(key, None)
                 self._cache[key] = parsed, digests.of(parsed)
