@@ -116,6 +116,19 @@ def test_fifty_slow_callers_keep_nobody_from_airflow(two_workers: int, tmp_path:
             assert ask(port, "/login/", "POST") == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_fast_readers_are_turned_away(two_workers: int, tmp_path: Path, path: str) -> None:
+    """As many pages as anybody needs, and no more. Another one is not turned away for them."""
+    with haproxy({"webhook": two_workers}, tmp_path / "haproxy") as ports:
+        port = ports["webhook"]
+        wait_for_page(port)
+        with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
+            url = f"http://127.0.0.1:{port}{path}"
+            assert {client.get(url).status_code for _ in range(100)} == {200}
+            wait_until(lambda: client.get(url).status_code == 429, PATIENCE, "a refusal")
+            assert ask(port) == 200
+
+
 def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> None:
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
         url = f"http://127.0.0.1:{ports['airflow']}/"
