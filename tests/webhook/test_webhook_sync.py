@@ -776,7 +776,7 @@ def objects_of(mirror: Path) -> set[Path]:
 def test_first_clone_goes_on_where_it_was(
     half_cloned: Settings, remote: Remote, git_host: FaultyHost, again: bool
 ) -> None:
-    """Each part that arrived stays, though a longer interruption follows; a killed sync left locks and packs."""
+    """Each part that arrived stays, and what a killed git left beside it goes."""
     new, whole = (half_cloned.state_dir / f"mirror.git{end}" for end in (".new", ""))
     inode, arrived = new.stat().st_ino, objects_of(new)
     assert arrived
