@@ -82,7 +82,12 @@ def test_citys_shapes_pass_unchanged(create: Create, shape: tuple[Any, ...]) -> 
 
 def test_every_container_is_limited_and_labelled(create: Create) -> None:
     built = create(operator(Labels={"team": "knack"}))
-    assert built["Labels"] == {"team": "knack", OWNER_LABEL: "true"}
+    # The second, because an image may have the label of the platform's own Compose project.
+    assert built["Labels"] == {
+        "team": "knack",
+        OWNER_LABEL: "true",
+        "com.docker.compose.project": "airflow-dags",
+    }
     assert built["HostConfig"] == {
         "NetworkMode": "bridge",
         "CpuShares": 1024,

@@ -9,7 +9,7 @@ from typing import Any
 from docker_policy import decode
 from docker_policy.errors import NO_SETTING, RefusedError, malformed, printable
 from docker_policy.images import Images
-from docker_policy.settings import LOWEST_MEMORY, MIB, OWNER_LABEL, Settings
+from docker_policy.settings import LABELS, LOWEST_MEMORY, MIB, Settings
 
 CPU_PERIOD = 100_000
 """Microseconds. A quota of it, unlike NanoCpus, may be more than the host's processors give."""
@@ -89,7 +89,7 @@ class Containers:
                 )
         limits = self._settings
         memory = host_config.get("Memory") or limits.memory_mib * MIB
-        built["Labels"] = {**built.get("Labels", {}), OWNER_LABEL: "true"}
+        built["Labels"] = {**built.get("Labels", {}), **LABELS}
         built["HostConfig"] = {
             **host_config,
             "NetworkMode": host_config.get("NetworkMode", "bridge"),
@@ -203,7 +203,7 @@ def _bind_refused(source: str, field: str) -> RefusedError:
 
 def _label(value: Any, field: str) -> str:
     name = str(decode.text(r"[!-~]{1,255}", "a label's name")(value, field))
-    if name == OWNER_LABEL or name.startswith("com.docker."):
+    if name in LABELS or name.startswith("com.docker."):
         raise RefusedError(f"this label is not a DAG's to set; {NO_SETTING}", field=field)
     return name
 

@@ -10,6 +10,10 @@ from docker_policy.images import Images, registry
 OWNER_LABEL = "airflow.dag-container"
 """The label of every container that was made through the filter, and of no other."""
 
+LABELS = {OWNER_LABEL: "true", "com.docker.compose.project": "airflow-dags"}
+"""What each gets. They win over an image's labels: with the platform's own Compose project there, Compose
+would take the container for one of its services."""
+
 MIB = 2**20
 LOWEST_MEMORY = 6 * MIB
 """Docker takes no less."""
