@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import json
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import docker
 import pytest
 from docker.errors import APIError, NotFound
 from docker_policy.server import Status
-from docker_policy.settings import OWNER_LABEL, Settings
+from docker_policy.settings import OWNER_LABEL
 
 from docker_policy import cli
 from tests.docker_policy.conftest import LIMITS, OWNED, Wired, read_answer
@@ -137,7 +138,7 @@ def test_sdk_runs_a_container_to_its_end(wired: Wired, sdk: docker.APIClient) ->
     sdk.remove_container(container, force=True)
     assert wired.docker.calls[-1] == f"DELETE /v1.45/containers/{container}?v=1&force=1"
     [document] = wired.docker.created
-    assert document["Labels"] == {OWNER_LABEL: "true"}
+    assert document["Labels"][OWNER_LABEL] == "true"
     assert document["Cmd"] == ["python", "etl.py"]
 
 
@@ -216,14 +217,21 @@ def test_health_and_metrics_have_a_socket_of_their_own(
     wired: Wired, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = wired.path.with_name("status.sock")
-    settings = Settings(**LIMITS, status_socket=path)
-    assert cli.health(settings) == 1
-    assert "the filter does not answer" in capsys.readouterr().out
+    document = {name: list(value) if isinstance(value, tuple) else value for name, value in LIMITS.items()}
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({**document, "status_socket": str(path)}))
+
+    def command(name: str) -> tuple[int, str]:
+        return cli.main([name, f"--settings={file}"]), capsys.readouterr().out
+
+    assert command("check") == (0, "")
+    status, text = command("health")
+    assert (status, text.partition(":")[0]) == (1, "the filter does not answer")
     with serve(Status(path, wired.filter)):
-        assert cli.health(settings) == 0
+        assert command("health") == (0, "ok\n")
+        assert "docker_policy_connections 0" in command("metrics")[1].splitlines()
         wired.path.with_name("docker.sock").unlink()
-        assert cli.health(settings) == 1
-        assert capsys.readouterr().out == "ok\nDocker does not answer\n"
+        assert command("health") == (1, "Docker does not answer\n")
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"images": 1}'])

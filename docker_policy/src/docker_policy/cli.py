@@ -1,6 +1,7 @@
-"""The command `docker-policy`: `serve`, `health` for its health check, `check` for settings."""
+"""The command `docker-policy`: `serve`; `health` and `metrics` of one that serves; `check` the settings."""
 
 import argparse
+import contextlib
 import http.client
 import signal
 import socket
@@ -14,13 +15,14 @@ from docker_policy import log
 from docker_policy.server import Filter, Status
 from docker_policy.settings import Settings, SettingsError, read
 
-HEALTH_SECONDS = 5
+ANSWER_SECONDS = 5
+PAGES = {"health": "/healthz", "metrics": "/metrics"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return the exit status: 0, 1 when it is not healthy, 2 for unusable settings."""
     parser = argparse.ArgumentParser(prog="docker-policy", description=__doc__)
-    parser.add_argument("command", choices=("serve", "health", "check"))
+    parser.add_argument("command", choices=("serve", "check", *PAGES))
     parser.add_argument("--settings", type=Path, default=Path("/etc/docker-policy/policy.json"))
     options = parser.parse_args(arguments)
     try:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.command == "serve":
         serve(settings)
-    return health(settings) if options.command == "health" else 0
+    return show(settings, PAGES[options.command]) if options.command in PAGES else 0
 
 
 def serve(settings: Settings) -> None:
@@ -49,18 +51,27 @@ def serve(settings: Settings) -> None:
     log.write("stopped")
 
 
-def health(settings: Settings) -> int:
-    """Ask a filter that runs; return 0 where it and Docker answer."""
+def show(settings: Settings, path: str) -> int:
+    """Print a page of a filter that runs; return 0 where its status is 200."""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(HEALTH_SECONDS)
-            connection.connect(str(settings.status_socket))
-            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            body = response.read().decode()
+        status, text = ask(settings, path)
     except (OSError, http.client.HTTPException) as error:
         print(f"the filter does not answer: {error}")
         return 1
-    print(body, end="")
-    return 0 if response.status == http.client.OK else 1
+    print(text, end="")
+    return 0 if status == http.client.OK else 1
+
+
+def ask(settings: Settings, path: str) -> tuple[int, str]:
+    """Return status and text of `/healthz` or `/metrics` of a filter that runs.
+
+    Raises:
+        OSError, http.client.HTTPException: it does not answer.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        connection.connect(str(settings.status_socket))
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        with contextlib.closing(http.client.HTTPResponse(connection)) as response:
+            response.begin()
+            return response.status, response.read().decode()
