@@ -250,10 +250,16 @@ def test_other_images_are_not_inspected(policy: Policy, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "name"), [("", ""), ("a b", ""), ("HTTPS://X", ""), ("x:5000", "x:5000")]
+    ("address", "name"),
+    [("", ""), ("a b", ""), ("HTTPS://X", ""), ("x:5000", "x:5000")],
 )
 def test_registry(address: str, name: str) -> None:
     assert registry(address) == name
+
+
+def test_long_address_is_none() -> None:
+    """It is refused for its length: to look at it all would take hours."""
+    assert registry("a-" * 200_000) == ""
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,7 @@ MALFORMED = {
     "upgrade of a start": b"POST /containers/own/start HTTP/1.1\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
     "attach to h2c": b"POST /containers/own/attach HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
     "attach to a websocket": b"POST /containers/own/attach HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+    "blanks in a malformed header": b"GET /_ping HTTP/1.1\r\nX:" + b" " * 30_000 + b"\0\r\n\r\n",
     "many headers": b"GET /_ping HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(100)) + b"\r\n",
     "large headers": b"GET /_ping HTTP/1.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
 }

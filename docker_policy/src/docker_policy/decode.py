@@ -131,14 +131,22 @@ def text(form: str = r"[^\0]*", expected: str = "text") -> Rule:
     pattern = re.compile(form, re.DOTALL)
 
     def rule(value: Any, field: str) -> str:
-        # Half a surrogate pair is no character: Go would put another one in its place.
-        if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        if not isinstance(value, str) or not _is_unicode(value):
             raise malformed("text is expected", field)
         if not pattern.fullmatch(value):
             raise RefusedError(f"{expected} is expected", field=field)
         return value
 
     return rule
+
+
+def _is_unicode(value: str) -> bool:
+    """Tell half a surrogate pair, which is no character: Go would put another one in its place."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def one_of(choices: Mapping[str, Any], hint: str) -> Rule:

@@ -123,7 +123,7 @@ def _glob(text: str) -> re.Pattern[str]:
 
 def registry(address: str) -> str:
     """Return the registry of an address: its host in lower case, or `docker.io`; "" where it is malformed."""
-    match = _ADDRESS.fullmatch(address)
+    match = _ADDRESS.fullmatch(address) if len(address) <= LONGEST_NAME else None
     if not match:
         return ""
     host = match["host"].lower()

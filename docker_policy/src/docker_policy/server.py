@@ -30,7 +30,7 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     mode = 0o660
 
     def server_bind(self) -> None:
-        """Take the place of a socket that an earlier process left, with the mode from the beginning."""
+        """Take the place of a socket that an earlier process left."""
         path = Path(str(self.server_address))
         path.unlink(missing_ok=True)
         super().server_bind()

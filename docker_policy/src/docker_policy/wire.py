@@ -20,7 +20,7 @@ REQUEST_SECONDS = 10
 """A request is there within this time, or is refused."""
 
 _REQUEST_LINE = re.compile(r"([A-Z]{1,16}) (/[!-~]{0,8191}) HTTP/1\.1")
-_HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+_HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):([\t -~\x80-\xff]*)")
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([\t -~]*))?")
 _LENGTH = re.compile(r"[0-9]{1,10}")
 
@@ -127,7 +127,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
         name = match[1].lower()
         if name in headers:
             raise malformed("the header is there more than once", name)
-        headers[name] = match[2]
+        headers[name] = match[2].strip(" \t")
     return headers
 
 
@@ -172,9 +172,13 @@ def read_response_head(connection: socket.socket) -> tuple[ResponseHead, bytes]:
     head, _, rest = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     match = _STATUS_LINE.fullmatch(first)
+    try:
+        headers = _headers(lines)
+    except RefusedError:
+        match = None
     if not match:
         raise RefusedError("Docker's answer is malformed", status=502)
-    return ResponseHead(int(match[1]), match[2] or "", _headers(lines)), rest
+    return ResponseHead(int(match[1]), match[2] or "", headers), rest
 
 
 def write_response_head(status: int, reason: str, headers: Iterable[tuple[str, str]]) -> bytes:
