@@ -202,6 +202,10 @@ ATTACKS: dict[str, dict[str, Any]] = {
         }.items()
     },
     **{
+        f"HostConfig.SecurityOpt {option}": host(SecurityOpt=[option])
+        for option in ("apparmor=unconfined", "label=disable", "systempaths=unconfined", "no-new-privileges")
+    },
+    **{
         f"HostConfig.{name} of a container": host(**{name: "container:airflow-postgres-1"})
         for name in ("PidMode", "IpcMode", "UTSMode", "CgroupnsMode", "UsernsMode", "NetworkMode")
     },
