@@ -106,9 +106,10 @@ class Wired:
         return client
 
     def send(self, data: bytes) -> Answer:
-        """Send bytes, and return the answer."""
+        """Send bytes, and return the answer, which may be there before all was sent: as urllib3 does."""
         with self.connect() as client:
-            client.sendall(data)
+            with contextlib.suppress(BrokenPipeError):
+                client.sendall(data)
             return read_answer(client, data.partition(b" ")[0].decode())
 
     def ask(
