@@ -1,13 +1,17 @@
 """The city's DockerOperators through the filter, as each supported provider sends them."""
 
+import json
+import runpy
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.exceptions import AirflowException
 from airflow.providers.docker.operators.docker import DockerOperator
 from conftest import ROOT
+from docker import APIClient
 from docker.types import Mount
 
 sys.path.append(str(ROOT / "docker_policy/src"))
@@ -86,6 +90,19 @@ def test_login_of_the_connection(docker, monkeypatch):
     )
     run(docker, docker_conn_id="docker_default", mount_tmp_dir=False)
     assert any(call.endswith("/auth") for call in docker.calls)
+
+
+def test_log_names_dag_and_task(docker, monkeypatch, capsys):
+    """As the worker's settings have it, for whatever client a task makes."""
+    hook = runpy.run_path(str(ROOT / "images/airflow/config/airflow_local_settings.py"))[
+        "get_airflow_context_vars"
+    ]
+    monkeypatch.setattr(APIClient, "__init__", APIClient.__init__)
+    assert hook({"ti": SimpleNamespace(dag_id="kn\u00e4ck", task_id="etl")}) == {}
+    run(docker, mount_tmp_dir=False)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [line["operation"] for line in lines] == ["pull", "create"]
+    assert {(line["dag"], line["task"]) for line in lines} == {("kn\\xe4ck", "etl")}
 
 
 @pytest.mark.parametrize(
