@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker_policy.settings import from_document
 
 from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered
 from tests.policy.test_roles import names_in_expressions, of_other_roles
@@ -19,6 +20,7 @@ from tests.releases import NEWEST
 COMPOSE = "srv/airflow/docker-compose.yaml"
 HAPROXY = "srv/airflow/haproxy/haproxy.cfg"
 ENV = "srv/airflow/.env"
+POLICY = "srv/airflow/docker-socket-proxy/policy.json"
 ONE_SHOT = {"airflow-init", "airflow-init-next", "airflow-cli", "airflow-webserver-standby"}
 SERVICES = sorted(
     {
@@ -285,6 +287,36 @@ def test_gate_gives_dags_what_the_scheduler_gives_them(projects: dict[str, Compo
 
 
 @every_case
+def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> None:
+    """In the form that the package takes: the inventory's defaults, and what the weather DAG needs."""
+    settings = from_document(json.loads(rendered[case][POLICY]))
+    [listed, annotate] = settings.images
+    assert listed == "atddocker/*"
+    assert re.fullmatch(r"airflow-platform/annotate:1-[0-9a-f]{12}", annotate)
+    assert f'AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE: "{annotate}"' in rendered[case][COMPOSE]
+    assert settings.volumes == ("airflow_weather",)
+    assert settings.registries == ("docker.io",)
+    assert (settings.memory_mib, settings.cpus, settings.pids) == (8192, 4, 4096)
+    assert settings.no_new_privileges
+
+
+@every_case
+def test_filter_is_the_least_that_it_can_be(projects: dict[str, Compose], case: str) -> None:
+    """It has Docker's socket: no network, no secret, nothing of its own to write to but its sockets."""
+    service = projects[case]["services"]["docker-socket-proxy"]
+    assert service["network_mode"] == "none"
+    assert service["read_only"] is True
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    assert not {"env_file", "environment", "ports", "networks"} & set(service)
+    assert "/run/docker-policy" in str(service["tmpfs"])
+    assert set(service["volumes"]) == {
+        "./docker-socket-proxy:/etc/docker-policy:ro",
+        "docker_proxy:/run/docker-proxy",
+        "/var/run/docker.sock:/var/run/docker.sock",
+    }
+
+
+@every_case
 def test_every_reference_is_defined(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:
@@ -300,15 +332,16 @@ def test_every_reference_is_defined(
 @every_case
 def test_images_are_pinned(rendered: dict[str, Rendered], case: str) -> None:
     """The same inventory makes the same stack next year."""
-    images = re.findall(r"^[A-Z]+_IMAGE=(.+)$", rendered[case][ENV], re.MULTILINE)
-    assert len(images) == 6
+    images = re.findall(r"^[A-Z_]+_IMAGE=(.+)$", rendered[case][ENV], re.MULTILINE)
+    assert len(images) == 7
     assert [image for image in images if not re.fullmatch(r"[a-z0-9./-]+:[0-9][\w.-]*", image)] == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_compose_file_is_the_same_for_both_image_sources(rendered: dict[str, Rendered], version: str) -> None:
     """Images keep the same promises wherever they come from; only their names differ."""
-    own_image = re.compile(r"airflow-platform/\w+:[\w.-]+")
+    # The settings of the filter before Docker have the name of an image, and a label has their hash.
+    own_image = re.compile(r"airflow-platform/\w+:[\w.-]+|(?<=configuration: \")[0-9a-f]{64}")
     cases = (f"{source} {version}" for source in ("registry", "packages"))
     # A case's name is its host's, too.
     one, other = (own_image.sub("", rendered[case][COMPOSE]).replace(case, "host") for case in cases)
@@ -327,7 +360,7 @@ def test_version_reaches_the_host(rendered: dict[str, Rendered], version: str) -
 
 
 @every_case
-@pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json"])
+@pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json", POLICY])
 def test_json_is_json(rendered: dict[str, Rendered], case: str, path: str) -> None:
     """Docker refuses to start over a comma."""
     assert json.loads(rendered[case][path])
@@ -364,7 +397,7 @@ def test_build_knows_its_contexts(rendered: dict[str, Rendered], case: str) -> N
         if value.startswith("target:")
     }
     assert bases <= set(targets)
-    assert {"airflow", "webhook", "annotate"} <= set(targets)
+    assert {"airflow", "webhook", "annotate", "docker-policy"} <= set(targets)
     assert ("postgres" in targets) == (CASES[case]["source"] == "packages")
 
 

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from expected import PROJECT
 
-# A container that is not there: what gets through the proxy answers 404 or 400, and changes nothing.
+# A container that is not there: what the filter allows answers 404 or 400, and changes nothing.
 NOBODY = "no-such-container"
 ALLOWED = [
     ("GET", "/_ping"),
@@ -27,7 +28,7 @@ ALLOWED = [
     ("DELETE", f"/v1.41/containers/{NOBODY}"),
     ("POST", "/v1.41/auth"),
     ("GET", "/v1.41/images/json"),
-    ("GET", "/v1.41/images/no-such-image/json"),
+    ("GET", "/v1.41/images/atddocker/no-such-image/json"),
 ]
 REFUSED = [
     ("POST", f"/containers/{NOBODY}/exec"),
@@ -41,6 +42,11 @@ REFUSED = [
     ("POST", "/v1.41/commit?container=none"),
     ("POST", "/v1.41/build?remote=none"),
     ("DELETE", "/v1.41/images/no-such-image"),
+    ("GET", "/v1.41/images/no-such-image/json"),
+    ("POST", "/v1.41/images/create?fromSrc=-&repo=airflow-platform/airflow&tag=1"),
+    ("POST", "/v1.41/images/create?fromImage=127.0.0.1:5000/atddocker/x&tag=1"),
+    ("POST", f"/v1.41/containers/{NOBODY}/attach/ws"),
+    ("HEAD", f"/v1.41/containers/{NOBODY}/archive?path=/tmp"),
     ("POST", "/v1.41/images/no-such-image/push"),
     ("GET", "/v1.41/volumes"),
     ("POST", "/v1.41/volumes/create"),
@@ -64,7 +70,21 @@ REFUSED = [
     ("GET", "/v1.41/volumes?/containers/json"),
 ]
 
-# The whole request at once, and paths as they are: the proxy may answer before it has read a body.
+# Containers of the platform: nobody tells a DAG that they are there.
+FOREIGN = [
+    *(
+        ("GET", f"/v1.41/containers/{PROJECT}-airflow-scheduler-1/{verb}")
+        for verb in ("json", "logs?stdout=1")
+    ),
+    ("GET", f"/v1.41/containers/{PROJECT}-airflow-scheduler-1/archive?path=/etc"),
+    *(
+        ("POST", f"/v1.41/containers/{PROJECT}-weather-1/{verb}")
+        for verb in ("attach", "stop", "kill", "wait")
+    ),
+    ("DELETE", f"/v1.41/containers/{PROJECT}-weather-1"),
+]
+
+# The whole request at once, and paths as they are: the filter may answer before it has read a body.
 ASK = """
 import json, socket, sys
 statuses = []
@@ -72,7 +92,7 @@ for method, path in json.loads(sys.argv[1]):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect("/var/run/docker.sock")
-        body = "no json" if method in ("POST", "PUT") else ""
+        body = "no json" if path.endswith(("/create", "/auth")) else ""
         lines = [f"{method} {path} HTTP/1.1", "Host: docker", "Connection: close"]
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", body]
         connection.sendall("\\r\\n".join(lines).encode())
@@ -86,23 +106,92 @@ Answers = dict[tuple[str, str], int]
 @pytest.fixture(scope="module")
 def answers(execute: Any) -> Answers:
     """The status of each request above, asked by one program in the worker."""
-    result = execute("airflow-worker", "python -c %s %s", ASK, json.dumps(ALLOWED + REFUSED))
+    asked = ALLOWED + REFUSED + FOREIGN
+    result = execute("airflow-worker", "python -c %s %s", ASK, json.dumps(asked))
     assert result.rc == 0, result.stderr
-    return dict(zip(ALLOWED + REFUSED, json.loads(result.stdout), strict=True))
+    return dict(zip(asked, json.loads(result.stdout), strict=True))
 
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=" ".join)
 def test_dags_may_run_and_watch_containers(answers: Answers, request_: tuple[str, str]) -> None:
-    """DockerOperator works as on the raw socket: the answer is the engine's own, whatever it thinks of a
-    body that is no JSON.
-    """
-    assert answers[request_] in (200, 400, 404, 500)
+    """What DockerOperator asks is answered: 400 where a body is missing, 404 where the container is."""
+    assert answers[request_] in (200, 400, 404)
 
 
 @pytest.mark.parametrize("request_", REFUSED, ids=" ".join)
 def test_dags_may_do_nothing_else(answers: Answers, request_: tuple[str, str]) -> None:
     """Entering running containers, changing images, reading volumes: none of it is a DAG's business."""
     assert answers[request_] == 403
+
+
+@pytest.mark.parametrize("request_", FOREIGN, ids=" ".join)
+def test_containers_of_the_platform_are_not_there(answers: Answers, request_: tuple[str, str]) -> None:
+    """Their environments have the Fernet key, and their files the vault's token."""
+    assert answers[request_] == 404
+
+
+# By the Docker SDK in the worker, as a task would, with the image that every platform lets DAGs use.
+TRY = """
+import docker, json, os, sys
+client = docker.APIClient(version="auto")
+image = os.environ["AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE"]
+answers = {}
+for name, (fields, options) in json.loads(sys.argv[1]).items():
+    config = {"Image": image, "HostConfig": options, **fields}
+    try:
+        container = client.create_container_from_config(config)
+    except docker.errors.APIError as error:
+        answers[name] = error.explanation
+        continue
+    answers[name] = client.inspect_container(container)
+    assert [each["Id"] for each in client.containers(all=True)].count(container["Id"]) == 1
+    assert {"true"} == {each["Labels"].get("airflow.dag-container") for each in client.containers(all=True)}
+    client.remove_container(container)
+print(json.dumps(answers))
+"""
+BIND = "/tmp/airflowtmp0123"
+ATTACKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Image": ({"Image": "postgres"}, {}),
+    "HostConfig.Privileged": ({}, {"Privileged": True}),
+    "HostConfig.Binds": ({}, {"Binds": [f"{BIND}:/host"]}),
+    "HostConfig.Mounts": ({}, {"Mounts": [{"Type": "bind", "Source": BIND, "Target": "/host"}]}),
+    "HostConfig.Mounts[0].Source": (
+        {},
+        {"Mounts": [{"Type": "volume", "Source": f"{PROJECT}_postgres_data", "Target": "/data"}]},
+    ),
+    "HostConfig.NetworkMode": ({}, {"NetworkMode": f"{PROJECT}_database"}),
+    "HostConfig.PidMode": ({}, {"PidMode": "host"}),
+    "HostConfig.CapAdd": ({}, {"CapAdd": ["SYS_ADMIN"]}),
+    "HostConfig.SecurityOpt": ({}, {"SecurityOpt": ["seccomp=unconfined"]}),
+    "HostConfig.PortBindings": ({}, {"PortBindings": {"80/tcp": [{"HostPort": "8084"}]}}),
+    "Privileged": ({"Privileged": True, "HostConfig": None}, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def tried(execute: Any) -> dict[str, Any]:
+    """What came of each attack, and of a container without any."""
+    result = execute("airflow-worker", "python -c %s %s", TRY, json.dumps({"none": ({}, {}), **ATTACKS}))
+    assert result.rc == 0, result.stderr
+    answers: dict[str, Any] = json.loads(result.stdout)
+    return answers
+
+
+def test_container_of_a_dag_is_limited(tried: dict[str, Any]) -> None:
+    """It has the owner's label, may gain no privileges, and its log ends."""
+    made = tried["none"]
+    assert made["Config"]["Labels"]["airflow.dag-container"] == "true"
+    assert made["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    assert made["HostConfig"]["NetworkMode"] == "bridge"
+    assert set(made["HostConfig"]["LogConfig"]["Config"]) == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("field", ATTACKS)
+def test_container_that_would_take_the_host_is_refused(tried: dict[str, Any], field: str) -> None:
+    """The message names the field, and goes into the task's log."""
+    assert isinstance(tried[field], str), "it was created"
+    assert tried[field].startswith(field)
+    assert (BIND in tried[field]) == (BIND in json.dumps(ATTACKS[field]))
 
 
 def test_engine_has_no_other_way_in(execute: Any) -> None:
