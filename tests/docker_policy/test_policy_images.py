@@ -10,7 +10,7 @@ import pytest
 from docker_policy.errors import RefusedError
 from docker_policy.images import Images, reference, registry
 from docker_policy.policy import Policy
-from docker_policy.settings import Settings, SettingsError, from_document, read
+from docker_policy.settings import File, Settings, SettingsError, from_document
 
 from tests.docker_policy.conftest import LIMITS, request
 
@@ -285,6 +285,6 @@ def test_unusable_setting_is_named(changes: dict[str, Any], named: str) -> None:
 def test_missing_settings_are_named(tmp_path: Any) -> None:
     (tmp_path / "policy.json").write_text('{"images": []}')
     with pytest.raises(SettingsError, match="volumes"):
-        read(tmp_path / "policy.json")
+        File(tmp_path / "policy.json").read()
     with pytest.raises(SettingsError, match="nothing"):
-        read(tmp_path / "nothing")
+        File(tmp_path / "nothing").read()

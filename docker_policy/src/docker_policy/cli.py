@@ -12,32 +12,39 @@ from pathlib import Path
 from types import FrameType
 
 from docker_policy import log
-from docker_policy.server import Filter, Status
-from docker_policy.settings import Settings, SettingsError, read
+from docker_policy.server import Filter, ReplacedSocketError, Status
+from docker_policy.settings import File, Settings, SettingsError
 
 ANSWER_SECONDS = 5
 PAGES = {"health": "/healthz", "metrics": "/metrics"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return the exit status: 0, 1 when it is not healthy, 2 for unusable settings."""
+    """Run a subcommand and return the exit status.
+
+    It is 0; 1 when the filter is not healthy, or has to start anew; 2 for unusable settings.
+    """
     parser = argparse.ArgumentParser(prog="docker-policy", description=__doc__)
     parser.add_argument("command", choices=("serve", "check", *PAGES))
     parser.add_argument("--settings", type=Path, default=Path("/etc/docker-policy/policy.json"))
     options = parser.parse_args(arguments)
+    file = File(options.settings)
     try:
-        settings = read(options.settings)
+        settings = file.read()
     except SettingsError as error:
         print(f"docker-policy: {error}", file=sys.stderr)
         return 2
     if options.command == "serve":
-        serve(settings)
+        return serve(settings, file)
     return show(settings, PAGES[options.command]) if options.command in PAGES else 0
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Streams that are open then end with the process."""
-    with Filter(settings) as served, Status(settings.status_socket, served) as status:
+def serve(settings: Settings, file: File) -> int:
+    """Serve until SIGTERM or SIGINT, and return 0; or until Docker's socket was replaced, and return 1.
+
+    Streams that are open then end with the process. Docker starts the container again after a 1, too.
+    """
+    with Filter(settings, file) as served, Status(settings.status_socket, served) as status:
 
         def stop(number: int, frame: FrameType | None) -> None:
             threading.Thread(target=served.shutdown).start()
@@ -46,9 +53,15 @@ def serve(settings: Settings) -> None:
         signal.signal(signal.SIGINT, stop)
         threading.Thread(target=status.serve_forever, daemon=True).start()
         log.write("started", images=len(settings.images), volumes=len(settings.volumes))
-        served.serve_forever(poll_interval=0.5)
-        status.shutdown()
+        try:
+            served.serve_forever(poll_interval=0.5)
+        except ReplacedSocketError:
+            log.write("stopped", message="Docker has another socket, which is seen after a start")
+            return 1
+        finally:
+            status.shutdown()
     log.write("stopped")
+    return 0
 
 
 def show(settings: Settings, path: str) -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ class Engine:
             raise RefusedError(f"Docker gives no answer: {type(error).__name__}", status=503) from None
         finally:
             connection.close()
+
+    def is_replaced(self) -> bool:
+        """Tell whether the socket is none of the host's any more, which has made another in its place.
+
+        A container has the file mounted that was there when it started: nobody listens there again.
+        """
+        try:
+            return os.stat(self._path).st_nlink == 0
+        except OSError:
+            return False
 
     def is_up(self) -> bool:
         """Ask whether Docker answers."""

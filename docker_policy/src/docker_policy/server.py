@@ -15,7 +15,7 @@ from docker_policy.engine import Engine
 from docker_policy.errors import RefusedError
 from docker_policy.metrics import Metrics
 from docker_policy.policy import Policy
-from docker_policy.settings import Settings
+from docker_policy.settings import File, Settings, SettingsError
 
 TASK_HEADER = "airflow-task"
 """`<DAG>/<task>`, which the worker puts into its requests. It is for the log, and decides nothing."""
@@ -41,16 +41,40 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         log.write("failed", message=repr(sys.exception()))
 
 
+class ReplacedSocketError(Exception):
+    """Docker listens on another socket now, which this process cannot see."""
+
+
 class Filter(_UnixServer):
     """Serves DAGs."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Listen; `serve_forever` answers."""
+    def __init__(self, settings: Settings, file: File | None = None) -> None:
+        """Listen; `serve_forever` answers, by the settings of `file` as soon as it is another one."""
+        self._file = file
         self.engine = Engine(settings.docker_socket)
-        self.policy = Policy(settings, lambda reference: ownership.find(self.engine, reference))
+        self.policy = self._policy(settings)
         self.metrics = Metrics()
         self._free = threading.BoundedSemaphore(settings.connections)
         super().__init__(str(settings.socket), _Handler)
+
+    def _policy(self, settings: Settings) -> Policy:
+        return Policy(settings, lambda reference: ownership.find(self.engine, reference))
+
+    def service_actions(self) -> None:
+        """Look, between two connections, whether settings or Docker's socket are others.
+
+        Raises:
+            ReplacedSocketError: the container has to start anew.
+        """
+        if self.engine.is_replaced():
+            raise ReplacedSocketError
+        if self._file and self._file.is_another():
+            try:
+                # Streams go on: a task need not fail because the inventory lists one more image.
+                self.policy = self._policy(self._file.read())
+                log.write("configured")
+            except SettingsError as error:
+                log.write("failed", message=f"{error}; the earlier settings stay in force")
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, as long as there are not too many."""

@@ -44,25 +44,47 @@ class Settings:
     connections: int = 200
 
 
-def read(path: Path) -> Settings:
-    """Read the file.
+class File:
+    """The file, which Ansible may replace while the filter runs."""
 
-    Raises:
-        SettingsError: it cannot be read, or has a key too many, a key too few or a value of another form.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}") from None
-    return from_document(document)
+    def __init__(self, path: Path) -> None:
+        """Take its path; nothing is read yet."""
+        self.path = path
+        self._seen: tuple[int, ...] = ()
+
+    def read(self) -> Settings:
+        """Read it, and remember which one it was.
+
+        Raises:
+            SettingsError: it cannot be read, or has a key too many, a key too few or a value of another form.
+        """
+        self._seen = self._identity()
+        try:
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{self.path}: {error}") from None
+        return from_document(document)
+
+    def is_another(self) -> bool:
+        """Tell whether it was replaced or changed since it was read."""
+        return self._identity() not in (self._seen, ())
+
+    def _identity(self) -> tuple[int, ...]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ()
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def from_document(document: dict[str, Any]) -> Settings:
+def from_document(document: Any) -> Settings:
     """Return the settings of a decoded file.
 
     Raises:
-        SettingsError: as for `read`.
+        SettingsError: as for `File.read`.
     """
+    if not isinstance(document, dict):
+        raise SettingsError("an object is expected")
     known = {each.name: str(each.type) for each in fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in document.items():
