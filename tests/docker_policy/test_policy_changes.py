@@ -15,9 +15,9 @@ from docker_policy.server import Filter, ReplacedSocketError
 from docker_policy.settings import File
 
 from docker_policy import cli
+from tests.docker_policy.attacks import operator
 from tests.docker_policy.conftest import LIMITS, OWNED, Wired
 from tests.docker_policy.fake_docker import OUTPUT, FakeDocker, serve
-from tests.docker_policy.test_policy_create import operator
 from tests.docker_policy.test_policy_streams import UPGRADE, read_head
 
 SECONDS = 20

@@ -13,42 +13,19 @@ from docker_policy.settings import OWNER_LABEL, Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.docker_policy.attacks import (
+    ATTACKS,
+    DOCUMENTS,
+    IMAGE,
+    QUERIES,
+    bind,
+    host,
+    operator,
+    volume,
+)
 from tests.docker_policy.conftest import IDENTITY, LIMITS, Create, request
 
-IMAGE = "atddocker/etl:production"
 TEMPORARY = "/tmp/airflowtmpx1y2z3"
-HOST_CONFIG = {
-    "NetworkMode": "default",
-    "CpuShares": 1024,
-    "LogConfig": {"Type": None, "Config": {}},
-    "Mounts": [],
-}
-
-
-def operator(**fields: Any) -> dict[str, Any]:
-    """Return what a DockerOperator sends, with other fields at top level."""
-    document: dict[str, Any] = {
-        **{"Tty": True, "OpenStdin": False, "StdinOnce": False, "AttachStdin": False},
-        **{"AttachStdout": True, "AttachStderr": True, "NetworkDisabled": False, "Image": IMAGE},
-        **{"Env": ["A=1"], "Cmd": ["python", "etl.py"], "HostConfig": dict(HOST_CONFIG)},
-    }
-    return {**document, **fields}
-
-
-def host(**fields: Any) -> dict[str, Any]:
-    """Return what a DockerOperator sends, with other fields of HostConfig."""
-    return operator(HostConfig={**HOST_CONFIG, **fields})
-
-
-def volume(**fields: Any) -> dict[str, Any]:
-    """Return a mount of a listed volume."""
-    return {"Type": "volume", "Source": "knack", "Target": "/data", "ReadOnly": False, **fields}
-
-
-def bind(source: str) -> dict[str, Any]:
-    return {"Type": "bind", "Source": source, "Target": "/tmp/airflow", "ReadOnly": False}
-
-
 # What the city's 195 operators ask for, each with what else they have there.
 SHAPES: dict[str, list[Any]] = {
     "Image": [f"atddocker/etl:{tag}" for tag in ("production", "latest", "development")],
@@ -125,6 +102,13 @@ def test_less_than_the_limit_may_be_asked_for(create: Create) -> None:
     assert built["AutoRemove"] is True
 
 
+@pytest.mark.parametrize("name", ["Memory", "ShmSize"])
+def test_no_more_than_the_limit_may_be_asked_for(create: Create, name: str) -> None:
+    assert create(host(**{name: 2**30}))["HostConfig"][name] == 2**30
+    with pytest.raises(RefusedError, match="dag_container_memory_mib"):
+        create(host(**{name: 2**30 + 1}))
+
+
 def test_volumes_of_the_sdk_become_mounts(create: Create) -> None:
     asked = host(Binds=["knack:/data:rw", "airflow_weather:/weather:ro"])
     built = create({**asked, "Volumes": {"/data": {}, "/weather/": {}}})
@@ -146,266 +130,6 @@ def test_refused_bind_repeats_its_path(create: Create, fields: dict[str, Any]) -
     assert "dag_container_volumes" in str(caught.value)
 
 
-DRIVER = {"Name": "local", "Options": {"type": "none", "o": "bind", "device": "/"}}
-ATTACKS: dict[str, dict[str, Any]] = {
-    # The host.
-    **{
-        f"HostConfig.{name}": host(**{name: value})
-        for name, value in {
-            "Privileged": True,
-            "Devices": [
-                {"PathOnHost": "/dev/sda", "PathInContainer": "/dev/sda", "CgroupPermissions": "rwm"}
-            ],
-            "DeviceCgroupRules": ["a *:* rwm"],
-            "DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/device=all"]}],
-            "CapAdd": ["ALL"],
-            "SecurityOpt": ["seccomp=unconfined"],
-            "MaskedPaths": [],
-            "ReadonlyPaths": [],
-            "Sysctls": {"kernel.core_pattern": "|/x"},
-            "CgroupParent": "/",
-            "Runtime": "runc",
-            "Annotations": {"a": "b"},
-            "OomScoreAdj": -1000,
-            "OomKillDisable": True,
-            "PidsLimit": -1,
-            "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 1}],
-            "RestartPolicy": {"Name": "always"},
-            "GroupAdd": ["999"],
-            "StorageOpt": {"size": "1T"},
-            "NanoCpus": 10**12,
-            "CpuQuota": -1,
-            "MemorySwap": -1,
-            "MemoryReservation": 1,
-            "CpusetCpus": "0",
-            "Init": True,
-            "Isolation": "process",
-            "ContainerIDFile": "/root/x",
-            "ReadonlyRootfs": True,
-            # Volumes.
-            "VolumesFrom": ["airflow-postgres-1"],
-            "VolumeDriver": "local",
-            "Tmpfs": {"/proc": ""},
-            # Namespaces and network.
-            "PidMode": "host",
-            "IpcMode": "host",
-            "UTSMode": "host",
-            "UsernsMode": "host",
-            "CgroupnsMode": "host",
-            "Links": ["airflow-postgres-1:db"],
-            "ExtraHosts": ["db:127.0.0.1"],
-            "Dns": ["127.0.0.1"],
-            "DnsOptions": ["x"],
-            "DnsSearch": ["x"],
-            "PortBindings": {"80/tcp": [{"HostPort": "80"}]},
-            "PublishAllPorts": True,
-        }.items()
-    },
-    **{
-        f"HostConfig.SecurityOpt {option}": host(SecurityOpt=[option])
-        for option in ("apparmor=unconfined", "label=disable", "systempaths=unconfined", "no-new-privileges")
-    },
-    **{
-        f"HostConfig.{name} of a container": host(**{name: "container:airflow-postgres-1"})
-        for name in ("PidMode", "IpcMode", "UTSMode", "CgroupnsMode", "UsernsMode", "NetworkMode")
-    },
-    **{
-        f"HostConfig.NetworkMode {mode}": host(NetworkMode=mode)
-        for mode in ("host", "airflow_database", "ns:/proc/1/ns/net", "Bridge", "slirp4netns", "bridge ")
-    },
-    **{
-        f"HostConfig.Binds {each}": host(Binds=[each])
-        for each in (
-            *(
-                "/:/host",
-                "/var/run/docker.sock:/s",
-                "./x:/x",
-                "~:/x",
-                "airflow_postgres_data:/x",
-                ":/x",
-                "/x",
-            ),
-            *(
-                "knack",
-                "knack:/",
-                "knack:/x/../proc",
-                "knack:/proc",
-                "knack:x",
-                "knack:/x:z",
-                "knack:/x:rw:ro",
-            ),
-        )
-    },
-    **{
-        f"HostConfig.Mounts {name}": host(Mounts=[mount])
-        for name, mount in {
-            "bind": bind("/"),
-            "socket": bind("/var/run/docker.sock"),
-            "bind in another case": {**bind("/"), "Type": "Bind"},
-            "anonymous": {"Type": "volume", "Target": "/x"},
-            "without a type": {"Source": "knack", "Target": "/x"},
-            "another volume": volume(Source="airflow_postgres_data"),
-            "a path for a volume": volume(Source="/"),
-            "a volume in another case": volume(Source="Knack"),
-            "driver": volume(VolumeOptions={"DriverConfig": DRIVER}),
-            "driver, anonymous": volume(Source="", VolumeOptions={"DriverConfig": DRIVER}),
-            "block device": volume(
-                VolumeOptions={"DriverConfig": {"Options": {"device": "/dev/sda", "type": "ext4"}}}
-            ),
-            "labels": volume(VolumeOptions={"Labels": {"a": "b"}}),
-            "subpath": volume(VolumeOptions={"Subpath": "../x"}),
-            "bind options": volume(BindOptions={"Propagation": "rshared"}),
-            "tmpfs": {"Type": "tmpfs", "Target": "/proc"},
-            "tmpfs options": volume(TmpfsOptions={"SizeBytes": 1}),
-            "image": {"Type": "image", "Source": "airflow", "Target": "/x"},
-            "cluster": {"Type": "cluster", "Source": "knack", "Target": "/x"},
-            "npipe": {"Type": "npipe", "Source": "knack", "Target": "/x"},
-            "consistency": volume(Consistency="cached"),
-            **{
-                f"target {target}": volume(Target=target)
-                for target in (
-                    *("/", "//", "", "x", "/proc", "/proc/", "/proc/sys", "/sys", "/dev", "/dev/shm"),
-                    *("/x/../proc", "/./proc", "//proc", "/x/..", "/x//y", "/x\0y", "..", "/.."),
-                )
-            },
-        }.items()
-    },
-    "HostConfig.LogConfig syslog": host(
-        LogConfig={"Type": "syslog", "Config": {"syslog-address": "tcp://127.0.0.1:5432"}}
-    ),
-    "HostConfig.LogConfig fluentd": host(
-        LogConfig={"Type": "fluentd", "Config": {"fluentd-address": "127.0.0.1:6379"}}
-    ),
-    **{
-        f"HostConfig.LogConfig {name}": host(LogConfig={"Type": "json-file", "Config": config})
-        for name, config in {
-            "unlimited": {"max-size": "-1"},
-            "nothing": {"max-size": "0"},
-            "larger": {"max-size": "11m"},
-            "more": {"max-file": "6"},
-            "tag": {"tag": "{{.Name}}"},
-            "a number": {"max-file": 2},
-        }.items()
-    },
-    "HostConfig.Memory more": host(Memory=1024 * 2**20 + 1),
-    "HostConfig.Memory less than Docker takes": host(Memory=1),
-    "HostConfig.Memory without a limit": host(Memory=-1),
-    "HostConfig.ShmSize more": host(ShmSize=2**40),
-    "HostConfig.CpuShares more": host(CpuShares=10**6),
-    # Top level.
-    "Volumes": operator(Volumes={"/data": {}}),
-    "Volumes with something in them": operator(Volumes={"/data": {"a": 1}}),
-    "NetworkingConfig": operator(NetworkingConfig={"EndpointsConfig": {"airflow_database": {}}}),
-    "MacAddress": operator(MacAddress="02:42:ac:11:00:02"),
-    "ExposedPorts": operator(ExposedPorts={"80/tcp": {}}),
-    "Healthcheck": operator(Healthcheck={"Test": ["CMD", "x"]}),
-    "Domainname": operator(Domainname="x"),
-    "StopSignal": operator(StopSignal="SIGKILL"),
-    "Shell": operator(Shell=["x"]),
-    "OnBuild": operator(OnBuild=["x"]),
-    "Platform": operator(Platform="linux/arm64"),
-    "OpenStdin": operator(OpenStdin=True),
-    "StdinOnce": operator(StdinOnce=True),
-    "AttachStdin": operator(AttachStdin=True),
-    "NetworkDisabled": operator(NetworkDisabled=True),
-    "Labels of Compose": operator(Labels={"com.docker.compose.project": "airflow"}),
-    "Labels of the owner": operator(Labels={OWNER_LABEL: "true"}),
-    **{
-        f"WorkingDir {place}": operator(WorkingDir=place)
-        for place in (
-            "/proc/self/fd/8",
-            "/proc",
-            "/dev/fd/8",
-            "/sys",
-            "x",
-            "../x",
-            "/x/../proc/self/fd/8",
-            "//proc",
-        )
-    },
-    "User": operator(User="0:0:0"),
-    "User with a line": operator(User="a\nb"),
-    "Hostname": operator(Hostname="a b"),
-    # Images.
-    **{
-        f"Image {image}": operator(Image=image)
-        for image in (
-            *(
-                "alpine",
-                "atddocker/a/b:1",
-                "atddocker",
-                "airflow-platform/airflow:1",
-                "127.0.0.1:5000/atddocker/x",
-            ),
-            *(
-                "evil.example/atddocker/x",
-                "ghcr.io/city/etl:latest",
-                "ghcr.io/city/etl",
-                "localhost/atddocker/x",
-            ),
-            *(
-                "sha256:" + "0" * 64,
-                "0" * 64,
-                "beef",
-                "atddocker/x@sha256:1",
-                "atddocker/x:a:b",
-                "ATDDOCKER/x",
-            ),
-            *("", "atddocker/", "atddocker/../x", "atddocker/x:", "atddocker/x y", "https://atddocker/x"),
-            "ghcr.io/city/etl:production@sha256:" + "0" * 64,
-        )
-    },
-    # Fields of HostConfig where Docker 26 looks for them, too.
-    "HostConfig absent": {"Image": IMAGE, "Privileged": True},
-    "HostConfig null": {"Image": IMAGE, "Privileged": True, "HostConfig": None},
-    "HostConfig null, with binds": {"Image": IMAGE, "Binds": ["knack:/x"], "HostConfig": None},
-    # Keys in another case, and with letters that Go takes for others.
-    "lower case": {**operator(), "hostconfig": {"Privileged": True}},
-    "lower case within": host(privileged=True),
-    "long s": {**operator(), "Ho\u017ftConfig": {"Privileged": True}},
-    "Kelvin": host(**{"Net\u212aorkMode": "host"}),
-    "null in another case": {**operator(), "hostconfig": None},
-    # Types.
-    "no image": {"HostConfig": {}},
-    **{
-        f"type of {name} {value!r}": operator(**{name: value})
-        for name, value in [
-            *(("Image", 1), ("Image", ["x"]), ("Cmd", {"a": 1}), ("Cmd", [1]), ("Cmd", True), ("Env", "A=1")),
-            *(
-                ("Env", {"A": "1"}),
-                ("Env", [None]),
-                ("Tty", 1),
-                ("Tty", "true"),
-                ("User", 0),
-                ("Labels", ["a"]),
-            ),
-            *(
-                ("Labels", {"a": 1}),
-                ("HostConfig", []),
-                ("HostConfig", "x"),
-                ("WorkingDir", 0),
-                ("WorkingDir", []),
-            ),
-            *(
-                ("Env", ["A=\0"]),
-                ("Env", ["A=\ud800"]),
-                ("Volumes", []),
-                ("ExposedPorts", []),
-                ("Hostname", {}),
-            ),
-        ]
-    },
-    **{
-        f"type of HostConfig.{name} {value!r}": host(**{name: value})
-        for name, value in [
-            *(("Memory", "1"), ("Memory", True), ("CpuShares", [1]), ("Mounts", {}), ("Mounts", ["x"])),
-            *(("Mounts", [None]), ("Binds", "x"), ("Binds", [1]), ("LogConfig", []), ("NetworkMode", 1)),
-            *(("PortBindings", []), ("Ulimits", {}), ("AutoRemove", "true")),
-        ]
-    },
-}
-
-
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attack_is_refused(create: Create, attack: str) -> None:
     with pytest.raises(RefusedError) as caught:
@@ -414,44 +138,6 @@ def test_attack_is_refused(create: Create, attack: str) -> None:
     assert caught.value.field
     if attack.startswith("HostConfig.") and attack.split()[0] != "HostConfig.PidMode":
         assert caught.value.field.startswith(attack.split()[0])
-
-
-GOOD = json.dumps(operator())
-DOCUMENTS: dict[str, str | bytes] = {
-    "repeated key": '{"Image": "atddocker/x", "HostConfig": {}, "HostConfig": {"Privileged": true}}',
-    "repeated key within": '{"Image": "atddocker/x", "HostConfig": {"Memory": 7000000, "Memory": 0}}',
-    "repeated key, escaped": '{"Image": "atddocker/x", "HostConfig": {}, "\\u0048ostConfig": {"Memory": 0}}',
-    "trailing bracket": GOOD + "}",
-    "second document": GOOD + GOOD,
-    "trailing text": GOOD + "x",
-    "NUL after it": GOOD + "\0",
-    "byte order mark": "\ufeff" + GOOD,
-    "UTF-16": GOOD.encode("utf-16"),
-    "UTF-16 without a mark": GOOD.encode("utf-16-le"),
-    "UTF-32": GOOD.encode("utf-32"),
-    "invalid UTF-8": GOOD.replace("A=1", "A=\xff").encode("latin-1"),
-    "overlong UTF-8": GOOD.encode().replace(b"A=1", b"A=\xc0\xaf"),
-    "surrogates in UTF-8": GOOD.encode().replace(b"A=1", b"\xed\xa0\x80"),
-    "half a pair": GOOD.replace("A=1", "\\ud800"),
-    "NaN": GOOD.replace("1024", "NaN"),
-    "Infinity": GOOD.replace("1024", "-Infinity"),
-    "a fraction": GOOD.replace("1024", "1024.0"),
-    "an exponent": GOOD.replace("1024", "1e3"),
-    "many digits": GOOD.replace("1024", "9" * 20),
-    "very many digits": GOOD.replace("1024", "9" * 100_000),
-    "deep nesting": "[" * 100_000,
-    "deep nesting of objects": '{"a":' * 100_000,
-    "deep nesting that ends": GOOD.replace('["A=1"]', "[" * 900 + "]" * 900),
-    "a control character": GOOD.replace("A=1", "A=\n"),
-    "single quotes": GOOD.replace('"', "'"),
-    "a comment": GOOD.replace("{", "{/**/", 1),
-    "a trailing comma": GOOD[:-1] + ",}",
-    "nothing": "",
-    "blanks": "  ",
-    "a list": f"[{GOOD}]",
-    "null": "null",
-    "text": '"x"',
-}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -480,31 +166,7 @@ def test_another_content_type_is_refused(policy: Policy, kind: str | None) -> No
         policy.decide(asked)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *(
-            "name=a&name=b",
-            "name=airflow-redis-1",
-            "name=%2Fairflow-redis-1",
-            "name=airflow_x",
-            "name=",
-            "name",
-        ),
-        *(
-            "name=a b",
-            "name=a%20b",
-            "name=a%00",
-            "name=a;b=c",
-            "platform=linux",
-            "Name=a",
-            "fromSrc=-",
-            "name=..",
-            "&",
-        ),
-        *("name=a&%6eame=b", "n%61me=a&name=b", "name=%ff"),
-    ],
-)
+@pytest.mark.parametrize("query", QUERIES)
 def test_query_of_create_is_refused(policy: Policy, query: str) -> None:
     with pytest.raises(RefusedError):
         policy.decide(request("POST", f"/containers/create?{query}", operator()))

@@ -12,6 +12,7 @@ from docker_policy.images import Images, reference, registry
 from docker_policy.policy import Policy
 from docker_policy.settings import File, Settings, SettingsError, from_document
 
+from tests.docker_policy.attacks import LOGINS, PULLS
 from tests.docker_policy.conftest import LIMITS, request
 
 DIGEST = "sha256:" + "0" * 64
@@ -93,38 +94,7 @@ def test_pull_names_one_image(policy: Policy, query: str, target: str) -> None:
     assert decision.target == f"/v1.41/images/create?{target}"
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *(
-            "",
-            "fromSrc=-&repo=airflow-platform/airflow&tag=1",
-            "fromSrc=http://evil.example/x.tar&repo=atddocker/x",
-        ),
-        *(
-            "fromImage=atddocker/x&fromSrc=-",
-            "fromImage=127.0.0.1:5000/atddocker/x&tag=1",
-            "fromImage=localhost/x",
-        ),
-        *("fromImage=atddocker/x&repo=airflow", "fromImage=atddocker/x&changes=CMD+x", "fromImage=alpine"),
-        *(
-            "fromImage=atddocker/x&fromImage=evil/x",
-            "fromImage=atddocker/x:1&tag=2",
-            "fromImage=atddocker/x&tag=a/b",
-        ),
-        *(
-            "fromImage=atddocker/x&platform=linux",
-            "FromImage=atddocker/x",
-            "fromImage=atddocker/x&all=1",
-            "tag=1",
-        ),
-        *(
-            "fromImage=airflow-platform/airflow&tag=1",
-            "fromImage=atddocker/x&tag=a;b",
-            "fromImage=atddocker/x%00",
-        ),
-    ],
-)
+@pytest.mark.parametrize("query", PULLS)
 def test_other_pulls_and_imports_are_refused(policy: Policy, query: str) -> None:
     with pytest.raises(RefusedError):
         policy.decide(request("POST", f"/images/create?{query}"))
@@ -160,34 +130,7 @@ def test_login_at_a_listed_registry(policy: Policy, address: str | None, sent: s
     assert built == {"username": "city", "password": "secret", "serveraddress": sent}
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *(
-            "127.0.0.1:5000",
-            "http://127.0.0.1",
-            "localhost",
-            "https://[::1]/",
-            "https://ghcr.io@127.0.0.1/",
-            "http://",
-        ),
-        *(
-            "https://127.0.0.1/ghcr.io",
-            "https://ghcr.io:5000",
-            "https://ghcr.io#@127.0.0.1",
-            "ghcr.io\n",
-            "",
-            "unix:///x",
-        ),
-        *(
-            "https://evil.example",
-            "https://ghcr.io?x",
-            "https://ghcr.io.evil.example",
-            "postgres:5432",
-            "//127.0.0.1",
-        ),
-    ],
-)
+@pytest.mark.parametrize("address", LOGINS)
 def test_login_elsewhere_is_refused(policy: Policy, address: str) -> None:
     with pytest.raises(RefusedError, match="dag_container_registries"):
         login(policy, serveraddress=address)

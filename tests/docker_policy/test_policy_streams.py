@@ -19,9 +19,9 @@ from docker_policy.server import Status
 from docker_policy.settings import OWNER_LABEL
 
 from docker_policy import cli
+from tests.docker_policy.attacks import EVIL
 from tests.docker_policy.conftest import LIMITS, OWNED, Wired, read_answer
 from tests.docker_policy.fake_docker import OUTPUT, serve
-from tests.docker_policy.test_policy_requests import EVIL
 
 ATTACH = b"POST /v1.41/containers/own/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
 UPGRADE = ATTACH + b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
