@@ -59,6 +59,7 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         ],
         "queues": {"default": 1},
         "workers": [{"service": "airflow-worker", "queues": ["default"], "slots": 16}],
+        "refusals": {},
         "dag_commit": "0123456789" * 4,
         "certificate_ends": None,
         "token_ends": None,
@@ -103,5 +104,6 @@ def bad_day(
             ],
             hours=hours,
             queues={"default": 12_345, queue: 7},
+            refusals={"HostConfig.Privileged": 3},
         ),
     }

@@ -12,7 +12,8 @@
     services     name, state, health, since, restarts, for each that should run
     figures      disks (path, size, free, days_until_full), database_bytes, tasks_running, tasks_queued,
                  hours (from, succeeded, failed: the tasks that ended in each of the last 24, oldest first),
-                 queues, workers (service, queues, slots), dag_commit, certificate_ends, token_ends,
+                 queues, workers (service, queues, slots), refusals (by field: what DAGs were refused of
+                 Docker since the filter was started), dag_commit, certificate_ends, token_ends,
                  checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
@@ -102,6 +103,7 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
             for name, worker in sorted(facts.containers.items())
             if judge.is_worker(worker) and worker.state == "running"
         ],
+        "refusals": facts.refusals,
         "dag_commit": facts.dag_commit,
         "certificate_ends": iso(facts.certificate_ends),
         "token_ends": iso(facts.connect.token_ends if facts.connect else None),
@@ -158,6 +160,10 @@ def screen(document: dict[str, Any], now: float) -> str:
         lines.append(f"{worker['service']}: {worker['slots']} slots, consumes {', '.join(worker['queues'])}")
     for queue, waiting in (numbers.get("queues") or {}).items():
         lines.append(f"queue {queue}: {waiting} waiting")
+    refusals = sorted((numbers.get("refusals") or {}).items())
+    if refusals:
+        fields = ", ".join(f"{field} {count}" for field, count in refusals)
+        lines.append(f"DAGs were refused of Docker: {fields}; see `docker compose logs docker-socket-proxy`")
     for disk in numbers.get("disks", []):
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")

@@ -55,6 +55,7 @@ def observe(
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
+        refusals=attempt("refusals", lambda: _refusals(docker, known)),
         webhook=(attempt("webhook", lambda: _webhook(known)) or []) if _is_well(known.get("webhook")) else [],
         disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
@@ -111,6 +112,15 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
         }
         kept.update(at=now, hours={**before, **answer})
     return {int(hour): (counts[0], counts[1]) for hour, counts in kept["hours"].items()}
+
+
+def _refusals(docker: Docker, containers: dict[str, Container]) -> dict[str, int] | None:
+    from airflow_checker.gather import docker_policy
+
+    container = containers.get(docker_policy.SERVICE)
+    if container is None or not _is_well(container):
+        return None
+    return docker_policy.parse(docker.execute(container.id, docker_policy.COMMAND))
 
 
 def _is_well(container: Container | None) -> bool:
