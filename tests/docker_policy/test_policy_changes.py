@@ -96,7 +96,7 @@ def test_filter_ends_when_docker_has_another_socket(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its mount is the file that was there when its container started, here one that is only open."""
-    monkeypatch.setattr(cli.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
     with serve(FakeDocker(folder / "docker.sock")):
         descriptor = os.open(folder / "docker.sock", os.O_PATH)
         try:
