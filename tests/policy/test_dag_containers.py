@@ -41,17 +41,53 @@ def test_preflight_takes_what_the_filter_takes(tmp_path: Path) -> None:
     assert run.ok, run.output
 
 
-@pytest.mark.parametrize(
-    ("variables", "named"),
-    [
-        ({"images": ["atddocker/*", "http://atddocker/x"]}, "dag_container_images has http://atddocker/x;"),
-        ({"images": ["*.io/x/"]}, "dag_container_images has *.io/x/;"),
-        ({"volumes": ["/srv/data"]}, "dag_container_volumes has /srv/data;"),
-        ({"volumes": ["airflow_postgres_data"]}, "dag_container_volumes has airflow_postgres_data;"),
-        ({"registries": ["https://ghcr.io"]}, "dag_container_registries has https://ghcr.io;"),
-    ],
-)
-def test_preflight_names_what_it_refuses(tmp_path: Path, variables: dict[str, Any], named: str) -> None:
-    run = preflight(tmp_path, **variables)
+def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
+    run = preflight(
+        tmp_path,
+        images=["atddocker/*", "http://atddocker/x", "*.io/x/"],
+        volumes=["/srv/data", "knack_data", "airflow_postgres_data"],
+        registries=["ghcr.io", "https://ghcr.io"],
+    )
     assert not run.ok
-    assert named in run.output
+    assert "dag_container_images has http://atddocker/x, *.io/x/;" in run.output
+    assert "dag_container_volumes has /srv/data, airflow_postgres_data;" in run.output
+    assert "dag_container_registries has https://ghcr.io;" in run.output
+
+
+def registry(folder: Path, cases: dict[str, list[str]]) -> Run:
+    """Let the role look at registries of the vault, each with what the inventory lists."""
+    run = [
+        {"address": address, "user": "city" if address else "", "listed": listed}
+        for address, listed in cases.items()
+    ]
+    return Run(
+        folder,
+        "stack",
+        "registry",
+        {
+            "stack_secrets": {
+                "docker_registry_address": "{{ item.address }}",
+                "docker_registry_username": "{{ item.user }}",
+            },
+            "stack_dag_registries": "{{ item.listed }}",
+        },
+        loop=run,
+    )
+
+
+def test_registry_of_the_vault_that_is_listed(tmp_path: Path) -> None:
+    cases = {
+        "https://index.docker.io/v1/:80": ["docker.io"],
+        "docker.io": ["Registry-1.Docker.io"],
+        "https://Registry.example.org:5000/v2/": ["docker.io", "registry.example.org:5000"],
+        "": ["docker.io"],
+    }
+    run = registry(tmp_path, cases)
+    assert run.ok, run.output
+
+
+def test_registry_of_the_vault_that_is_not_listed(tmp_path: Path) -> None:
+    """The message names the setting, and nothing of the vault's."""
+    run = registry(tmp_path, {"https://registry.example.org:5000": ["docker.io", "registry.example.org"]})
+    assert not run.ok
+    assert "dag_container_registries in the inventory does not list" in run.output
