@@ -207,6 +207,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "NetworkDisabled": operator(NetworkDisabled=True),
     "Labels of Compose": operator(Labels={"com.docker.compose.project": "airflow"}),
     "Labels of the owner": operator(Labels={OWNER_LABEL: "true"}),
+    "Labels of the platform": operator(Labels={"airflow-platform.role": "worker"}),
     **{
         f"WorkingDir {place}": operator(WorkingDir=place)
         for place in (

@@ -15,6 +15,8 @@ CPU_PERIOD = 100_000
 """Microseconds. A quota of it, unlike NanoCpus, may be more than the host's processors give."""
 LARGEST_SHARES = 262_144
 MOST_WORDS = 4096
+RESERVED_LABELS = ("com.docker.", "airflow.", "airflow-platform.")
+"""What programs tell containers of Compose and of the platform by."""
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _TEXT = decode.text()
 _KERNEL = {"proc", "sys", "dev"}
@@ -203,7 +205,7 @@ def _bind_refused(source: str, field: str) -> RefusedError:
 
 def _label(value: Any, field: str) -> str:
     name = str(decode.text(r"[!-~]{1,255}", "a label's name")(value, field))
-    if name in LABELS or name.startswith("com.docker."):
+    if name in LABELS or name.startswith(RESERVED_LABELS):
         raise RefusedError(f"this label is not a DAG's to set; {NO_SETTING}", field=field)
     return name
 
