@@ -20,7 +20,7 @@ from tests.docker_policy.conftest import LIMITS, OWNED, Wired
 from tests.docker_policy.fake_docker import OUTPUT, FakeDocker, serve
 from tests.docker_policy.test_policy_streams import UPGRADE, read_head
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture
