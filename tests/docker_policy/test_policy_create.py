@@ -94,6 +94,15 @@ def test_no_new_privileges_can_be_switched_off() -> None:
     assert built["HostConfig"]["SecurityOpt"] == []
 
 
+def test_containers_are_in_the_slice_of_the_inventory() -> None:
+    """Its unit limits all of them together; which slice it is, no DAG may say."""
+    policy = Policy(Settings(**LIMITS, cgroup_parent="airflow-dags.slice"), lambda reference: IDENTITY)
+    built = json.loads(policy.decide(request("POST", "/containers/create", operator())).body)
+    assert built["HostConfig"]["CgroupParent"] == "airflow-dags.slice"
+    with pytest.raises(RefusedError, match=r"HostConfig\.CgroupParent"):
+        policy.decide(request("POST", "/containers/create", host(CgroupParent="system.slice")))
+
+
 def test_less_than_the_limit_may_be_asked_for(create: Create) -> None:
     log = {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}
     built = create(host(Memory=64 * 2**20, ShmSize=2**20, LogConfig=log, AutoRemove=True))["HostConfig"]

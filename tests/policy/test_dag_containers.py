@@ -33,7 +33,7 @@ def test_setting_reaches_the_filter_and_preflight(name: str) -> None:
     value = f"{{{{ {name} }}}}"
     short = name.removeprefix("dag_container_")
     assert WIRING[f"stack_dag_{short}"] == value
-    if isinstance(DEFAULTS[name], list):
+    if isinstance(DEFAULTS[name], (list, str)):
         assert WIRING[f"preflight_{short}"] == value
     elif not isinstance(DEFAULTS[name], bool):
         limit = WIRING["preflight_limits"][name]
@@ -42,9 +42,12 @@ def test_setting_reaches_the_filter_and_preflight(name: str) -> None:
 
 
 def test_preflight_takes_what_the_filter_takes(tmp_path: Path) -> None:
-    images = ["atddocker/*", "alpine", "ghcr.io/example/etl-*:production", "localhost:5000/a/b_c:1.*"]
     run = preflight(
-        tmp_path, images=images, volumes=["knack_data"], registries=["docker.io", "registry.example.org:5000"]
+        tmp_path,
+        images=["atddocker/*", "alpine", "ghcr.io/example/etl-*:production", "localhost:5000/a/b_c:1.*"],
+        volumes=["knack_data"],
+        registries=["docker.io", "registry.example.org:5000"],
+        cgroup_parent="airflow-dags.slice",
     )
     assert run.ok, run.output
 
@@ -71,11 +74,13 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
         images=["atddocker/*", "http://atddocker/x", "*.io/x", "a..b"],
         volumes=["/srv/data", "knack_data", "airflow_postgres_data"],
         registries=["ghcr.io", "https://ghcr.io"],
+        cgroup_parent="/airflow-dags",
     )
     assert not run.ok
     assert "dag_container_images has http://atddocker/x, *.io/x, a..b;" in run.output
     assert "dag_container_volumes has /srv/data, airflow_postgres_data;" in run.output
     assert "dag_container_registries has https://ghcr.io;" in run.output
+    assert "dag_container_cgroup_parent is /airflow-dags;" in run.output
 
 
 def look_at_registries(folder: Path, cases: dict[str, list[str]]) -> Run:

@@ -296,6 +296,7 @@ def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> 
     assert settings.registries == ("docker.io",)
     assert (settings.memory_mib, settings.cpus, settings.pids) == (8192, 4, 4096)
     assert settings.no_new_privileges
+    assert settings.cgroup_parent == ""
 
 
 @every_case

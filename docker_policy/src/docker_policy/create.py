@@ -105,6 +105,7 @@ class Containers:
             "SecurityOpt": ["no-new-privileges"] if limits.no_new_privileges else [],
             "Privileged": False,
             "RestartPolicy": {"Name": "no"},
+            **({"CgroupParent": limits.cgroup_parent} if limits.cgroup_parent else {}),
         }
         return built
 

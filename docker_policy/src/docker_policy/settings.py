@@ -34,6 +34,7 @@ class Settings:
     cpus: int  # dag_container_cpus
     pids: int  # dag_container_pids
     no_new_privileges: bool = True  # dag_container_no_new_privileges
+    cgroup_parent: str = ""  # dag_container_cgroup_parent; empty is Docker's own
     log_max_size_mib: int = 10
     log_max_files: int = 5
     reserved_names: tuple[str, ...] = ()
@@ -103,6 +104,8 @@ def from_document(document: Any) -> Settings:
 def _typed(name: str, kind: str, value: Any) -> Any:
     if "tuple" in kind and isinstance(value, list) and all(isinstance(each, str) and each for each in value):
         return tuple(value)
+    if kind == str(str) and isinstance(value, str):
+        return value
     if "bool" in kind and isinstance(value, bool):
         return value
     if "int" in kind and isinstance(value, int) and not isinstance(value, bool) and value > 0:
