@@ -236,8 +236,8 @@ def test_refusals_are_counted_and_in_the_log(
     assert "HostConfig.Privileged" in {line["field"] for line in refused}
 
 
-# Runs in a DAG's container, and tries addresses side by side. What refuses a connection was reached, too; the host itself does so
-# on a port that nobody has.
+# Runs in a DAG's container, and tries addresses side by side. What refuses a connection was reached, too; the
+# host itself does so on a port that nobody has.
 KNOCK = """
 import concurrent.futures, json, socket, struct, sys
 
