@@ -234,7 +234,7 @@ def test_health_and_metrics_have_a_socket_of_their_own(
         assert command("health") == (1, "Docker does not answer\n")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"images": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"images": 1}', '{"cgroup_parent": 1}'])
 def test_unusable_settings_are_said(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "policy.json").write_text(text)
     assert cli.main(["check", f"--settings={tmp_path}/policy.json"]) == 2
