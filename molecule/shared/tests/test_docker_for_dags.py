@@ -117,9 +117,13 @@ for text in json.loads(zlib.decompress(base64.b64decode(sys.argv[1]))):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect("/var/run/docker.sock")
-        with contextlib.suppress(BrokenPipeError):
+        answer = b""
+        # The filter may close the connection before it has read all.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(text.encode("latin-1"))
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                answer += data
     head, _, body = answer.partition(b"\\r\\n\\r\\n")
     answers.append([int(head.split()[1]), body.decode()])
 print(json.dumps(answers))
