@@ -260,33 +260,6 @@ def test_what_calls_the_internet_goes_through_the_proxy(rendered: dict[str, Rend
 
 
 @every_case
-def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
-    """The raw socket is root on the host."""
-    holders = [
-        name
-        for name, definition in projects[case]["services"].items()
-        if any("docker.sock" in str(volume) for volume in definition.get("volumes", []))
-    ]
-    assert holders == ["docker-socket-proxy"]
-
-
-@every_case
-def test_gate_gives_dags_what_the_scheduler_gives_them(projects: dict[str, Compose], case: str) -> None:
-    """Otherwise it refuses what would run. What env files have is secret, and not for the gate."""
-    scheduler, gate = (projects[case]["services"][name] for name in ("airflow-scheduler", "gate"))
-    prefix = "GATE_SETS_"
-    given = {
-        name.removeprefix(prefix): value
-        for name, value in sorted(gate["environment"].items(), key=lambda item: item[0].startswith(prefix))
-    }
-    assert scheduler["environment"].items() <= given.items()
-    plugins = "${AIRFLOW_PROJ_DIR}/plugins:/opt/airflow/plugins:ro"
-    assert plugins in scheduler["volumes"]
-    assert plugins in gate["volumes"]
-    assert "env_file" not in gate
-
-
-@every_case
 def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> None:
     """In the form that the package takes: the inventory's defaults, and what the weather DAG needs."""
     settings = from_document(json.loads(rendered[case][POLICY]))
@@ -315,6 +288,33 @@ def test_filter_is_the_least_that_it_can_be(projects: dict[str, Compose], case: 
         "docker_proxy:/run/docker-proxy",
         "/var/run/docker.sock:/var/run/docker.sock",
     }
+
+
+@every_case
+def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
+    """The raw socket is root on the host."""
+    holders = [
+        name
+        for name, definition in projects[case]["services"].items()
+        if any("docker.sock" in str(volume) for volume in definition.get("volumes", []))
+    ]
+    assert holders == ["docker-socket-proxy"]
+
+
+@every_case
+def test_gate_gives_dags_what_the_scheduler_gives_them(projects: dict[str, Compose], case: str) -> None:
+    """Otherwise it refuses what would run. What env files have is secret, and not for the gate."""
+    scheduler, gate = (projects[case]["services"][name] for name in ("airflow-scheduler", "gate"))
+    prefix = "GATE_SETS_"
+    given = {
+        name.removeprefix(prefix): value
+        for name, value in sorted(gate["environment"].items(), key=lambda item: item[0].startswith(prefix))
+    }
+    assert scheduler["environment"].items() <= given.items()
+    plugins = "${AIRFLOW_PROJ_DIR}/plugins:/opt/airflow/plugins:ro"
+    assert plugins in scheduler["volumes"]
+    assert plugins in gate["volumes"]
+    assert "env_file" not in gate
 
 
 @every_case
