@@ -25,7 +25,10 @@ from airflow_checker.settings import Settings, SettingsError, load
 from tests.checker.test_checker_parsers import CONTAINER
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("postgres", "redis", "webhook", "airflow-scheduler", "airflow-triggerer", "airflow-worker")
+SERVICES = (
+    *("postgres", "redis", "webhook", "docker-socket-proxy"),
+    *("airflow-scheduler", "airflow-triggerer", "airflow-worker"),
+)
 ANSWER = {
     "size": 8_000_000,
     "scheduler_age": 2,
@@ -36,6 +39,13 @@ ANSWER = {
     "oldest_queued": {},
     "overdue": {},
 }
+REFUSALS = """\
+docker_policy_requests_total{operation="ping",answer="2xx"} 40
+# TYPE docker_policy_refusals_total counter
+docker_policy_refusals_total{field="HostConfig.Privileged"} 3
+docker_policy_refusals_total{field="Image"} 12
+docker_policy_connections 0
+"""
 HOUR = 3600
 
 
@@ -61,7 +71,7 @@ class Engine(BaseHTTPRequestHandler):
             return self.answer(self.info)
         if path == "/containers/json":
             return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
-        if path in ("/exec/e/json", "/exec/outcomes/json"):
+        if path in ("/exec/e/json", "/exec/outcomes/json", "/exec/refusals/json"):
             return self.answer({"ExitCode": 0})
         name = path.split("/")[2]
         return self.answer(self.container(name)) if name in SERVICES else self.answer({}, 404)
@@ -71,7 +81,11 @@ class Engine(BaseHTTPRequestHandler):
         if self.path.endswith("/start"):
             answer = self.outcomes if self.path == "/exec/outcomes/start" else ANSWER
             text = json.dumps(answer).encode() + b"\n"
+            if self.path == "/exec/refusals/start":
+                text = REFUSALS.encode()
             return self.send(b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text)
+        if body["Cmd"] == ["python3", "-m", "docker_policy", "metrics"]:
+            return self.answer({"Id": "refusals"}, 201)
         if asked := re.search(r"end_date >= to_timestamp\((\d+)\)", body["Cmd"][-1]):
             self.since.append(int(asked[1]))
         return self.answer({"Id": "outcomes" if asked else "e"}, 201)
@@ -267,6 +281,7 @@ def test_platform_that_is_well(settings: Settings, programs: Programs) -> None:
     assert {row["health"] for row in document["services"]} == {"healthy"}
     assert document["figures"]["database_bytes"] == 8_000_000
     assert document["figures"]["queues"]["default"] == 0
+    assert document["figures"]["refusals"] == {"HostConfig.Privileged": 3, "Image": 12}
     assert document["figures"]["workers"] == [
         {"service": "airflow-worker", "queues": ["default"], "slots": 16}
     ]
@@ -594,6 +609,7 @@ def written(tmp_path: Path, overall: str, age: float = 0, **more: Any) -> None:
         "findings": [],
         "services": [{"name": "redis", "state": "exited", "health": "", "since": None, "restarts": 0}],
         "figures": {
+            "refusals": {"Image": 1, "HostConfig.Binds": 2},
             "workers": [{"service": "airflow-worker", "queues": ["default", "slow"], "slots": 16}],
             "queues": {"default": 7},
             "dag_commit": "0123456789abcdef",
@@ -632,6 +648,7 @@ def test_status_is_one_screen_and_an_exit_code(
     for part in (
         *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
         *("queue default: 7 waiting", "DAG commit: 0123456789abcdef"),
+        "DAGs were refused of Docker: HostConfig.Binds 2, Image 1; see",
     ):
         assert part in done.stdout
     assert json.loads(command(tmp_path, "status", "--json").stdout)["overall"] == overall

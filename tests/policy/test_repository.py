@@ -32,9 +32,14 @@ OTHER = [
 class Run:
     """Some of a role's tasks, run by ansible-playbook on this machine."""
 
-    def __init__(self, folder: Path, role: str, part: str, variables: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, role: str, part: str, variables: dict[str, Any], loop: list[Any] | None = None
+    ) -> None:
+        """Run it, for each `item` of a loop if there is one."""
         playbook = folder / "play.yml"
         include = {"name": f"Take {part}", "ansible.builtin.include_role": {"name": role, "tasks_from": part}}
+        if loop is not None:
+            include["loop"] = loop
         play = {
             "name": "Run a part of a role",
             "hosts": "localhost",

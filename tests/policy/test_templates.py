@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker_policy.settings import from_document
 
 from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered
 from tests.policy.test_roles import names_in_expressions, of_other_roles
@@ -19,6 +20,7 @@ from tests.releases import NEWEST
 COMPOSE = "srv/airflow/docker-compose.yaml"
 HAPROXY = "srv/airflow/haproxy/haproxy.cfg"
 ENV = "srv/airflow/.env"
+POLICY = "srv/airflow/docker-socket-proxy/policy.json"
 ONE_SHOT = {"airflow-init", "airflow-init-next", "airflow-cli", "airflow-webserver-standby"}
 SERVICES = sorted(
     {
@@ -258,6 +260,37 @@ def test_what_calls_the_internet_goes_through_the_proxy(rendered: dict[str, Rend
 
 
 @every_case
+def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> None:
+    """In the form that the package takes: the inventory's defaults, and what the weather DAG needs."""
+    settings = from_document(json.loads(rendered[case][POLICY]))
+    assert settings.images == ("atddocker/*", "airflow-platform/annotate")
+    assert 'AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE: "airflow-platform/annotate:' in rendered[case][COMPOSE]
+    assert settings.volumes == ("airflow_weather",)
+    assert settings.registries == ("docker.io",)
+    assert (settings.memory_mib, settings.cpus, settings.pids) == (8192, 4, 4096)
+    assert settings.no_new_privileges
+    assert settings.cgroup_parent == ""
+
+
+@every_case
+def test_filter_is_the_least_that_it_can_be(projects: dict[str, Compose], case: str) -> None:
+    """It has Docker's socket: no network, no secret, nothing of its own to write to but its sockets."""
+    service = projects[case]["services"]["docker-socket-proxy"]
+    assert service["network_mode"] == "none"
+    assert service["read_only"] is True
+    assert {"mem_limit", "pids_limit"} <= set(service)
+    assert not {"env_file", "environment", "ports", "networks"} & set(service)
+    # It reads its settings again; a label with their hash would end the streams of running tasks.
+    assert "labels" not in service
+    assert "/run/docker-policy" in str(service["tmpfs"])
+    assert set(service["volumes"]) == {
+        "./docker-socket-proxy:/etc/docker-policy:ro",
+        "docker_proxy:/run/docker-proxy",
+        "/var/run/docker.sock:/var/run/docker.sock",
+    }
+
+
+@every_case
 def test_only_the_socket_proxy_mounts_the_docker_socket(projects: dict[str, Compose], case: str) -> None:
     """The raw socket is root on the host."""
     holders = [
@@ -312,8 +345,8 @@ def test_every_reference_is_defined(
 @every_case
 def test_images_are_pinned(rendered: dict[str, Rendered], case: str) -> None:
     """The same inventory makes the same stack next year."""
-    images = re.findall(r"^[A-Z]+_IMAGE=(.+)$", rendered[case][ENV], re.MULTILINE)
-    assert len(images) == 6
+    images = re.findall(r"^[A-Z_]+_IMAGE=(.+)$", rendered[case][ENV], re.MULTILINE)
+    assert len(images) == 7
     assert [image for image in images if not re.fullmatch(r"[a-z0-9./-]+:[0-9][\w.-]*", image)] == []
 
 
@@ -339,7 +372,7 @@ def test_version_reaches_the_host(rendered: dict[str, Rendered], version: str) -
 
 
 @every_case
-@pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json"])
+@pytest.mark.parametrize("path", ["etc/docker/daemon.json", "srv/airflow/build/docker-bake.json", POLICY])
 def test_json_is_json(rendered: dict[str, Rendered], case: str, path: str) -> None:
     """Docker refuses to start over a comma."""
     assert json.loads(rendered[case][path])
@@ -376,7 +409,7 @@ def test_build_knows_its_contexts(rendered: dict[str, Rendered], case: str) -> N
         if value.startswith("target:")
     }
     assert bases <= set(targets)
-    assert {"airflow", "webhook", "annotate"} <= set(targets)
+    assert {"airflow", "webhook", "annotate", "docker-policy"} <= set(targets)
     assert ("postgres" in targets) == (CASES[case]["source"] == "packages")
 
 

@@ -126,7 +126,7 @@ def host(tmp_path: Path, docker: Path) -> Iterator[Host]:
         "haproxy/haproxy.cfg": "defaults\n",
         "haproxy/certificate.pem": "the-certificate's-key",
         "weather/nginx.conf": "events {}\n",
-        "docker-socket-proxy/haproxy.cfg": "defaults\n",
+        "docker-socket-proxy/policy.json": "{}\n",
         "env/airflow.env": f"AIRFLOW__CORE__FERNET_KEY={FERNET_KEY}\n",
     }
     for name, text in files.items():

@@ -65,7 +65,7 @@ def test_manifest_says_what_is_in_it(host: Host, database: Database) -> None:
     assert sorted(manifest.members) == [
         "config/.env",
         "config/docker-compose.yaml",
-        "config/docker-socket-proxy/haproxy.cfg",
+        "config/docker-socket-proxy/policy.json",
         "config/haproxy/haproxy.cfg",
         "config/weather/nginx.conf",
         "database.dump",

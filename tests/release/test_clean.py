@@ -355,9 +355,10 @@ def test_image_stays_for_its_days_after_its_release_was_left(engine: Images) -> 
     assert engine.removed == []
 
 
-def test_image_of_a_container_stays(engine: Images) -> None:
-    """Also of one that another Compose project, or a person, made and stopped."""
-    engine.of({**NEEDED, REMOVED: 200}, containers=[REMOVED, "redis:7.0-bookworm"])
+@pytest.mark.parametrize("name", [REMOVED, f"docker.io/{REMOVED}"])
+def test_image_of_a_container_stays(engine: Images, name: str) -> None:
+    """Also of one that another Compose project, or a person, made and stopped; a DAG's has the full name."""
+    engine.of({**NEEDED, REMOVED: 200}, containers=[name, "redis:7.0-bookworm"])
     images.clean(engine, Settings(), short=False, now=NOW)
     assert engine.removed == []
 

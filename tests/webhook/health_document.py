@@ -61,6 +61,7 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         ],
         "queues": {"default": 1},
         "workers": [{"service": "airflow-worker", "queues": ["default"], "slots": 16}],
+        "refusals": {},
         "dag_commit": "0123456789" * 4,
         "certificate_ends": report.iso(now + 58.5 * DAY),
         "token_ends": report.iso(now + 200.5 * DAY),
@@ -114,5 +115,6 @@ def bad_day(
             ],
             hours=hours,
             queues={"default": 12_345, queue: 7},
+            refusals={"HostConfig.Privileged": 3},
         ),
     }

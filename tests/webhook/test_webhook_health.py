@@ -415,6 +415,15 @@ def test_queue_without_a_worker_is_said(page: Page) -> None:
     assert metrics["airflow_platform_tasks{running}"] == 3
 
 
+def test_refusals_are_for_prometheus(page: Page) -> None:
+    """By field, as long as anybody says so: a host of an earlier version does not."""
+    name = "airflow_platform_docker_refusals_total{HostConfig.Privileged}"
+    assert page(document(**bad_day()))[2][name] == 3
+    earlier = figures(time.time())
+    del earlier["refusals"]
+    assert name not in page(document(figures=earlier))[2]
+
+
 def test_time_of_the_last_look_is_for_prometheus(page: Page) -> None:
     _, _, metrics = page(document(age=100))
     assert time.time() - metrics["airflow_platform_last_look_timestamp_seconds{}"] == pytest.approx(

@@ -130,6 +130,8 @@ class Facts:
     without any may be absent."""
     queues: dict[str, int] | None = None
     """By queue: the messages that wait in Redis."""
+    refusals: dict[str, int] | None = None
+    """By field: the requests of DAGs to Docker that were refused since their filter was started."""
     webhook: list[Told] = field(default_factory=list)
     """What the webhook says is wrong."""
     disks: list[Disk] = field(default_factory=list)

@@ -13,9 +13,10 @@
     figures      disks (path, size, free, inodes, inodes_free, days_until_full; 0 inodes: they have no fixed
                  number), database_bytes, database_growth_bytes (within a day), tasks_running,
                  tasks_queued, hours (from, succeeded, failed: the tasks that ended in each of the last 24,
-                 oldest first), queues, workers (service, queues, slots), dag_commit, certificate_ends,
-                 token_ends, last_backup, last_copy (when the last good backup was taken, and the last one
-                 that has a copy elsewhere), checker_seconds
+                 oldest first), queues, workers (service, queues, slots), refusals (by field: what DAGs were
+                 refused of Docker since the filter was started), dag_commit, certificate_ends, token_ends,
+                 last_backup, last_copy (when the last good backup was taken, and the last one that has a
+                 copy elsewhere), checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
 """
@@ -115,6 +116,7 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
             for name, worker in sorted(facts.containers.items())
             if judge.is_worker(worker) and worker.state == "running"
         ],
+        "refusals": facts.refusals,
         "dag_commit": facts.dag_commit,
         "certificate_ends": iso(facts.certificate_ends),
         "token_ends": iso(facts.connect.token_ends if facts.connect else None),
@@ -182,6 +184,10 @@ def screen(document: dict[str, Any], now: float) -> str:
         lines.append(f"{worker['service']}: {worker['slots']} slots, consumes {', '.join(worker['queues'])}")
     for queue, waiting in (numbers.get("queues") or {}).items():
         lines.append(f"queue {queue}: {waiting} waiting")
+    refusals = sorted((numbers.get("refusals") or {}).items())
+    if refusals:
+        fields = ", ".join(f"{field} {count}" for field, count in refusals)
+        lines.append(f"DAGs were refused of Docker: {fields}; see `docker compose logs docker-socket-proxy`")
     for disk in numbers.get("disks", []):
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         inodes = f", {disk['inodes_free'] / disk['inodes']:.0%} of its inodes" if disk.get("inodes") else ""

@@ -134,7 +134,7 @@ SERVICES = {
         0,
         set(),
         {
-            (f"{DIRECTORY}/docker-socket-proxy", "/usr/local/etc/haproxy", "read-only"),
+            (f"{DIRECTORY}/docker-socket-proxy", "/etc/docker-policy", "read-only"),
             ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
             ("/var/run/docker.sock", "/var/run/docker.sock", "writable"),
         },

@@ -77,6 +77,7 @@ def test_platform_is_well(check: Check) -> None:
     figures = document["figures"]
     assert figures["database_bytes"] > 0
     assert "default" in figures["queues"]
+    assert figures["refusals"] is not None
     assert figures["disks"]
     assert [worker["queues"] for worker in figures["workers"]] == [["default"]]
     # The smoke test has run a DAG.

@@ -1,13 +1,22 @@
-"""What DAGs may ask of Docker, tried from inside the worker on the socket that they find there."""
+"""What DAGs may ask of Docker, tried from inside the worker on the socket that they find there.
+
+The attacks are those of the filter's own tests; here Docker itself is behind it.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from typing import Any
 
 import pytest
+from expected import PROJECT
+from testinfra.host import Host
 
-# A container that is not there: what gets through the proxy answers 404 or 400, and changes nothing.
+from tests.docker_policy.attacks import on_the_wire
+
+# A container that is not there: what the filter allows answers 404 or 400, and changes nothing.
 NOBODY = "no-such-container"
 ALLOWED = [
     ("GET", "/_ping"),
@@ -27,44 +36,19 @@ ALLOWED = [
     ("DELETE", f"/v1.41/containers/{NOBODY}"),
     ("POST", "/v1.41/auth"),
     ("GET", "/v1.41/images/json"),
-    ("GET", "/v1.41/images/no-such-image/json"),
+    ("GET", "/v1.41/images/atddocker/no-such-image/json"),
 ]
-REFUSED = [
-    ("POST", f"/containers/{NOBODY}/exec"),
-    ("POST", f"/v1.41/containers/{NOBODY}/exec"),
-    ("POST", "/v1.41/exec/none/start"),
-    ("PUT", f"/v1.41/containers/{NOBODY}/archive?path=/"),
-    ("POST", f"/v1.41/containers/{NOBODY}/update"),
-    ("POST", f"/v1.41/containers/{NOBODY}/rename?name=other"),
-    ("GET", f"/v1.41/containers/{NOBODY}/export"),
-    ("POST", "/v1.41/containers/prune?filters=%7B%22label%22%3A%5B%22none%22%5D%7D"),
-    ("POST", "/v1.41/commit?container=none"),
-    ("POST", "/v1.41/build?remote=none"),
-    ("DELETE", "/v1.41/images/no-such-image"),
-    ("POST", "/v1.41/images/no-such-image/push"),
-    ("GET", "/v1.41/volumes"),
-    ("POST", "/v1.41/volumes/create"),
-    ("DELETE", "/v1.41/volumes/none"),
-    ("GET", "/v1.41/networks"),
-    ("POST", f"/v1.41/networks/none/connect?container={NOBODY}"),
-    ("GET", "/v1.41/secrets"),
-    ("GET", "/v1.41/configs"),
-    ("GET", "/v1.41/swarm"),
-    ("GET", "/v1.41/services"),
-    ("GET", "/v1.41/plugins"),
-    ("GET", "/v1.41/system/df"),
-    ("POST", "/info"),
-    ("GET", "/infos"),
-    ("GET", "/v1.41/info/more"),
-    ("GET", "//v1.41/volumes"),
-    ("GET", "/v1.41/../volumes"),
-    ("GET", "/v1.41/containers/../volumes"),
-    ("GET", "/v1.41/containers/%2e%2e/volumes"),
-    ("GET", "/v1.41/_ping/../volumes"),
-    ("GET", "/v1.41/volumes?/containers/json"),
+# Containers of the platform: nobody tells a DAG that they are there.
+FOREIGN = [
+    ("airflow-scheduler", "GET", "json"),
+    ("airflow-scheduler", "GET", "logs?stdout=1"),
+    ("airflow-scheduler", "GET", "archive?path=/etc"),
+    *(("weather", "POST", verb) for verb in ("attach", "start", "stop", "kill", "wait", "resize?h=1&w=1")),
+    ("weather", "DELETE", ""),
 ]
+BY = ("name", "id", "beginning of the id")
 
-# The whole request at once, and paths as they are: the proxy may answer before it has read a body.
+# The whole request at once, and paths as they are: the filter may answer before it has read a body.
 ASK = """
 import json, socket, sys
 statuses = []
@@ -72,7 +56,7 @@ for method, path in json.loads(sys.argv[1]):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect("/var/run/docker.sock")
-        body = "no json" if method in ("POST", "PUT") else ""
+        body = "no json" if path.endswith(("/create", "/auth")) else ""
         lines = [f"{method} {path} HTTP/1.1", "Host: docker", "Connection: close"]
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", body]
         connection.sendall("\\r\\n".join(lines).encode())
@@ -80,29 +64,229 @@ for method, path in json.loads(sys.argv[1]):
 print(json.dumps(statuses))
 """
 
-Answers = dict[tuple[str, str], int]
+Containers = dict[str, dict[str, Any]]
+
+
+def ask(execute: Any, requests: list[tuple[str, str]]) -> list[int]:
+    """Return the status of each request, all asked by one program in the worker."""
+    result = execute("airflow-worker", "python -c %s %s", ASK, json.dumps(requests))
+    assert result.rc == 0, result.stderr
+    statuses: list[int] = json.loads(result.stdout)
+    return statuses
 
 
 @pytest.fixture(scope="module")
-def answers(execute: Any) -> Answers:
-    """The status of each request above, asked by one program in the worker."""
-    result = execute("airflow-worker", "python -c %s %s", ASK, json.dumps(ALLOWED + REFUSED))
-    assert result.rc == 0, result.stderr
-    return dict(zip(ALLOWED + REFUSED, json.loads(result.stdout), strict=True))
+def allowed(execute: Any) -> dict[tuple[str, str], int]:
+    """What came of the requests that DAGs may make."""
+    return dict(zip(ALLOWED, ask(execute, ALLOWED), strict=True))
 
 
 @pytest.mark.parametrize("request_", ALLOWED, ids=" ".join)
-def test_dags_may_run_and_watch_containers(answers: Answers, request_: tuple[str, str]) -> None:
-    """DockerOperator works as on the raw socket: the answer is the engine's own, whatever it thinks of a
-    body that is no JSON.
-    """
-    assert answers[request_] in (200, 400, 404, 500)
+def test_dags_may_run_and_watch_containers(
+    allowed: dict[tuple[str, str], int], request_: tuple[str, str]
+) -> None:
+    """What DockerOperator asks is answered: 400 where a body is missing, 404 where the container is."""
+    assert allowed[request_] in (200, 400, 404)
 
 
-@pytest.mark.parametrize("request_", REFUSED, ids=" ".join)
-def test_dags_may_do_nothing_else(answers: Answers, request_: tuple[str, str]) -> None:
-    """Entering running containers, changing images, reading volumes: none of it is a DAG's business."""
-    assert answers[request_] == 403
+@pytest.fixture(scope="module")
+def foreign(execute: Any, containers: Containers) -> dict[tuple[str, str, str, str], int]:
+    """What came of the requests for containers of the platform, under each of their names."""
+    paths = {}
+    for service, method, verb in FOREIGN:
+        identity = containers[service]["Id"]
+        for by, name in zip(BY, (f"{PROJECT}-{service}-1", identity, identity[:12]), strict=True):
+            paths[by, service, method, verb] = (method, f"/v1.41/containers/{name}/{verb}".rstrip("/"))
+    return dict(zip(paths, ask(execute, list(paths.values())), strict=True))
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize(("service", "method", "verb"), FOREIGN)
+def test_containers_of_the_platform_are_not_there(
+    foreign: dict[tuple[str, str, str, str], int], by: str, service: str, method: str, verb: str
+) -> None:
+    """Their environments have the Fernet key, and their files the vault's token."""
+    assert foreign[by, service, method, verb] == 404
+
+
+# Bytes as they are, since an attack need not be a request. What is answered is read to its end.
+ATTACK = """
+import base64, contextlib, json, socket, sys, zlib
+answers = []
+for text in json.loads(zlib.decompress(base64.b64decode(sys.argv[1]))):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect("/var/run/docker.sock")
+        answer = b""
+        # The filter may close the connection before it has read all.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(text.encode("latin-1"))
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                answer += data
+    head, _, body = answer.partition(b"\\r\\n\\r\\n")
+    answers.append([int(head.split()[1]), body.decode()])
+print(json.dumps(answers))
+"""
+ATTACKS = list(on_the_wire())
+
+
+@pytest.fixture(scope="module")
+def attacked(execute: Any, host: Host, containers: Containers) -> dict[str, tuple[int, str]]:
+    """What came of each attack, with the image and the volume that every platform lets DAGs use."""
+    [image] = [
+        variable.partition("=")[2]
+        for variable in containers["airflow-worker"]["Config"]["Env"]
+        if variable.startswith("AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE=")
+    ]
+    sent = [data.decode("latin-1") for data in on_the_wire(image, f"{PROJECT}_weather").values()]
+    answers: list[list[Any]] = []
+    # A few at a time: all of them may take a busy machine longer than a command may.
+    for first in range(0, len(sent), 100):
+        packed = base64.b64encode(zlib.compress(json.dumps(sent[first : first + 100]).encode())).decode()
+        result = execute("airflow-worker", "python -c %s %s", ATTACK, packed)
+        assert result.rc == 0, result.stderr
+        answers += json.loads(result.stdout)
+    # What should not have been created must not stay.
+    made = "docker ps --all --quiet --filter label=airflow.dag-container --filter status=created"
+    host.check_output(f"{made} | xargs --no-run-if-empty docker rm")
+    return dict(zip(ATTACKS, map(tuple, answers), strict=True))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attack_is_refused(attacked: dict[str, tuple[int, str]], attack: str) -> None:
+    """As a task with full control would try it: by fields, by what two readers read in two ways, by HTTP."""
+    status, body = attacked[attack]
+    assert status in (400, 403, 413, 501)
+    assert json.loads(body)["message"]
+
+
+# By the Docker SDK in the worker, as a task would, with the image that every platform lets DAGs use.
+TRY = """
+import docker, json, os, sys
+client = docker.APIClient(version="auto")
+image = os.environ["AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE"]
+answers = {}
+for name, (fields, options) in json.loads(sys.argv[1]).items():
+    config = {"Image": image, "HostConfig": options, **fields}
+    try:
+        container = client.create_container_from_config(config)
+    except docker.errors.APIError as error:
+        answers[name] = error.explanation
+        continue
+    answers[name] = client.inspect_container(container)
+    assert [each["Id"] for each in client.containers(all=True)].count(container["Id"]) == 1
+    assert {"true"} == {each["Labels"].get("airflow.dag-container") for each in client.containers(all=True)}
+    client.remove_container(container)
+print(json.dumps(answers))
+"""
+BIND = "/tmp/airflowtmp0123"
+TRIED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Image": ({"Image": "postgres"}, {}),
+    "HostConfig.Privileged": ({}, {"Privileged": True}),
+    "HostConfig.Binds": ({}, {"Binds": [f"{BIND}:/host"]}),
+    "HostConfig.Mounts": ({}, {"Mounts": [{"Type": "bind", "Source": BIND, "Target": "/host"}]}),
+    "HostConfig.Mounts[0].Source": (
+        {},
+        {"Mounts": [{"Type": "volume", "Source": f"{PROJECT}_postgres_data", "Target": "/data"}]},
+    ),
+    "HostConfig.NetworkMode": ({}, {"NetworkMode": f"{PROJECT}_database"}),
+    "Privileged": ({"Privileged": True, "HostConfig": None}, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def tried(execute: Any) -> dict[str, Any]:
+    """What the Docker SDK says of each, and of a container that asks for nothing special."""
+    result = execute("airflow-worker", "python -c %s %s", TRY, json.dumps({"none": ({}, {}), **TRIED}))
+    assert result.rc == 0, result.stderr
+    answers: dict[str, Any] = json.loads(result.stdout)
+    return answers
+
+
+def test_container_of_a_dag_is_limited(tried: dict[str, Any]) -> None:
+    """It has the owner's label, may gain no privileges, and its log ends."""
+    made = tried["none"]
+    assert made["Config"]["Labels"]["airflow.dag-container"] == "true"
+    assert made["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    assert made["HostConfig"]["NetworkMode"] == "bridge"
+    assert made["HostConfig"]["Memory"] > 0
+    # Docker says -1 on a kernel that does not account for swap.
+    assert made["HostConfig"]["MemorySwap"] in (made["HostConfig"]["Memory"], -1)
+    assert made["HostConfig"]["CpuQuota"] > 0
+    assert not made["HostConfig"]["Privileged"]
+    assert set(made["HostConfig"]["LogConfig"]["Config"]) == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("field", TRIED)
+def test_container_that_would_take_the_host_is_refused(tried: dict[str, Any], field: str) -> None:
+    """The message names the field, and goes into the task's log."""
+    assert isinstance(tried[field], str), "it was created"
+    assert tried[field].startswith(field)
+    assert (BIND in tried[field]) == (BIND in json.dumps(TRIED[field]))
+
+
+def test_refusals_are_counted_and_in_the_log(
+    tried: dict[str, Any], containers: Containers, execute: Any, host: Host
+) -> None:
+    """So that somebody sees what a DAG tries, and which setting is missing."""
+    assert "HostConfig.Privileged" in tried
+    result = execute("docker-socket-proxy", "python3 -m docker_policy metrics")
+    counter = 'docker_policy_refusals_total{field="HostConfig.Privileged"} '
+    [count] = [line for line in result.stdout.splitlines() if line.startswith(counter)]
+    assert int(count.removeprefix(counter)) >= 1
+    log = host.check_output(f"docker logs --tail 5000 {containers['docker-socket-proxy']['Id']} 2>&1")
+    refused = [json.loads(line) for line in log.splitlines() if '"event": "refused"' in line]
+    assert "HostConfig.Privileged" in {line["field"] for line in refused}
+
+
+# Runs in a DAG's container, and tries addresses side by side. What refuses a connection was reached, too; the
+# host itself does so on a port that nobody has.
+KNOCK = """
+import concurrent.futures, json, socket, struct, sys
+
+def knock(target):
+    address, port = target.split(":")
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        return connection.connect_ex((address, int(port)))
+
+[route] = [fields for fields in map(str.split, open("/proc/net/route")) if fields[1] == "00000000"]
+host = socket.inet_ntoa(struct.pack("<L", int(route[2], 16))) + ":1"
+targets = [host, *sys.argv[1:]]
+with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
+    codes = list(pool.map(knock, targets))
+print(json.dumps([code in (0, 111) for code in codes]))
+"""
+RUN = """
+import docker, json, os, sys
+client = docker.APIClient(version="auto")
+program, *targets = json.loads(sys.argv[1])
+image = os.environ["AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE"]
+container = client.create_container(image, [program, *targets], entrypoint=["python3", "-c"])
+try:
+    client.start(container)
+    client.wait(container, timeout=40)
+    print(client.logs(container).decode())
+finally:
+    client.remove_container(container, force=True)
+"""
+NOT_FOR_DAGS = {"airflow-webserver": 8080, "flower": 5555, "postgres": 5432, "redis": 6379, "webhook": 8080}
+
+
+def test_container_of_a_dag_reaches_no_service(execute: Any, containers: Containers) -> None:
+    """Docker keeps its networks apart: not even who knows a service's address gets there."""
+    targets = [
+        f"{network['IPAddress']}:{port}"
+        for service, port in NOT_FOR_DAGS.items()
+        for network in containers[service]["NetworkSettings"]["Networks"].values()
+    ]
+    result = execute("airflow-worker", "python -c %s %s", RUN, json.dumps([KNOCK, *targets]))
+    assert result.rc == 0, result.stderr
+    of_the_host, *of_services = json.loads(result.stdout)
+    assert of_the_host, "the container has no network at all"
+    reached = [target for target, is_reached in zip(targets, of_services, strict=True) if is_reached]
+    assert reached == []
 
 
 def test_engine_has_no_other_way_in(execute: Any) -> None:

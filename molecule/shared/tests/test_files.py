@@ -16,7 +16,7 @@ RENDERED = [
     ".env",
     "haproxy/haproxy.cfg",
     "haproxy/maintenance.html",
-    "docker-socket-proxy/haproxy.cfg",
+    "docker-socket-proxy/policy.json",
     "weather/nginx.conf",
     "build/docker-bake.json",
     "smoke.json",
@@ -76,7 +76,7 @@ def test_delivery_belongs_to_the_webhook(host: Host, path: str, mode: str) -> No
     [
         f"{DIRECTORY}/docker-compose.yaml",
         f"{DIRECTORY}/haproxy/haproxy.cfg",
-        f"{DIRECTORY}/docker-socket-proxy/haproxy.cfg",
+        f"{DIRECTORY}/docker-socket-proxy/policy.json",
         f"{DIRECTORY}/weather/nginx.conf",
         "/etc/docker/daemon.json",
         "/etc/systemd/system/airflow.service",

@@ -188,10 +188,10 @@ def _many(take: Take) -> Take:
     return each
 
 
-def _queues(value: Any) -> dict[str, int]:
+def _counts(value: Any) -> dict[str, int]:
     if not isinstance(value, dict) or len(value) > MOST_ENTRIES:
         raise TypeError("no object of a bounded size")
-    return {_text(name): _count(length) for name, length in value.items()}
+    return {_text(name): _count(count) for name, count in value.items()}
 
 
 _FINDING = _record(
@@ -221,7 +221,8 @@ _FIGURES = _record(
     tasks_running=_maybe(_count),
     tasks_queued=_maybe(_count),
     hours=_maybe(_many(_HOUR)),
-    queues=_maybe(_queues),
+    queues=_maybe(_counts),
+    refusals=_maybe(_counts, {}),
     workers=_maybe(_many(_WORKER), []),
     dag_commit=_maybe(_text, ""),
     **dict.fromkeys(("certificate_ends", "token_ends", "last_backup", "last_copy"), _maybe(_date)),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from webhook import health
@@ -68,12 +68,12 @@ class Platform(Collector):
         """Read nothing yet."""
         self._file = file
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         """Have nothing read when it is registered."""
         return []
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return the gauges; what is not known has no sample."""
+    def collect(self) -> Iterable[Metric]:
+        """Return what is known; what is not known has no sample."""
         found = health.read(self._file, time.time())
         generated = found["generated"]
         yield _gauge(
@@ -104,6 +104,14 @@ class Platform(Collector):
         yield _gauges("queue_length", "Messages that wait for a worker", "queue", queues)
         tasks = {"running": figures["tasks_running"], "queued": figures["tasks_queued"]}
         yield _gauges("tasks", "Tasks by state", "state", tasks)
+        refusals = CounterMetricFamily(
+            "airflow_platform_docker_refusals",
+            "What DAGs were refused of Docker since the filter was started",
+            labels=["field"],
+        )
+        for field, count in figures["refusals"].items():
+            refusals.add_metric([field], count)
+        yield refusals
         for each, unit in DISK.items():
             # Some file systems have no fixed number of inodes.
             known = (disk for disk in figures["disks"] if disk["inodes"] or "inodes" not in each)

@@ -68,6 +68,7 @@ def observe(
         backup=host.document(directory / "status/backup.json"),
         backup_remote=settings.backup_remote,
         clean=host.document(directory / "status/clean.json"),
+        refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),
         recorded_version=host.recorded_version(directory),
@@ -114,6 +115,15 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
         }
         kept.update(at=now, hours={**before, **answer})
     return {int(hour): (counts[0], counts[1]) for hour, counts in kept["hours"].items()}
+
+
+def _refusals(docker: Docker, containers: dict[str, Container]) -> dict[str, int] | None:
+    from airflow_checker.gather import docker_policy
+
+    container = containers.get(docker_policy.SERVICE)
+    if container is None or not _is_well(container):
+        return None
+    return docker_policy.parse(docker.execute(container.id, docker_policy.COMMAND))
 
 
 def _is_well(container: Container | None) -> bool:

@@ -101,7 +101,8 @@ def _needed(host: Host) -> tuple[set[str], dict[str, float]]:
         timeout=60,
         doing="looking at the containers",
     )
-    kept = {*containers.split(), *_named(host.directory)}
+    # A DAG's container names its image in full.
+    kept = {name.removeprefix("docker.io/") for name in containers.split()} | set(_named(host.directory))
     for release in records.needed(host):
         kept |= _of(host, release)
     left: dict[str, float] = {}

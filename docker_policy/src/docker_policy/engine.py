@@ -1,0 +1,84 @@
+"""Docker's API on its own socket."""
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from docker_policy.errors import RefusedError
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 60
+LARGEST_ANSWER = 4 * 2**20
+
+
+class Engine:
+    """Asks Docker questions of the filter's own, and connects a client's requests."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of Docker's socket."""
+        self._path = str(path)
+
+    def connect(self) -> socket.socket:
+        """Return a new connection.
+
+        Raises:
+            RefusedError: Docker does not answer.
+        """
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(CONNECT_SECONDS)
+            connection.connect(self._path)
+        except OSError as error:
+            connection.close()
+            raise RefusedError(f"Docker does not answer: {error}", status=503) from None
+        connection.settimeout(None)
+        return connection
+
+    def get(self, target: str) -> tuple[int, Any]:
+        """Return the status and the document at a target.
+
+        Raises:
+            RefusedError: Docker does not answer.
+        """
+        connection = _Connection(self)
+        try:
+            connection.request("GET", target, headers={"Host": "docker", "Connection": "close"})
+            response = connection.getresponse()
+            body = response.read(LARGEST_ANSWER)
+            return response.status, json.loads(body) if body else None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RefusedError(f"Docker gives no answer: {type(error).__name__}", status=503) from None
+        finally:
+            connection.close()
+
+    def is_replaced(self) -> bool:
+        """Tell whether the socket is none of the host's any more, which has made another in its place.
+
+        A container has the file mounted that was there when it started: nobody listens there again.
+        """
+        try:
+            return os.stat(self._path).st_nlink == 0
+        except OSError:
+            return False
+
+    def is_up(self) -> bool:
+        """Ask whether Docker answers."""
+        try:
+            return self.get("/version")[0] == 200
+        except RefusedError:
+            return False
+
+
+class _Connection(http.client.HTTPConnection):
+    """The library's client, on a connection that is there already."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__("docker")
+        self._engine = engine
+
+    def connect(self) -> None:
+        self.sock = self._engine.connect()
+        self.sock.settimeout(ANSWER_SECONDS)
