@@ -97,6 +97,28 @@ def test_unit_stays_active_and_stops_the_stack_at_shutdown() -> None:
     assert touch == f"-/usr/bin/touch {{{{ airflow_release_directory }}}}/{STOPPING}"
 
 
+def test_sandbox_keeps_nobody_from_stopping_the_stack() -> None:
+    """systemd runs ExecStop= in the sandbox, too, and does not run it where that cannot be made any more.
+
+    PrivateTmp= needs a directory below the host's /tmp, which somebody may have emptied since the start.
+    """
+    assert settings("airflow.service", "PrivateTmp") == []
+    writable = setting("airflow.service", "ReadWritePaths")
+    assert writable == f"-{{{{ airflow_release_directory }}}}/{Path(STOPPING).parent}"
+
+
+@pytest.mark.parametrize("call", ["adjtimex", "clock_adjtime"])
+def test_checker_may_ask_for_the_state_of_the_clock(call: str) -> None:
+    """adjtimex(3) calls one or the other: the second since version 2.32 of the C library."""
+    assert call in settings("airflow-checker.service", "SystemCallFilter")[-1].split()
+
+
+@pytest.mark.parametrize("unit", ["airflow.service", "airflow-release.service", "airflow-backup.service"])
+def test_service_reads_the_login_of_a_registry(unit: str) -> None:
+    """Docker's command fails where it may not look into root's home, and knows no login if that is empty."""
+    assert settings(unit, "ProtectHome") in ([], ["read-only"])
+
+
 def test_memory_of_the_checker_has_a_place_while_the_disk_is_full() -> None:
     """One that is there until the host goes down, and not until the run ends."""
     unit, runtime = "airflow-checker.service", Settings().runtime
