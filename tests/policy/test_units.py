@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,64 @@ def test_checker_may_ask_for_the_state_of_the_clock(call: str) -> None:
 def test_service_reads_the_login_of_a_registry(unit: str) -> None:
     """Docker's command fails where it may not look into root's home, and knows no login if that is empty."""
     assert settings(unit, "ProtectHome") in ([], ["read-only"])
+
+
+CERTIFICATE_OF = (99, 0)
+"""HAProxy's user in its image, and the group by which the checker reads the file (roles/haproxy)."""
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="no root, or no setpriv, on this machine"
+)
+
+
+def with_the_rights_of(unit: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as root with the capabilities that a unit has, and no others."""
+    names = setting(unit, "CapabilityBoundingSet").lower().replace("cap_", "+").split()
+    rights = f"--bounding-set={','.join(['-all', *names])}"
+    return subprocess.run(
+        ["setpriv", rights, "--inh-caps=-all", "--no-new-privs", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@as_root
+def test_switch_may_replace_the_files_of_a_release(tmp_path: Path) -> None:
+    """One of them is HAProxy's, and neither the old nor the new one is root's to read or to give away."""
+    for folder in ("next", "live"):
+        file = tmp_path / folder / "haproxy/certificate.pem"
+        file.parent.mkdir(parents=True)
+        file.write_text(folder)
+        os.chown(file, *CERTIFICATE_OF)
+        file.chmod(0o400)
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'release/src')!r})\n"
+        "from pathlib import Path\n"
+        "from airflow_release.switch.release_files import install\n"
+        f"install(Path({str(tmp_path / 'next')!r}), Path({str(tmp_path / 'live')!r}))"
+    )
+    run = with_the_rights_of("airflow-release.service", sys.executable, "-c", program)
+    assert run.returncode == 0, run.stderr
+    assert file.read_text() == "next"
+    assert (file.stat().st_uid, file.stat().st_gid) == CERTIFICATE_OF
+
+
+@as_root
+def test_checker_may_read_the_certificate(tmp_path: Path) -> None:
+    """With the owner and the mode that the role gives it: the unit has no capability."""
+    [task] = [
+        task
+        for task in load(ROOT / "roles/haproxy/tasks/configure.yml")
+        if task["name"].endswith("Install the certificate")
+    ]
+    file = tmp_path / "certificate.pem"
+    file.write_text("the certificate")
+    os.chown(file, *CERTIFICATE_OF)
+    file.chmod(int(task["ansible.builtin.copy"]["mode"], 8))
+    tmp_path.chmod(0o755)
+    run = with_the_rights_of("airflow-checker.service", "cat", str(file))
+    assert run.stdout == "the certificate", run.stderr
 
 
 def test_memory_of_the_checker_has_a_place_while_the_disk_is_full() -> None:
