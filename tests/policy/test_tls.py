@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -9,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,12 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.policy.conftest import ROOT
 from tests.webhook.front import HAPROXY, configuration
 from tests.webhook.network import free_port
-
-sys.path.append(str(ROOT / "molecule/shared/tests"))
-from certificates import certificate
 
 pytestmark = pytest.mark.skipif(
     not (Path(HAPROXY).exists() and shutil.which("openssl")), reason="no haproxy or no openssl here"
@@ -49,6 +45,16 @@ def wait_for(what: str, answered: Callable[[], bool]) -> None:
         time.sleep(0.05)  # another process' start; it cannot call us
 
 
+def renew(pem: Path) -> None:
+    """Put another certificate and its key, signed by itself, in the file's place."""
+    names = ",".join(f"DNS:{name}" for name in (NAME, UNKNOWN))
+    key, chain = pem.with_suffix(".key"), pem.with_suffix(".crt")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName={names}", "-days", "1"]
+    subprocess.run([*command, "-keyout", key, "-out", chain], capture_output=True, check=True)
+    pem.write_text(chain.read_text() + key.read_text())
+
+
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     """HAProxy as the stack runs it: a master, and a worker that a reload replaces."""
@@ -60,7 +66,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     )
     (folder / "haproxy.cfg").write_text(text)
     pem = folder / "certificate.pem"
-    pem.write_text(certificate([NAME, UNKNOWN]))
+    renew(pem)
     with (folder / "log").open("w") as log:
         command = [HAPROXY, "-W", "-db", "-f", folder / "haproxy.cfg"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -93,19 +99,14 @@ def handshake(port: Port, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def connect(port: Port) -> http.client.HTTPConnection:
+def status(port: Port) -> int:
+    """Return what HAProxy answers to somebody who trusts the certificate that is in the file."""
     context = ssl.create_default_context(cafile=str(port.certificate))
-    connection = http.client.HTTPConnection(UNKNOWN, port.number, timeout=PATIENCE)
     plain = socket.create_connection(("127.0.0.1", port.number), PATIENCE)
-    connection.sock = context.wrap_socket(plain, server_hostname=UNKNOWN)
-    return connection
-
-
-def status(connection: http.client.HTTPConnection) -> int:
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+    with contextlib.closing(http.client.HTTPConnection(UNKNOWN, port.number, timeout=PATIENCE)) as connection:
+        connection.sock = context.wrap_socket(plain, server_hostname=UNKNOWN)
+        connection.request("GET", "/")
+        return connection.getresponse().status
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
@@ -149,13 +150,13 @@ def test_protocol_is_http2_where_both_know_it(port: Port, offered: str, chosen: 
 
 def test_reload_puts_another_certificate_in_force(port: Port) -> None:
     """By the signal that the role sends when the file differs. The process that goes ends what it has."""
-    assert status(connect(port)) == 404
-    port.certificate.write_text(certificate([NAME, UNKNOWN]))
+    assert status(port) == 404
+    renew(port.certificate)
     os.kill(port.process, signal.SIGHUP)
 
     def served() -> bool:
         try:
-            return status(connect(port)) == 404  # it verifies by the new file
+            return status(port) == 404  # it verifies by the new file
         except (OSError, http.client.HTTPException):
             return False
 
