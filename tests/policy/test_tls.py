@@ -51,7 +51,7 @@ def renew(pem: Path) -> None:
     key, chain = pem.with_suffix(".key"), pem.with_suffix(".crt")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName={names}", "-days", "1"]
-    subprocess.run([*command, "-keyout", key, "-out", chain], capture_output=True, check=True)
+    subprocess.run([*command, "-keyout", str(key), "-out", str(chain)], capture_output=True, check=True)
     pem.write_text(chain.read_text() + key.read_text())
 
 
@@ -68,7 +68,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     pem = folder / "certificate.pem"
     renew(pem)
     with (folder / "log").open("w") as log:
-        command = [HAPROXY, "-W", "-db", "-f", folder / "haproxy.cfg"]
+        command = [HAPROXY, "-W", "-db", "-f", str(folder / "haproxy.cfg")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_for("HAProxy's port", lambda: socket_opens(tls) or process.poll() is not None)
