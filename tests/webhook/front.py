@@ -19,14 +19,20 @@ TEMPLATES = ROOT / "templates/srv/airflow/haproxy"
 PLAIN = {"haproxy_certificate": "", "__haproxy_hostnames": [], "ansible_managed": "a test"}
 
 
-def configuration(endpoints: list[dict[str, Any]], folder: Path, seconds: Mapping[str, float]) -> str:
-    """Return haproxy.cfg for these endpoints; `seconds` replaces the times that stand after these words."""
+def configuration(
+    endpoints: list[dict[str, Any]], folder: Path, seconds: Mapping[str, float], **given: object
+) -> str:
+    """Return haproxy.cfg for these endpoints; `seconds` replaces the times that stand after these words.
+
+    What is `given` are the template's variables, where another value than plain HTTP's is wanted.
+    """
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
     environment.filters["comment"] = lambda text, *_: f"# {text}"
     variables = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
     for name in ("maintenance.html", "haproxy.cfg"):
         template = environment.from_string((TEMPLATES / f"{name}.j2").read_text())
-        (folder / name).write_text(template.render({**variables, **PLAIN, "haproxy_doors": endpoints}))
+        values = {**variables, **PLAIN, **given, "haproxy_doors": endpoints}
+        (folder / name).write_text(template.render(values))
     text = (folder / "haproxy.cfg").read_text().replace("/usr/local/etc/haproxy", str(folder))
     for port in (8404, 9999):
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")

@@ -85,6 +85,11 @@ def test_network_leads_outside_only_where_it_must(host: Host, network: str, inte
         ("haproxy", "postgres", 5432),
         ("flower", "postgres", 5432),
         ("airflow-webserver", "redis", 6379),
+        ("haproxy", "redis", 6379),
+        ("webhook", "postgres", 5432),
+        ("webhook", "redis", 6379),
+        ("redis", "postgres", 5432),
+        ("postgres", "redis", 6379),
     ],
 )
 def test_service_cannot_reach_what_is_not_its_own(
@@ -95,6 +100,35 @@ def test_service_cannot_reach_what_is_not_its_own(
     result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{network['IPAddress']}/{port}")
     # There is no way to it, or nothing comes back until the time is up.
     assert "unreachable" in result.stderr or result.rc == 124, result.stderr
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if SERVICES[name].networks == {"none"}])
+def test_service_without_a_network_has_no_way_anywhere(execute: Any, service: str) -> None:
+    """What runs a commit's code, and what has Docker's socket, has nobody to speak to: it has no route."""
+    result = execute(service, "cat /proc/net/route")
+    assert result.rc == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 1  # the heading
+
+
+INTRUDE = """
+for path in /intruder /etc/intruder /usr/bin/intruder /proc/sysrq-trigger /proc/sys/kernel/hostname; do
+    if (: >> "$path") 2>/dev/null; then echo "$path"; fi
+done
+"""
+"""Opens for writing what no shell in a container may write to, and prints what it could open."""
+
+
+@every_service
+def test_shell_can_write_neither_programs_nor_the_kernels_settings(execute: Any, service: str) -> None:
+    """Whatever the container's definition says: this is what somebody meets who got in."""
+    result = execute(service, "sh -c %s", INTRUDE)
+    assert result.rc == 0, result.stderr
+    assert result.stdout == ""
+
+
+def test_gate_has_a_limit_of_memory(containers: Containers) -> None:
+    """It runs what a commit has before anybody has looked at it."""
+    assert containers["gate"]["HostConfig"]["Memory"] == 2 * 2**30
 
 
 @every_service
