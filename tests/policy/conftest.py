@@ -130,6 +130,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) 
         "op_connect": "http://connect.example.org",
         "op_api_token": "value-of-token",
         "op_vault_id": "value-of-vault",
+        "op_task_token": "value-of-token-of-tasks",
+        "op_task_vault_id": "value-of-vault-of-tasks",
     }
     (directory / "variables.json").write_text(json.dumps(variables))
     run = ansible(
