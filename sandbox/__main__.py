@@ -1,11 +1,12 @@
 """Serves every stand-in, each on its own port, until it is told to stop: ``python3 -m sandbox``.
 
 Settings, all from the environment: OP_API_TOKEN and OP_VAULT_ID (required: the bearer token and the vault
-that the Connect stand-in knows), SANDBOX_STATE (directory, default /var/lib/sandbox), SANDBOX_SEED (directory
-with the first content of the DAG repository, default /opt/seed), SANDBOX_ENVIRONMENTS (further names of
-environments, separated by commas), SANDBOX_ADDRESS (to listen on, default all), SANDBOX_PORT_BASE (default
-9000; a stand-in's port is that and its number in ``stand_ins``), SANDBOX_SSH_PORT (default the base and 8)
-and SANDBOX_SSH_USER (the account that Git clients name, default the one that runs this).
+that the Connect stand-in knows), OP_TASK_TOKEN and OP_TASK_VAULT_ID (both or none: a token that may only
+read, and the vault with what tasks fetch), SANDBOX_STATE (directory, default /var/lib/sandbox), SANDBOX_SEED
+(directory with the first content of the DAG repository, default /opt/seed), SANDBOX_ENVIRONMENTS (further
+names of environments, separated by commas), SANDBOX_ADDRESS (to listen on, default all), SANDBOX_PORT_BASE
+(default 9000; a stand-in's port is that and its number in ``stand_ins``), SANDBOX_SSH_PORT (default the base
+and 8) and SANDBOX_SSH_USER (the account that Git clients name, default the one that runs this).
 
 SIGUSR1 resets all connections to the channel server, as something on the path to it might.
 """
@@ -52,6 +53,9 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) ->
     """
     state = _state(settings)
     token = settings["OP_API_TOKEN"]
+    tasks = None
+    if settings.get("OP_TASK_TOKEN") or settings.get("OP_TASK_VAULT_ID"):
+        tasks = connect.Reader(settings["OP_TASK_TOKEN"], settings["OP_TASK_VAULT_ID"])
     # Made-up, the same at every start, and of no use at the other stand-ins.
     github_token = hashlib.sha256(f"GitHub {token}".encode()).hexdigest()[:40]
     apps = {
@@ -61,6 +65,7 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) ->
             settings["OP_VAULT_ID"],
             filter(None, settings.get("SANDBOX_ENVIRONMENTS", "").replace(" ", "").split(",")),
             StandIns(f"http://{own}:{base + 3}", f"http://{own}:{base + 4}", github_token, ssh.deploy_key),
+            tasks,
         ),
         2: feeds.create_app(),
         3: slack.create_app(),

@@ -42,13 +42,19 @@ class StandIns:
     """The private key, as ssh-keygen writes it: several lines."""
 
 
-def seed(store: VaultStore, environments: Iterable[str] = (), stand_ins: StandIns | None = None) -> None:
+def seed(
+    store: VaultStore,
+    environments: Iterable[str] = (),
+    stand_ins: StandIns | None = None,
+    tasks: VaultStore | None = None,
+) -> None:
     """Put what is missing into the vault, for ``production``, ``development`` and each other environment.
 
+    What tasks fetch themselves goes into the vault ``tasks``, which is the same one unless it is given.
     What leads to the other stand-ins is set anew at each start, because a container's address changes.
     """
     names = list(dict.fromkeys(("production", "development", *environments)))
-    store.ensure_fields(WEATHER_ITEM, [(name, WEATHER_FIELD, phrase(name)) for name in names])
+    (tasks or store).ensure_fields(WEATHER_ITEM, [(name, WEATHER_FIELD, phrase(name)) for name in names])
     if stand_ins is None:
         return
     for item, field, values in (

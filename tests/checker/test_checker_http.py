@@ -60,7 +60,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 def test_messages_and_heartbeat_go_through_the_proxy(proxy: Proxy) -> None:
     assert messages.post("http://hooks.slack.example/services/T/B/X", {"text": "words"}) == ""
     assert messages.beat("http://beat.example/a?b=c") == ""
-    assert connect.ask("http://connect.example", "token", "vault").status == 200
+    assert connect.ask("http://connect.example", connect.Access("token", "vault")).status == 200
     assert proxy.asked == [
         ("POST", "http://hooks.slack.example/services/T/B/X"),
         ("GET", "http://beat.example/a?b=c"),
@@ -89,3 +89,46 @@ def test_what_needs_no_proxy_is_asked_directly(proxy: Proxy) -> None:
     with pytest.raises(NoAnswerError):
         call("http://connect.office.example/", timeout=5)
     assert len(proxy.asked) == 1
+
+
+class _Connect(BaseHTTPRequestHandler):
+    """Gives each token the vaults that are in its name."""
+
+    def do_GET(self) -> None:
+        token, vault = self.headers["Authorization"].split(" ", 1)[1], self.path.rpartition("/")[2]
+        self.send_response(401 if token == "revoked" else 200 if vault in token.split("+") else 403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture(scope="module")
+def vaults() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Connect) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "platform", "known"),
+    [
+        (("tasks", "tasks"), ("platform", "platform"), (200, 200, False)),
+        (("platform", "platform"), ("platform", "platform"), (200, 200, True)),
+        (("platform+tasks", "tasks"), ("platform", "platform"), (200, 200, True)),
+        (("platform", "platform"), ("platform+other", "platform"), (200, 200, True)),
+        (("revoked", "tasks"), ("platform", "platform"), (401, 200, False)),
+        (("tasks", "tasks"), ("revoked", "platform"), (200, 401, False)),
+        (("tasks", "platform"), ("platform", "platform"), (403, 200, False)),
+        (("tasks", "tasks"), None, (200, 200, False)),
+    ],
+)
+def test_connect_says_what_each_token_reads(
+    vaults: str, tasks: tuple[str, str], platform: tuple[str, str] | None, known: tuple[int, int, bool]
+) -> None:
+    """Not names of settings but Connect itself says whether tasks read the platform's vault."""
+    accesses = [connect.Access(*access) for access in (tasks, platform) if access]
+    answer = connect.ask(vaults, *accesses)
+    assert (answer.status, answer.platform_status, answer.reads_platform) == known

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from flask import Flask
 
+from sandbox.connect import Reader, create_app
 from tests.plugins.conftest import ROOT, write
 from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer
 
@@ -162,6 +164,42 @@ def test_hosts_of_one_environment_share_its_values(play: Play, server: FaultySer
     assert server.count("POST") == len({ITEMS[name]["item"] for name in GENERATED})
 
 
+READER, READ = "token-of-tasks-sentinel", "tasksvault0123456789abcdef"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    """A Connect with two vaults; the token of tasks may read the second one."""
+    return create_app(tmp_path / "state", TOKEN, VAULT_ID, tasks=Reader(READER, READ))
+
+
+@pytest.mark.parametrize(
+    ("token", "vault", "words"),
+    [
+        (READER, READ, ""),
+        (TOKEN, "", ""),
+        ("", READ, "Empty: OP_TASK_TOKEN."),
+        (" ", READ, "Empty: OP_TASK_TOKEN."),
+        (READER, "", "check OP_TASK_VAULT_ID (HTTP 404)"),
+        ("wrong", READ, "check OP_TASK_TOKEN (HTTP 401)"),
+        ("a b", READ, "the token of 1Password Connect is empty or has characters it cannot have"),
+    ],
+)
+def test_token_of_tasks_is_tried_before_anything_is_changed(
+    play: Play, server: FaultyServer, token: str, vault: str, words: str
+) -> None:
+    """Otherwise it is the first task of the night that finds out."""
+    result = play("-vvv", secrets_task_token=token, secrets_task_vault_id=vault)
+    assert (result.code == 0) == (not words), result.output
+    assert words in flat(result)
+    assert READER not in result.output
+    if words:
+        assert words.startswith("Empty") or "Nothing was changed. Tasks could not read" in flat(result)
+        assert server.count("POST") == 0
+    elif token == READER:
+        assert result.secrets["web1"]["fernet_key"]
+
+
 def test_waits_for_a_connect_that_is_still_syncing(play: Play, server: FaultyServer) -> None:
     server.faults.extend([Fault("403 Forbidden"), Fault("503 Service Unavailable")])
     assert play().code == 0
@@ -214,3 +252,18 @@ def test_a_failure_says_what_and_never_a_value(play: Play, variables: dict[str, 
     assert result.code != 0
     assert message in flat(result)
     assert TOKEN not in result.output
+
+
+def test_a_failing_run_prints_no_value_at_all(play: Play, put: Any, stored: Any) -> None:
+    """It generates, fetches and then refuses, with all that Ansible can tell."""
+    put("Slack webhook", ("development", "url", "https://hooks.example/canary-of-slack"))
+    put("DAG repository", ("development", "deploy key", "-----BEGIN-----\ncanary-of-a-line\n-----END-----\n"))
+    live = {"fernet_key": "canary-of-fernet", "redis_password": "canary-of-redis"}
+    result = play("-vvv", secrets_live=live)
+    assert result.code != 0
+    assert "The vault has other values than the host runs with: fernet_key, redis_password" in flat(result)
+    titles = {ITEMS[name]["item"] for name in GENERATED}
+    canaries = {value for title in titles for item in stored(title) for value in item.values()} - {"admin"}
+    assert len(canaries) >= len(GENERATED) - 2
+    assert [value for value in {*canaries, TOKEN} if value in result.output] == []
+    assert "canary-of" not in result.output

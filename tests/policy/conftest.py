@@ -145,6 +145,8 @@ def render(directory: Path, secrets: dict[str, str]) -> None:
         "op_connect": "http://connect.example.org",
         "op_api_token": "value-of-token",
         "op_vault_id": "value-of-vault",
+        "op_task_token": "value-of-token-of-tasks",
+        "op_task_vault_id": "value-of-vault-of-tasks",
     }
     (directory / "variables.json").write_text(json.dumps(variables))
     run = ansible(

@@ -185,6 +185,20 @@ def test_env_file_for_callbacks_has_nothing_but_the_connection(
 
 
 @every_case
+def test_tasks_and_webhook_have_their_own_token(rendered: dict[str, Rendered], case: str) -> None:
+    """Whoever writes a DAG can read what the worker has, and could replace the webhook's key."""
+    found = {
+        path: re.findall(r"^OP_(?:API_TOKEN|VAULT_ID)='(.*)'$", text, re.MULTILINE)
+        for path, text in rendered[case].items()
+        if "OP_API_TOKEN=" in text
+    }
+    assert found == {
+        "srv/airflow/env/onepassword.env": ["value-of-token-of-tasks", "value-of-vault-of-tasks"],
+        "srv/airflow/env/webhook.env": ["value-of-token", "value-of-vault"],
+    }
+
+
+@every_case
 def test_vault_is_asked_where_its_token_is(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:

@@ -216,6 +216,7 @@ def test_connections_to_the_channel_server_are_reset_on_request(
         ("OP_API_TOKEN", None, "set OP_API_TOKEN"),
         ("OP_VAULT_ID", None, "set OP_VAULT_ID"),
         ("OP_VAULT_ID", "short", "26 characters"),
+        ("OP_TASK_TOKEN", "any", "set OP_TASK_VAULT_ID"),
         ("SANDBOX_PORT_BASE", "nine", "a setting is wrong"),
     ],
 )

@@ -93,6 +93,11 @@ class Connect:
     clock: float | None = None
     """Connect's time minus this host's, in seconds."""
     token_ends: float | None = None
+    """When the first of the two tokens ends."""
+    reads_platform: bool = False
+    """Whether the tasks' token reads the vault with the platform's own secrets."""
+    platform_status: int = 200
+    """The HTTP status of the same call with the webhook's token for the platform's vault."""
 
 
 @dataclass(frozen=True)

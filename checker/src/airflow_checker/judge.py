@@ -380,17 +380,20 @@ def connect(facts: Facts) -> Iterator[Finding]:
         return
     ended = known.token_ends is not None and known.token_ends <= facts.now
     if ended or known.status in (401, 403):
-        what = (
-            "The Connect token has ended." if ended else f"Connect refuses the token (HTTP {known.status})."
-        )
+        what = "A Connect token has ended." if ended else f"Connect refuses the token (HTTP {known.status})."
         yield Finding("token-refused", "", what)
     elif 400 <= known.status < 500 and known.status not in (408, 429):
         yield Finding("token-refused", "", f"Connect does not give the vault (HTTP {known.status}).")
     elif not 200 <= known.status < 300:
         what = f"HTTP {known.status}" if known.status else known.said
         yield Finding("connect-silent", "", f"1Password Connect does not answer as it should: {what}.")
+    if known.platform_status in (401, 403, 404) and known.platform_status != known.status:
+        what = f"Connect does not give the webhook its vault (HTTP {known.platform_status})."
+        yield Finding("token-refused", "webhook", what)
     if known.token_ends is not None and 0 < known.token_ends - facts.now < TOKEN_SECONDS:
-        yield Finding("token-ends", "", f"The Connect token ends in {minutes(known.token_ends - facts.now)}.")
+        yield Finding("token-ends", "", f"A Connect token ends in {minutes(known.token_ends - facts.now)}.")
+    if known.reads_platform:
+        yield Finding("token-shared", "", "The Connect token of tasks reads the platform's own vault.")
 
 
 def clock(facts: Facts) -> Iterator[Finding]:

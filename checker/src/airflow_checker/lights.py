@@ -179,15 +179,22 @@ LIGHTS = {
     ),
     "token-ends": Light(
         WARNING,
-        "The Connect token ends within two weeks.",
+        "A Connect token ends within two weeks.",
         "Make a new token in 1Password and run site.yml with it.",
     ),
     "token-refused": Light(
         CRITICAL,
-        "The Connect token has ended, Connect refuses it, or it does not give the vault: tasks cannot read"
-        " their secrets.",
+        "A Connect token has ended, Connect refuses it, or it does not give the vault: tasks cannot read"
+        " their secrets, or the webhook its key.",
         "Look in 1Password whether the vault is there and the token may read it; if not, make a new token and"
         " run site.yml with it.",
+    ),
+    "token-shared": Light(
+        NOTICE,
+        "The Connect token of tasks reads the platform's own vault: whoever may merge a DAG can read its keys"
+        " and passwords.",
+        "Give tasks a vault and a token of their own, `op_task_vault_id` and `op_task_token`, and run"
+        " site.yml.",
     ),
     "connect-silent": Light(
         CRITICAL,

@@ -56,9 +56,7 @@ def delivery(
     answer = execute("webhook", "python3 -c %s", ask)
     assert answer.rc == 0, answer.stderr
     github_repository = answer.stdout.strip()
-    connect = {
-        name: env_files["onepassword.env"][name] for name in ("OP_CONNECT", "OP_API_TOKEN", "OP_VAULT_ID")
-    }
+    connect = {name: env_files["webhook.env"][name] for name in ("OP_CONNECT", "OP_API_TOKEN", "OP_VAULT_ID")}
     # A colleague pushes over HTTP; the host reads over SSH.
     url = f"http://{urlsplit(connect['OP_CONNECT']).hostname}:9005/{github_repository}.git"
     repository = Repository(tmp_path_factory.mktemp("clone") / "repository", url)

@@ -45,6 +45,11 @@ Json = dict[str, Any]
 Http = Callable[..., requests.Response]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look for leaks when all else has had its chance to leak."""
+    items.sort(key=lambda item: item.path.stem == "test_canaries")
+
+
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Host:
     """The platform's one host, for the whole session, so that it is asked about many things only once.

@@ -52,7 +52,7 @@ SERVICES = {
     "airflow-worker": Service(
         {"database", "broker", "outside"},
         None,
-        AIRFLOW_SECRETS | {"1Password token", "Slack's address"},
+        AIRFLOW_SECRETS | {"tasks' 1Password token", "Slack's address"},
         CODE
         | {
             ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
@@ -94,7 +94,7 @@ SERVICES = {
     "webhook": Service(
         {"edge", "outside"},
         50001,
-        {"1Password token", "Slack's address"},
+        {"platform's 1Password token", "Slack's address"},
         {
             (f"{DIRECTORY}/trees", f"{DIRECTORY}/trees", "writable"),
             (f"{DIRECTORY}/delivery", f"{DIRECTORY}/delivery", "writable"),
@@ -152,7 +152,8 @@ SECRETS: dict[str, tuple[str, str, Callable[[str], str]]] = {
     "Redis password": ("redis.env", "REDISCLI_AUTH", str),
     "Flower password": ("flower.env", "FLOWER_BASIC_AUTH", lambda login: login.partition(":")[2]),
     "administrator's password": ("init.env", "_AIRFLOW_WWW_USER_PASSWORD", str),
-    "1Password token": ("onepassword.env", "OP_API_TOKEN", str),
+    "tasks' 1Password token": ("onepassword.env", "OP_API_TOKEN", str),
+    "platform's 1Password token": ("webhook.env", "OP_API_TOKEN", str),
     "Slack's address": ("slack.env", "AIRFLOW_CONN_SLACK", lambda text: str(json.loads(text)["password"])),
 }
 """Where on the host each secret is: the file below env/, the variable, and how to take it from the value."""

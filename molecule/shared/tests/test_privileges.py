@@ -58,6 +58,38 @@ def processes(host: Host) -> str:
     return text
 
 
+ASK_CONNECT = """
+import json, os, sys, requests
+address = os.environ["OP_CONNECT"].rstrip("/") + "/v1/vaults"
+headers = {"Authorization": "Bearer " + os.environ["OP_API_TOKEN"]}
+def ask(method, path):
+    answer = requests.request(method, f"{address}/{path}", headers=headers, json={}, timeout=10)
+    return answer.status_code
+own, platform = os.environ["OP_VAULT_ID"], sys.argv[1]
+print(json.dumps({
+    "read": [ask("GET", f"{own}/items")],
+    "write": [ask("POST", f"{own}/items"), ask("DELETE", f"{own}/items/any")],
+    "read the platform's": [ask("GET", platform + path) for path in ("", "/items", "/items/any")],
+    "write the platform's": [ask(method, f"{platform}/items/any") for method in ("PUT", "PATCH", "DELETE")],
+}))
+"""
+
+
+def test_task_neither_reads_nor_replaces_the_webhooks_key(
+    execute: Any, env_files: dict[str, dict[str, str]]
+) -> None:
+    """Asked as a task would ask, with the worker's own variables. Its vault it reads and does not write."""
+    platform = env_files["webhook.env"]["OP_VAULT_ID"]
+    result = execute("airflow-worker", "python -c %s %s", ASK_CONNECT, platform)
+    assert result.rc == 0, result.stderr
+    assert json.loads(result.stdout) == {
+        "read": [200],
+        "write": [403, 403],
+        "read the platform's": [403, 404, 403],
+        "write the platform's": [403, 403, 403],
+    }
+
+
 @every_service
 def test_service_is_on_its_networks_alone(containers: Containers, service: str) -> None:
     """Flower has no business with the database, and the weather page none with anybody."""

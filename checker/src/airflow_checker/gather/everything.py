@@ -170,13 +170,17 @@ def _certificate(directory: Path) -> float | None:
 
 
 def _connect(directory: Path) -> Any:
-    """Ask with what tasks have."""
-    values = host.environment(directory / "env/onepassword.env")
-    if not values.get("OP_CONNECT"):
+    """Ask with what tasks have, and with what the webhook has."""
+    tasks = host.environment(directory / "env/onepassword.env")
+    if not tasks.get("OP_CONNECT"):
         return None
     from airflow_checker.gather import connect
 
-    return connect.ask(values["OP_CONNECT"], values.get("OP_API_TOKEN", ""), values.get("OP_VAULT_ID", ""))
+    accesses = [
+        connect.Access(values.get("OP_API_TOKEN", ""), values.get("OP_VAULT_ID", ""))
+        for values in (tasks, host.environment(directory / "env/webhook.env"))
+    ]
+    return connect.ask(tasks["OP_CONNECT"], *(access for access in accesses if access.vault))
 
 
 def _updates(memory: Memory, run: host.Run) -> int | None:
