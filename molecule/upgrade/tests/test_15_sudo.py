@@ -48,7 +48,7 @@ def with_the_password(password: str, tmp_path: Path) -> str:
 def test_sudo_asks(platform: Platform, control: ControlNode, password: str) -> None:
     """Without the password nothing is done; so what follows shows something."""
     assert platform.host.run(f"su --login {USER} --command 'sudo --non-interactive true'").rc != 0
-    control.run("backup.yml", AS_THE_USER, seconds=120).failed("(?i)password")
+    control.run("backup.yml", AS_THE_USER, seconds=120).failed()
 
 
 def test_playbook_copies_files_and_takes_a_backup(
