@@ -112,12 +112,11 @@ def test_no_note_of_what_does_not_change_the_host(hosts: Hosts, reason: str) -> 
         hosts.journal("one")
     if reason == "bare":
         shutil.rmtree(hosts.home("one") / "releases")
-    run = hosts.play(
-        *(["--check"] if reason == "check" else []),
-        tasks=["guard"],
-        **({"upgrade_note": ""} if reason == "nothing changes" else {}),
-        **(UPGRADE if reason == "operation" else {}),
+    options = ["--check"] if reason == "check" else []
+    variables: dict[str, Any] = {"nothing changes": {"upgrade_note": ""}, "operation": UPGRADE}.get(
+        reason, {}
     )
+    run = hosts.play(*options, tasks=["guard"], **variables)
     assert run.returncode == (2 if reason == "refused" else 0), said(run)
     assert hosts.notes("one") == []
 

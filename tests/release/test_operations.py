@@ -145,7 +145,7 @@ def test_playbook_that_notes_itself_down_at_the_same_moment_is_seen(
     """It has found no operation in the journal, so that this one has to give way."""
     install = release_files.install
 
-    def meanwhile(source: Path, target: Path) -> list[str]:
+    def meanwhile(source: Path, target: Path) -> set[str]:
         note_down(model)
         return install(source, target)
 
