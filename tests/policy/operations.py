@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,19 @@ class Hosts:
     def operation(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.home(name) / "releases/operation.json").read_text())
         return found
+
+    def note(self, name: str, control: dict[str, Any], *, age: float = 0) -> Path:
+        """Have a playbook of that process change the host."""
+        path = self.home(name) / f"releases/playbook-{control['host']}-{control['pid']}.json"
+        since = "2026-11-26T09:00:05Z"
+        text = {"playbook": "Bring it up", "control": control, "counts_for": 14400, "since": since}
+        path.write_text(json.dumps(text))
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    def notes(self, name: str) -> list[Path]:
+        """Return what playbooks have noted down on the host."""
+        return list((self.home(name) / "releases").glob("playbook-*.json"))
 
     def calls(self, name: str) -> list[tuple[list[str], str]]:
         """Return the commands that the host was given, each with its standard input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from tests.policy.conftest import PLAYBOOKS, ROOT, load
-from tests.policy.operations import ELSEWHERE, Hosts, said
+from tests.policy.operations import ELSEWHERE, GONE, Hosts, said
 
 UPGRADE: dict[str, Any] = {
     "upgrade_kind": "rollback",
@@ -79,6 +80,72 @@ def test_others_go_on_when_nothing_is_under_way(hosts: Hosts, state: str) -> Non
         (hosts.home("one") / "bin/airflow-release").unlink()
     run = hosts.play(tasks=["guard"])
     assert run.returncode == 0, said(run)
+
+
+@pytest.mark.parametrize("playbook", ["site", "stop", "smoke", "backup"])
+def test_playbook_says_last_that_operations_may_begin(playbook: str) -> None:
+    """destroy.yml removes the note with all else, and preflight.yml changes nothing."""
+    play = load(ROOT / f"playbooks/{playbook}.yml")[-1]
+    last = (play.get("post_tasks") or play["tasks"])[-1]
+    assert last["ansible.builtin.include_tasks"] == "tasks/unguard.yml"
+    assert "when" not in last
+
+
+def test_note_is_there_while_a_playbook_runs_and_no_longer(hosts: Hosts) -> None:
+    """By it `airflow-release begin` knows; nothing is reported as changed."""
+    run = hosts.play(tasks=["guard"])
+    assert run.returncode == 0, said(run)
+    assert "changed=0" in said(run)
+    [note] = hosts.notes("one")
+    assert json.loads(note.read_text())["playbook"] == "Operate"
+    assert note.stat().st_mode & 0o777 == 0o600
+    note.unlink()
+    run = hosts.play(tasks=["guard", "unguard"])
+    assert run.returncode == 0, said(run)
+    assert "changed=0" in said(run)
+    assert hosts.notes("one") == []
+
+
+@pytest.mark.parametrize("reason", ["check", "refused", "nothing changes", "bare", "operation"])
+def test_no_note_of_what_does_not_change_the_host(hosts: Hosts, reason: str) -> None:
+    if reason == "refused":
+        hosts.journal("one")
+    if reason == "bare":
+        shutil.rmtree(hosts.home("one") / "releases")
+    options = ["--check"] if reason == "check" else []
+    variables: dict[str, Any] = {"nothing changes": {"upgrade_note": ""}, "operation": UPGRADE}.get(
+        reason, {}
+    )
+    run = hosts.play(*options, tasks=["guard"], **variables)
+    assert run.returncode == (2 if reason == "refused" else 0), said(run)
+    assert hosts.notes("one") == []
+
+
+def test_note_that_cannot_be_written_keeps_nobody_from_stopping_the_platform(hosts: Hosts) -> None:
+    run = hosts.play(tasks=["guard"], upgrade_note="/proc/playbook.json")
+    assert run.returncode == 0, said(run)
+
+
+def test_operation_is_refused_while_a_playbook_changes_the_host(hosts: Hosts) -> None:
+    """Before a vault has another key, for one; `begin` asks again."""
+    path = hosts.note("one", ELSEWHERE)
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert "'Bring it up' changes one since 2026-11-26T09:00:05Z (process 1 on a-laptop)" in said(run)
+    assert f"rm {path}" in said(run)
+    assert hosts.calls("one") == []
+
+
+@pytest.mark.parametrize(("control", "age"), [(GONE, 0), (ELSEWHERE, 14_500)])
+def test_killed_playbook_keeps_no_operation_from_beginning(
+    hosts: Hosts, control: dict[str, Any], age: float
+) -> None:
+    hosts.note("one", control, age=age)
+    run = hosts.play(**UPGRADE)
+    assert run.returncode == 0, said(run)
+    assert "begin" in hosts.commands("one")
+    # What of it is too old is removed by `begin`.
+    assert bool(hosts.notes("one")) is bool(age)
 
 
 @pytest.mark.parametrize(

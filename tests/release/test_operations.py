@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from airflow_release.backup import space
 from airflow_release.core import images, lock, records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, next_database, pace, rollback
+from airflow_release.switch import engine, next_database, pace, release_files, rollback
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
@@ -110,6 +111,66 @@ def test_begin_copies_the_running_files(model: Platform) -> None:
 def test_begin_tells_its_id(model: Platform, capsys: Capture) -> None:
     begin(model, "--json")
     assert json.loads(capsys.readouterr().out) == {"id": read(model).id}
+
+
+CONTROL = {"host": "a-laptop", "pid": 17, "started": "Thu Nov 26 09:00:00 2026"}
+
+
+def note_down(host: Host, *, age: float = 0, **fields: Any) -> Path:
+    """Have a playbook be under way, as roles/upgrade/tasks/check.yml says it."""
+    note = {"playbook": "Bring it up", "control": CONTROL, "counts_for": 60, "since": "2026-11-26T09:00:05Z"}
+    path = host.releases / "playbook-a-laptop-17.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**note, **fields}))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_nothing_begins_beside_a_playbook(model: Platform) -> None:
+    """A running site.yml was once unknown to `begin`, and started the scheduler in the middle of a switch."""
+    path = note_down(model)
+    with pytest.raises(ReleaseError) as caught:
+        begin(model)
+    assert "'Bring it up' changes this host since 2026-11-26T09:00:05Z (process 17 on a-laptop)" in str(
+        caught.value
+    )
+    assert f"rm {path}" in str(caught.value)
+    assert Journal(model).read() is None
+    assert not model.next.exists()
+
+
+def test_playbook_that_notes_itself_down_at_the_same_moment_is_seen(
+    model: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has found no operation in the journal, so that this one has to give way."""
+    install = release_files.install
+
+    def meanwhile(source: Path, target: Path) -> set[str]:
+        note_down(model)
+        return install(source, target)
+
+    monkeypatch.setattr(release_files, "install", meanwhile)
+    with pytest.raises(ReleaseError, match="'Bring it up' changes this host"):
+        begin(model)
+    assert read(model).state == "abandoned"
+
+
+@pytest.mark.parametrize(
+    "left", [{"age": 61}, {"age": -61}, {"control": {}, "counts_for": None}, {"control": None}]
+)
+def test_killed_playbook_bars_nothing_for_ever(model: Platform, left: dict[str, Any]) -> None:
+    note_down(model, **left)
+    assert begin(model) == 0
+
+
+def test_empty_note_of_a_power_cut_bars_nothing(model: Platform) -> None:
+    note_down(model).write_text("")
+    assert begin(model) == 0
+
+
+def test_restore_begins_after_the_site_of_its_own_process(model: Platform) -> None:
+    note_down(model)
+    assert begin(model, "--control", json.dumps(CONTROL)) == 0
 
 
 @pytest.mark.parametrize("state", ACTIVE)

@@ -20,7 +20,16 @@ from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, next_database, pace, rehearsal, release_files, rollback, stack
+from airflow_release.switch import (
+    engine,
+    next_database,
+    pace,
+    playbooks,
+    rehearsal,
+    release_files,
+    rollback,
+    stack,
+)
 from airflow_release.switch.journal import PHASES, REPAIRS, Journal, Operation
 from airflow_release.switch.options import Options
 
@@ -194,7 +203,7 @@ def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def begin(host: Host, arguments: argparse.Namespace) -> int:
-    """Make an operation and the place for its files. Refused while another one is under way."""
+    """Make an operation and the place for its files. Refused while another one or a playbook is at work."""
     options = Options.parse(arguments.options)
     if not _DATABASE.fullmatch(arguments.database):
         raise ReleaseError(
@@ -206,6 +215,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
     # What an interrupted rehearsal left running ends by itself.
     with lock.exclusive(host.lock, arguments.wait, doing="the beginning of a switch"):
         _require_free(journal.read(), command, arguments.take_over)
+        playbooks.require_none(host, arguments.control)
         running = records.current(host, _revision(host, arguments.kind))
         # An upgrade is measured by its rehearsal.
         if arguments.database == "copy" and arguments.kind != "upgrade":
@@ -233,6 +243,12 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
             warnings=warnings,
         )
         journal.move(operation, "prepared")
+        try:
+            # A second time, for one that has read the journal just before it said so.
+            playbooks.require_none(host, arguments.control)
+        except ReleaseError:
+            journal.move(operation, "abandoned")
+            raise
     if arguments.json:
         print(json.dumps({"id": operation.id}))
     return 0
