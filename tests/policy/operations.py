@@ -78,7 +78,9 @@ STUBS = {
             "ansible.builtin.assert": {"that": "the_run_passes", "fail_msg": "the run failed"},
         }
     ],
-    "roles/smoke/tasks/doors.yml": [{"name": "doors | Look", "ansible.builtin.debug": {"msg": "open"}}],
+    "roles/smoke/tasks/endpoints.yml": [
+        {"name": "endpoints | Look", "ansible.builtin.debug": {"msg": "open"}}
+    ],
 }
 _NOTHING = [{"name": "Do nothing", "ansible.builtin.debug": {"msg": "done"}}]
 RESTORE_STUBS = {

@@ -85,14 +85,14 @@ def test_slow_callers_disturb_nobody(delivery: Delivery) -> None:
     assert seconds <= PROMISE
 
 
-def test_flood_of_bad_calls_disturbs_nobody(delivery: Delivery, doors: dict[str, str]) -> None:
+def test_flood_of_bad_calls_disturbs_nobody(delivery: Delivery, endpoints: dict[str, str]) -> None:
     """The Airflow page keeps its pace, and a push in the middle goes live as fast as ever."""
     dag = new_name("flood")
     address = urlsplit(delivery.webhook)
 
     def page() -> float:
         started = time.monotonic()
-        assert delivery.http("GET", f"{doors['airflow']}/login/").status_code == 200
+        assert delivery.http("GET", f"{endpoints['airflow']}/login/").status_code == 200
         return time.monotonic() - started
 
     p95(page, lambda count: count < 20)
