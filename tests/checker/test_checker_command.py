@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socketserver
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from airflow_checker import cli, lights, report
+from airflow_checker import cli, files, lights, memory, report
+from airflow_checker.facts import Disk
 from airflow_checker.gather import everything, host
 from airflow_checker.gather.docker import Docker
 from airflow_checker.settings import Settings, SettingsError, load
@@ -43,6 +45,7 @@ class Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     ill: ClassVar[set[str]] = set()
     outcomes: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[dict[str, Any]] = {"DockerRootDir": "/"}
     since: ClassVar[list[int]] = []
     """From when on each question for the outcomes of tasks has asked."""
 
@@ -55,7 +58,7 @@ class Engine(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/info":
-            return self.answer({"DockerRootDir": "/"})
+            return self.answer(self.info)
         if path == "/containers/json":
             return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
         if path in ("/exec/e/json", "/exec/outcomes/json"):
@@ -201,6 +204,7 @@ def settings(tmp_path: Path, outside: str) -> Settings:
         directory=directory,
         backups=tmp_path,
         state=tmp_path / "state",
+        runtime=tmp_path / "run",
         environment="production",
         host="atd-data03",
         slack=f"{outside}/services/secret",
@@ -213,13 +217,18 @@ class Programs:
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
+        self.units = "Id=docker.service\nLoadState=loaded\nActiveState=active\n"
+        self.refuses = False
+        """Whether systemd starts nothing."""
 
     def __call__(self, command: Sequence[str], timeout: float) -> str:
         self.commands.append(list(command))
         if command[:2] == ["docker", "compose"]:
             return json.dumps({"services": {name: {"image": "i:1"} for name in SERVICES}})
         if command[:2] == ["systemctl", "show"]:
-            return "Id=docker.service\nLoadState=loaded\nActiveState=active\n"
+            return self.units
+        if command[:2] == ["systemctl", "start"] and self.refuses:
+            raise OSError("refused")
         return ""
 
     def restarted(self) -> list[str]:
@@ -272,9 +281,9 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     Engine.ill = {"airflow-worker"}
     cli.check(settings, programs)
     # The database says that a task runs, so that the worker may be about to stop.
-    memory = json.loads(settings.memory.read_text())
-    memory["episodes"]["service-unhealthy airflow-worker"]["since"] -= 700
-    settings.memory.write_text(json.dumps(memory))
+    kept = json.loads(settings.memory.read_text())
+    kept["episodes"]["service-unhealthy airflow-worker"]["since"] -= 700
+    settings.memory.write_text(json.dumps(kept))
     assert programs.restarted() == []
     cli.check(settings, programs)
     cli.check(settings, programs)
@@ -292,6 +301,74 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     assert "*production atd-data03*" in message
     assert programs.restarted() == ["airflow-restart@airflow-worker.service"]
     assert not [path for path, _ in Outside.calls if path == "/alive"]
+
+
+def told() -> list[str]:
+    return [json.loads(body)["text"] for path, body in Outside.calls if path == "/services/secret"]
+
+
+def look_much_later(settings: Settings, programs: Programs, memory: Path, failure: str = "") -> None:
+    """Look once more, as if what is known stood for some minutes."""
+    document = json.loads(memory.read_text())
+    for episode in document["episodes"].values():
+        episode["since"] -= 700
+        episode["last"] -= 700
+    memory.write_text(json.dumps(document))
+    if failure:
+        with pytest.raises(OSError, match=failure):
+            cli.check(settings, programs)
+    else:
+        cli.check(settings, programs)
+
+
+def test_disk_that_takes_no_file_is_told_once(
+    settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the checker itself keeps is on that disk, too."""
+    cli.check(settings, programs)
+    full = files.replace_json
+
+    def replace(path: Path, document: object, mode: int = 0o600) -> None:
+        if path != settings.spare_memory:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        full(path, document, mode)
+
+    monkeypatch.setattr(cli, "replace_json", replace)
+    monkeypatch.setattr(memory, "replace_json", replace)
+    monkeypatch.setattr(host, "disks", lambda paths: [Disk("/", 1000, 500, 100, 0)])
+    with pytest.raises(OSError, match="No space"):
+        cli.check(settings, programs)
+    for _ in range(3):
+        look_much_later(settings, programs, settings.spare_memory, "No space")
+    assert len(told()) == 1
+    assert "0 of 100 inodes free" in told()[0]
+    monkeypatch.undo()
+    assert len(memory.load(settings.memory, settings.spare_memory).episodes) == 1
+
+
+def test_restart_that_systemd_refuses_is_told(settings: Settings, programs: Programs) -> None:
+    """And counts as one, so that it is not asked for again and again."""
+    Engine.ill = {"webhook"}
+    programs.refuses = True
+    with pytest.raises(OSError, match="refused"):
+        cli.check(settings, programs)
+    for _ in range(2):
+        look_much_later(settings, programs, settings.memory)
+    assert len(told()) == 1
+    assert programs.restarted() == ["airflow-restart@webhook.service"]
+
+
+def test_heartbeat_is_not_called_while_the_platform_is_stopped(
+    settings: Settings, programs: Programs
+) -> None:
+    """All is well with a platform that stop.yml stopped, but no task would run."""
+    programs.units = "Id=airflow.service\nLoadState=loaded\nActiveState=inactive\nUnitFileState=disabled\n"
+    cli.check(settings, programs)
+    document = health(settings)
+    assert (document["overall"], document["state"]) == ("ok", "stopped")
+    assert report.screen(document, time.time()).startswith("stopped: the platform is stopped on purpose")
+    assert report.needs_a_look(document, time.time())
+    assert "/alive" not in [path for path, _ in Outside.calls]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +402,9 @@ def test_webhook_that_is_ill_is_not_asked(settings: Settings, programs: Programs
 def test_refused_commit_is_told_by_the_webhook_alone(settings: Settings, programs: Programs) -> None:
     Outside.lights = (200, '{"lights": [{"id": "commit-refused", "what": "It."}]}')
     cli.check(settings, programs)
-    memory = json.loads(settings.memory.read_text())
-    memory["episodes"]["commit-refused"]["since"] -= 7 * 86_400
-    settings.memory.write_text(json.dumps(memory))
+    kept = json.loads(settings.memory.read_text())
+    kept["episodes"]["commit-refused"]["since"] -= 7 * 86_400
+    settings.memory.write_text(json.dumps(kept))
     cli.check(settings, programs)
     assert not [path for path, _ in Outside.calls if "secret" in path]
 
@@ -371,6 +448,41 @@ def test_files_of_an_operation_that_is_over_are_no_drift(
     (settings.directory / "releases/operation.json").write_text(json.dumps(operation))
     cli.check(settings, programs)
     assert (health(settings)["findings"] == []) == accepted
+
+
+@pytest.mark.parametrize(
+    ("info", "root", "lit"),
+    [
+        ({"DockerRootDir": "/data/docker", "LiveRestoreEnabled": True}, "/data/docker", []),
+        (
+            {"DockerRootDir": "/data/docker", "LiveRestoreEnabled": False},
+            "/data/docker",
+            ["live-restore-off"],
+        ),
+        ({}, "/var/lib/docker", []),
+    ],
+)
+def test_docker_says_where_images_are_and_whether_containers_outlive_it(
+    settings: Settings,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+    info: dict[str, Any],
+    root: str,
+    lit: list[str],
+) -> None:
+    """Images are in containerd's place, too, which may be a disk of its own."""
+    asked: list[Path] = []
+    monkeypatch.setattr(Engine, "info", info)
+
+    def disks(paths: Iterable[Path]) -> list[Disk]:
+        asked.extend(paths)
+        return []
+
+    monkeypatch.setattr(host, "disks", disks)
+    cli.check(settings, programs)
+    assert [str(path) for path in asked[:1]] == [root]
+    assert Path("/var/lib/containerd") in asked
+    assert [finding["id"] for finding in health(settings)["findings"]] == lit
 
 
 def test_compose_is_asked_when_its_files_change(settings: Settings, programs: Programs) -> None:
@@ -514,7 +626,8 @@ def test_status_is_one_screen_and_an_exit_code(
     done = command(tmp_path, "status")
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith(first)
-    for part in ("The disk is low.", "Free some space", "docs/operations.md#light-disk-low", "40% free"):
+    line = "docs/when-something-is-wrong.md#light-disk-low"
+    for part in ("The disk is low.", "Free some space", line, "40% free"):
         assert part in done.stdout
     for part in (
         *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
@@ -555,7 +668,7 @@ def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
 
 def test_documented_lights_are_these() -> None:
     """Edit lights.py, then paste what `airflow-checker lights` prints."""
-    assert lights.table() in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    assert lights.table() in (ROOT / "docs/when-something-is-wrong.md").read_text(encoding="utf-8")
 
 
 def test_command_explains_itself(tmp_path: Path) -> None:
@@ -564,21 +677,49 @@ def test_command_explains_itself(tmp_path: Path) -> None:
         assert verb in text
 
 
-def test_run_is_cheap(settings: Settings, programs: Programs, tmp_path: Path) -> None:
-    """Less than a third of a second of one processor, which once in 30 s is 1 %; and 30 MiB."""
+def test_run_is_cheap(settings: Settings, programs: Programs) -> None:
+    """Less than a third of a second of one processor, which once in 30 s is 1 %."""
     cli.check(settings, programs)
     before = time.process_time()
     cli.check(settings, programs)
     # The doubles answer in this very process, so that this is more than the checker's own share.
     assert time.process_time() - before < 0.3
-    # What a process has at most is counted anew by exec, unlike ru_maxrss.
-    script = "import airflow_checker.cli as c; c.main(['lights']); print(open('/proc/self/status').read())"
+
+
+CHECK = """
+import functools, sys
+from pathlib import Path
+from airflow_checker import cli
+from airflow_checker.gather import docker, everything
+from airflow_checker.settings import Settings
+
+engine, slack, *paths = sys.argv[1:]
+everything.Docker = functools.partial(docker.Docker, engine)
+settings = Settings(*map(Path, paths), slack=slack)
+answers = {"docker": '{"services": {"missing": {"image": "i:1"}}}'}
+for look in range(3):
+    cli.check(settings, lambda command, timeout: answers.get(command[0], ""))
+print(Path("/proc/self/status").read_text())
+"""
+
+
+@pytest.mark.usefixtures("programs")
+def test_check_needs_little_memory(settings: Settings, engine: str) -> None:
+    """30 MiB, for a look with findings, as a process of its own; Compose's and apt's are not counted."""
+    certificate = settings.directory / "haproxy/certificate.pem"
+    certificate.parent.mkdir()
+    certificate.write_text("damaged")
+    paths = (settings.directory, settings.backups, settings.state, settings.runtime)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", CHECK, engine, settings.slack, *map(str, paths)],
         env={"PYTHONPATH": str(ROOT / "checker/src")},
         capture_output=True,
         text=True,
         check=True,
     )
+    assert {"certificate-ended", "service-down"} <= {
+        finding["id"] for finding in health(settings)["findings"]
+    }
+    # What a process has at most is counted anew by exec, unlike ru_maxrss.
     [peak] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("VmHWM:")]
     assert int(peak) < 30 * 1024

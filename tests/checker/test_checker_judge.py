@@ -34,11 +34,14 @@ def backup(**last: Any) -> dict[str, Any]:
     return {"last_good": {"at": NOW - HOUR, "off_host": True, **last}}
 
 
-TIMER = Unit("dag-sync.timer", sub="waiting", next=NOW + 60)
+TIMER = Unit("airflow-backup.timer", sub="waiting", next=NOW + 60)
+SYNC = Unit("dag-sync.timer", sub="waiting", next=NOW + 60, last=NOW - 240)
 
 FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nothing": ({}, set()),
     "Docker is gone": ({"docker": False, "containers": {}, "database": None}, {"docker-down"}),
+    "containers end with Docker": ({"live_restore": False}, {"live-restore-off"}),
+    "containers outlive Docker": ({"live_restore": True}, set()),
     "a container exited": (
         {"containers": containers(weather={"state": "exited"})},
         {"service-down weather"},
@@ -105,23 +108,44 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a unit did its work": ({"units": [Unit("dag-sync.service", active="inactive", sub="dead")]}, set()),
     "a timer is masked": (
         {"units": [dataclasses.replace(TIMER, load="masked", active="inactive")]},
-        {"timer-off dag-sync.timer"},
+        {"timer-off airflow-backup.timer"},
     ),
     "a timer was stopped": (
         {"units": [dataclasses.replace(TIMER, active="inactive", sub="dead")]},
-        {"timer-off dag-sync.timer"},
+        {"timer-off airflow-backup.timer"},
+    ),
+    "a timer was stopped and disabled": (
+        {"units": [dataclasses.replace(TIMER, active="inactive", sub="dead", enabled="disabled")]},
+        {"timer-off airflow-backup.timer"},
     ),
     "a timer is not enabled, as without a repository": (
-        {"units": [dataclasses.replace(TIMER, active="inactive", sub="dead", enabled="disabled")]},
+        {"units": [dataclasses.replace(SYNC, active="inactive", sub="dead", enabled="disabled")]},
         set(),
     ),
+    "a sync takes a while": (
+        {"units": [dataclasses.replace(SYNC, sub="running", next=0, last=NOW - 20 * 60)]},
+        set(),
+    ),
+    "a sync hangs": (
+        {"units": [dataclasses.replace(SYNC, sub="running", next=0, last=NOW - 31 * 60)]},
+        {"unit-failed dag-sync.service"},
+    ),
+    "a backup takes long": (
+        {"units": [dataclasses.replace(TIMER, sub="running", next=NOW + DAY, last=NOW - 5 * HOUR)]},
+        set(),
+    ),
+    "the platform would not come back": (
+        {"units": [Unit("airflow.service", sub="exited", enabled="disabled")]},
+        {"boot-off airflow.service"},
+    ),
+    "the platform comes back": ({"units": [Unit("airflow.service", sub="exited")]}, set()),
     "a timer has no next time": (
         {"units": [dataclasses.replace(TIMER, sub="elapsed")]},
-        {"timer-off dag-sync.timer"},
+        {"timer-off airflow-backup.timer"},
     ),
     "a timer is late": (
         {"units": [dataclasses.replace(TIMER, next=NOW - HOUR)]},
-        {"timer-off dag-sync.timer"},
+        {"timer-off airflow-backup.timer"},
     ),
     "a timer's work is under way": (
         {"units": [dataclasses.replace(TIMER, sub="running", next=NOW - HOUR)]},
@@ -141,6 +165,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "the token has no end": ({"connect": connect(token_ends=None)}, set()),
     "Connect is away": ({"connect": connect(status=0, clock=None)}, {"connect-silent"}),
     "Connect is ill": ({"connect": connect(status=503)}, {"connect-silent"}),
+    "Connect is asked too often": ({"connect": connect(status=429)}, {"connect-silent"}),
+    "Connect is elsewhere": ({"connect": connect(status=301)}, {"connect-silent"}),
+    "Connect knows no such vault": ({"connect": connect(status=404)}, {"token-refused"}),
+    "the vault's name is no name": ({"connect": connect(status=400)}, {"token-refused"}),
     "the clock is an hour ahead": ({"connect": connect(clock=-3600.0)}, {"clock-wrong"}),
     "the clock is an hour behind": ({"connect": connect(clock=3600.0)}, {"clock-wrong"}),
     "the clock went back": ({"database": database_of(scheduler_age=-3600.0)}, {"clock-wrong"}),
@@ -210,7 +238,13 @@ def test_fault_is_said_and_nothing_else(fault: str) -> None:
 @pytest.mark.parametrize("light", LIGHTS)
 def test_light_is_tried(light: str) -> None:
     """What no test lights may never be lit."""
-    with_trends = {"service-restarts", "database-grows", "operation-stands"}
+    with_trends = {
+        "service-restarts",
+        "database-grows",
+        "operation-stands",
+        "unit-restarted",
+        "host-restarted",
+    }
     lit = {key.split()[0] for _, expected in FAULTS.values() for key in expected}
     assert light in lit | with_trends
 
@@ -336,3 +370,8 @@ def test_every_service_is_judged() -> None:
 )
 def test_commands_of_an_advice_can_be_copied(light: str, subject: str, command: str) -> None:
     assert command in Finding(light, subject, "").advice
+
+
+def test_no_advice_makes_another_fault() -> None:
+    """A command is in a file that is rendered: whoever edits it gets `files-differ`."""
+    assert not [name for name, light in LIGHTS.items() if "worker's command" in light.advice]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from airflow_checker import judge, mend, messages
 from airflow_checker import memory as memory_module
-from airflow_checker.facts import Disk
+from airflow_checker.facts import Disk, Unit
 from airflow_checker.judge import DAY, HOUR
 from airflow_checker.lights import LIGHTS, Finding
 from airflow_checker.memory import Memory
+from airflow_checker.slack_message import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -230,11 +231,33 @@ def test_unhealthy_service_is_restarted_three_times_an_hour_with_a_message(platf
     assert [service for _, service in platform.restarted] == ["weather"] * mend.MOST
     assert platform.restarted[0][0] == NOW + 60
     assert all(later - before >= mend.SETTLE_SECONDS for (before, _), (later, _) in pairs(platform.restarted))
-    assert "Restarted, 1 of 3 times an hour." in platform.messages[0]
-    assert len(platform.messages) == 1
+    first, second = platform.messages
+    assert "Restarted once." in first
+    assert "Restarted 3 times, which did not help." in second
     for _ in range(10):
         platform.run(**ILL)
     assert len(platform.restarted) > mend.MOST
+    assert len(platform.messages) == 2
+
+
+def test_fault_that_restarts_do_not_mend_has_three_messages(platform: Platform) -> None:
+    """That it is there, that restarts are used up, and that it is over; they are no fault of their own."""
+    platform.run()
+    for _ in range(3):
+        platform.run(containers=containers(weather={"failing": 2}))
+    assert "Restarted" not in platform.messages[0]
+    started = NOW
+    for _ in range(20):
+        if platform.restarted:
+            started = platform.restarted[-1][0]
+        platform.run(containers=containers(weather={"health": "unhealthy", "failing": 5, "started": started}))
+    assert len(platform.restarted) == mend.MOST
+    for _ in range(15):
+        found = platform.run(containers=containers(weather={"started": started}))
+    assert found == []
+    assert len(platform.messages) == 3
+    assert "Restarted 3 times, which did not help." in platform.messages[1]
+    assert "restarted 3 times" in platform.messages[2]
 
 
 def pairs(values: list[Any]) -> list[tuple[Any, Any]]:
@@ -335,6 +358,78 @@ def test_restarts_of_a_container_are_counted(platform: Platform) -> None:
     assert platform.run(2 * HOUR, containers=containers(weather={"started": NOW + 3})) == []
 
 
+@pytest.mark.parametrize("on_purpose", [SWITCH, {"stopped": True}])
+def test_starts_that_are_meant_are_no_restarts(platform: Platform, on_purpose: dict[str, Any]) -> None:
+    """Those of an operation and of stop.yml, also when the container had started just before."""
+    for index in range(2):
+        platform.run(containers=containers(weather={"started": NOW + index}))
+    for index in range(2, 6):
+        platform.run(**on_purpose, containers=containers(weather={"started": NOW + index}))
+    assert platform.run(containers=containers(weather={"started": NOW + 5})) == []
+
+
+def docker(restarts: int) -> dict[str, Any]:
+    return {"units": [Unit("docker.service", restarts=restarts), Unit("containerd.service")]}
+
+
+def test_docker_that_died_is_told_once(platform: Platform) -> None:
+    """It is back, so that nobody has to do anything, and its end is no news."""
+    platform.run(**docker(0))
+    found = platform.run(**docker(1))
+    assert [finding.key for finding in found] == ["unit-restarted docker.service"]
+    assert {finding.severity for finding in found} == {"notice"}
+    for count in (2, 2, *[3] * 8):
+        assert platform.run(**docker(count)) != []
+    for _ in range(10):
+        platform.run(**docker(3))
+    assert platform.run(**docker(3)) == []
+    [message] = platform.messages
+    assert "docker.service died" in message
+    assert "`journalctl -u docker.service`" in message
+    platform.run(**docker(4))
+    assert len(platform.messages) == 2
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (2, 2), (3, 0, 0)])
+def test_docker_that_somebody_restarted_is_not_told(platform: Platform, counts: tuple[int, ...]) -> None:
+    """systemd then counts from nought; and what was before the first look is nobody's news."""
+    for count in counts:
+        assert platform.run(**docker(count)) == []
+    assert platform.messages == []
+
+
+KEPT = {"units": [Unit("airflow.service", sub="exited")]}
+STOPPED = {"units": [Unit("airflow.service", active="inactive", sub="dead", enabled="disabled")]}
+STARTING = {"units": [Unit("airflow.service", active="activating")]}
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([("a", 5, KEPT), ("b", 5, STARTING), ("b", 5, KEPT)], True),
+        ([("a", 0, KEPT), ("b", 0, KEPT)], True),
+        # systemctl restart airflow, and later the power cut.
+        ([("a", 5, KEPT), ("a", 7, KEPT), ("b", 7, KEPT)], True),
+        # A shutdown; then one of a platform that was stopped before.
+        ([("a", 5, KEPT), ("b", 7, KEPT)], False),
+        ([("a", 5, KEPT), ("a", 7, STOPPED), ("b", 7, STOPPED)], False),
+        ([("b", 5, KEPT)], False),
+        ([("a", 5, KEPT), ("", 5, KEPT), ("a", 5, KEPT)], False),
+    ],
+)
+def test_power_cut_is_told_once_and_a_reboot_is_not(
+    platform: Platform, looks: list[tuple[str, float, dict[str, Any]]], told: bool
+) -> None:
+    for boot, told_to_stop, units in looks:
+        platform.run(**units, boot=boot, told_to_stop=told_to_stop)
+    boot, told_to_stop, units = looks[-1]
+    for _ in range(20):
+        found = platform.run(**units, boot=boot, told_to_stop=told_to_stop)
+    assert found == []
+    assert len(platform.messages) == told
+    assert all("went down without a shutdown" in message for message in platform.messages)
+
+
 def disk(used: int) -> dict[str, Any]:
     return {"disks": [Disk("/", 1000, 1000 - used)]}
 
@@ -364,7 +459,7 @@ def test_memory_has_a_bound(platform: Platform, tmp_path: Path) -> None:
     for minute in range(60 * 24 * 8 // 10):
         name = f"queue{minute}"
         platform.run(600, queues={name: 1}, containers=containers(weather={"started": NOW + minute}))
-    platform.memory.save(tmp_path / "memory.json")
+    platform.memory.save(tmp_path / "memory.json", tmp_path / "spare.json")
     assert (tmp_path / "memory.json").stat().st_size < 200_000
     assert len(platform.memory.episodes) <= memory_module.MOST_EPISODES
 
@@ -372,10 +467,13 @@ def test_memory_has_a_bound(platform: Platform, tmp_path: Path) -> None:
 def test_memory_is_kept(platform: Platform, tmp_path: Path) -> None:
     for _ in range(3):
         platform.run(**ILL)
-    file = tmp_path / "state/memory.json"
-    platform.memory.save(file)
+    file, spare = tmp_path / "state/memory.json", tmp_path / "run/memory.json"
+    spare.parent.mkdir()
+    spare.write_text("{}")
+    platform.memory.save(file, spare)
+    assert not spare.exists()
     assert file.stat().st_mode & 0o777 == 0o600
-    kept = memory_module.load(file)
+    kept = memory_module.load(file, spare)
     assert dataclasses.replace(kept, now=platform.memory.now) == platform.memory
 
 
@@ -384,7 +482,7 @@ def test_memory_is_kept(platform: Platform, tmp_path: Path) -> None:
 )
 def test_damaged_memory_begins_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "memory.json").write_text(text)
-    assert memory_module.load(tmp_path / "memory.json") == Memory()
+    assert memory_module.load(tmp_path / "memory.json", tmp_path / "spare.json") == Memory()
 
 
 def test_clock_that_goes_back_breaks_nothing(platform: Platform) -> None:
@@ -402,6 +500,18 @@ def test_message_is_short_and_escaped() -> None:
     assert "<" not in message
     assert "&lt;!channel&gt; 0" in message
     assert f"… and {40 - messages.LINES} more" in message
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_message_says_what_is_wrong_what_to_do_and_where_that_is_written(light: str) -> None:
+    """In the one line that Slack shows of a fault, also where it stood for days and led to restarts."""
+    memory = Memory(now=NOW)
+    finding = Finding(light, "airflow-triggerer", "x" * 300)
+    memory.episodes[finding.key] = memory_module.Episode(since=NOW - 2 * DAY, last=NOW, restarts=3)
+    text = messages.message(messages.News(stands=[finding]), memory, title="production host")["text"]
+    words = escape(f"{finding.advice} docs/when-something-is-wrong.md#light-{light}")
+    assert text.endswith(words)
+    assert text.count("x") > 30
 
 
 def test_long_words_of_others_leave_room_for_what_to_do(platform: Platform) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fnmatch
 import io
 import json
 import re
@@ -148,14 +149,60 @@ def test_time_of_a_certificate(tag: int, text: str, expected: str) -> None:
 def test_units_are_read() -> None:
     text = (
         "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n"
-        "UnitFileState=enabled\nNextElapseUSecRealtime=\n\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=\nNRestarts=2\n\n"
         "Id=airflow-backup.timer\nLoadState=loaded\nActiveState=active\nSubState=waiting\nResult=success\n"
-        "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\n\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\nNextElapseUSecMonotonic=infinity\n"
+        "LastTriggerUSec=@1799913600\n\n"
         "Id=gone.timer\nLoadState=not-found\nActiveState=inactive\n"
     )
     engine, timer = host.parse_units(text)
-    assert (engine.name, engine.active, engine.next) == ("docker.service", "active", 0)
+    assert (engine.name, engine.active, engine.next, engine.restarts) == ("docker.service", "active", 0, 2)
     assert (timer.name, timer.sub, timer.next) == ("airflow-backup.timer", "waiting", 1_800_000_000)
+    assert timer.restarts == 0
+    assert (engine.last, timer.last) == (0, 1_799_913_600)
+
+
+def test_timer_that_counts_from_the_hosts_start_has_a_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as dag-sync.timer, for which systemd names no time of day."""
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 3600.0)
+    text = (
+        "Id=dag-sync.timer\nLoadState=loaded\nNextElapseUSecRealtime=\n"
+        "NextElapseUSecMonotonic=1h 4min 12.5s\nLastTriggerUSec=\n"
+    )
+    assert host.parse_units(text)[0].next == 1_800_000_252.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3s", 3),
+        ("1w 2d 3h 4min 5s 6ms 7us", 788_645.006007),
+        ("1month", 2_629_800),
+        *((other, None) for other in ("", "0", "infinity", "5", "3 s", "3s ", "n/a")),
+    ],
+)
+def test_span_of_systemd(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
+    monkeypatch.setattr(time, "time", lambda: 10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    assert host.after_boot(text) == pytest.approx(0 if seconds is None else seconds + 10)
+
+
+def test_boot_is_told_from_others_also_in_a_container(tmp_path: Path) -> None:
+    """There the kernel's boot is another's, and the first process is new."""
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "1").mkdir()
+
+    def boot(kernel: str, started: int) -> str:
+        (tmp_path / "sys/kernel/random/boot_id").write_text(f"{kernel}\n")
+        numbers = " ".join(["0"] * 18)
+        (tmp_path / "1/stat").write_text(f"1 (a) b) S {numbers} {started} 7 8")
+        return host.boot(tmp_path)
+
+    assert boot("one", 31) == "one 31"
+    assert len({boot("one", 31), boot("one", 77), boot("two", 31)}) == 3
+    assert host.boot(tmp_path / "none") == ""
+    assert host.boot() == host.boot() != ""
 
 
 @pytest.mark.parametrize(
@@ -299,14 +346,58 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=1")
     (tmp_path / "env/airflow.env").write_text("B=1")
     (tmp_path / "smoke.json").write_text("{}")
-    before = host.hashes(tmp_path, tmp_path)
+    before = host.hashes(tmp_path, tmp_path / "none")
     assert host.changes(before, before) == []
     (tmp_path / "smoke.json").write_text("{1}")
     (tmp_path / "env/airflow.env").write_text("B=2")
     (tmp_path / "docker-compose.yaml").write_text("")
     (tmp_path / ".env").unlink()
     names = [".env", "docker-compose.yaml", "env/airflow.env"]
-    assert host.changes(before, host.hashes(tmp_path, tmp_path)) == [str(tmp_path / name) for name in names]
+    assert host.changes(before, host.hashes(tmp_path, tmp_path / "none")) == [
+        str(tmp_path / name) for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("etc/airflow-checker/settings.json", True),
+        ("etc/airflow-release/settings.json", True),
+        ("etc/airflow-release/tmpfiles.conf", True),
+        ("etc/systemd/system/airflow-backup.timer", True),
+        ("etc/systemd/system/docker.service.d/airflow.conf", True),
+        ("etc/systemd/system/docker.service.d/restart.conf", True),
+        ("usr/local/bin/airflow-checker", True),
+        ("usr/local/bin/airflow-release", True),
+        ("usr/local/bin/dag-sync", True),
+        ("etc/systemd/system/docker.service.d/proxy-of-the-office.conf", False),
+        ("usr/local/bin/of-somebody-else", False),
+    ],
+)
+def test_file_outside_the_platforms_directory_that_changed_is_named(
+    tmp_path: Path, file: str, named: bool
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text("as it was rendered")
+    before = host.hashes(tmp_path / "srv", tmp_path)
+    path.write_text("edited")
+    after = host.hashes(tmp_path / "srv", tmp_path)
+    assert host.changes(before, after) == ([str(path)] if named else [])
+
+
+def test_rendered_files_are_compared() -> None:
+    """Every template of the host's files, but what only a build or a reader of reports has."""
+    others = {"srv/airflow/build/docker-bake.json", "srv/airflow/releases/report.html"}
+    # An operator's own keys are in it; Docker says itself what counts.
+    others.add("etc/docker/daemon.json")
+    templates = Path(__file__).resolve().parents[2] / "templates"
+    files = {str(path.relative_to(templates))[: -len(".j2")] for path in templates.rglob("*.j2")}
+    patterns = [f"srv/airflow/{pattern}" for pattern in host.RENDERED]
+    patterns += [f"etc/systemd/system/{pattern}" for pattern in host.UNITS]
+    patterns += host.ELSEWHERE
+    compared = {file for file in files for pattern in patterns if fnmatch.fnmatchcase(file, pattern)}
+    assert files - compared == others
 
 
 ILL_WEBHOOK = {"lights": [{"id": "dags-pinned", "what": "Pinned to 1a2b: pushes do not go live."}]}

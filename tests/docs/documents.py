@@ -55,9 +55,12 @@ def links(path: Path) -> Iterator[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of the headings, made as GitHub makes them."""
+    """Return the anchors of the headings, made as GitHub makes them, and those that are written as HTML."""
     headings = [after.content for token, after in pairwise(tokens(path)) if token.type == "heading_open"]
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    written = [token.content for token in tokens(path) if token.type == "html_inline"]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(
+        re.findall(r'<a id="([^"]+)">', "".join(written))
+    )
 
 
 def spans(path: Path) -> list[str]:

@@ -109,7 +109,7 @@ def test_playbook_and_inventory_exist(text: str) -> None:
 def test_service_exists(text: str) -> None:
     project = (ROOT / "templates/srv/airflow/docker-compose.yaml.j2").read_text(encoding="utf-8")
     services = re.findall(
-        r"^  ([a-z-]+):$", project.split("\nservices:\n")[1].split("\nnetworks:\n")[0], re.M
+        r"^  ([a-z-]+):(?: &[a-z-]+)?$", project.split("\nservices:\n")[1].split("\nnetworks:\n")[0], re.M
     )
     arguments = iter(words(text)[3:])
     for argument in arguments:

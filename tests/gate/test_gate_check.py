@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -159,6 +160,19 @@ def test_ping(server: Server, tmp_path: Path) -> None:
         subprocess.run([*command, str(tmp_path / "none")], check=False, stderr=subprocess.DEVNULL).returncode
         == 1
     )
+
+
+def test_ping_of_a_gate_that_is_stuck(server: Server) -> None:
+    """It takes the call, since the kernel does that, and never answers."""
+    command = [sys.executable, str(PROGRAM), "ping", str(server.address)]
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        done = subprocess.run([*command, "--seconds", "1"], check=False, stderr=subprocess.PIPE, text=True)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert done.returncode == 1
+    assert "timed out" in done.stderr
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_warnings_are_told_by_file(server: Server, tree: Tree) -> None:

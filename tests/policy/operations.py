@@ -50,7 +50,7 @@ elif name == "begin":
         "to_version": option("--to-version"), "command": json.loads(option("--command")), "touched": 0,
         "database": option("--database"), "control": json.loads(option("--control")), "failure": {{}},
         "options": json.loads(option("--options")), "warnings": says.get("warnings", []),
-        "state": "prepared"}}
+        "state": "prepared", "done": says.get("done", {{}})}}
     save()
     print(json.dumps({{"id": operation["id"]}}))
 elif name == "start":
@@ -79,7 +79,10 @@ STUBS = {
         }
     ],
     "roles/smoke/tasks/endpoints.yml": [
-        {"name": "endpoints | Look", "ansible.builtin.debug": {"msg": "open"}}
+        {
+            "name": "endpoints | Look",
+            "ansible.builtin.debug": {"msg": "asked but of {{ smoke_ill_services }}"},
+        }
     ],
 }
 _NOTHING = [{"name": "Do nothing", "ansible.builtin.debug": {"msg": "done"}}]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow_checker import judge
+from airflow_checker.facts import Facts, Unit
 from airflow_release.clean.logs import PARSING
 from airflow_release.core.settings import CLEAN, Settings
 
@@ -23,7 +25,7 @@ SETTINGS = [name for name in DEFAULTS if re.search(r"_keep_(days|count|percent|f
 
 def section() -> str:
     """Return the operators' section with the table."""
-    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
     return text.partition("## What is kept how long")[2].partition("\n## ")[0]
 
 
@@ -37,6 +39,17 @@ def test_history_and_logs_stay_for_90_days_by_default() -> None:
     assert [DEFAULTS[name] for name in ("history_keep_days", "log_keep_days", "scheduler_log_keep_days")] == [
         90
     ] * 3
+
+
+def test_light_of_a_clean_up_that_failed_is_named() -> None:
+    """The checker leaves the unit's failure out where the clean-up has said why."""
+    facts = Facts(
+        now=0,
+        units=[Unit("airflow-clean.service", active="failed", result="exit-code")],
+        clean={"at": 0, "failed": "logs: too many"},
+    )
+    [light] = {finding.light for finding in judge.units(facts)} | {one.light for one in judge.clean(facts)}
+    assert f"(`{light}`)" in section()
 
 
 @pytest.mark.parametrize("name", SETTINGS)

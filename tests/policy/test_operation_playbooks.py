@@ -107,6 +107,25 @@ def test_only_the_same_command_goes_on(
     assert hosts.calls("one") == []
 
 
+@pytest.mark.parametrize("state", ["switching", "unconfirmed"])
+def test_other_options_are_another_command(hosts: Hosts, state: str) -> None:
+    """`upgrade_on_drain_timeout=terminate` was once ignored in silence, and the drain aborted."""
+    kept = {"on_drain_timeout": "abort", "drain_timeout": 1800, "of_an_earlier_version": 1}
+    hosts.journal("one", state=state, options=kept)
+    run = hosts.play("--extra-vars=upgrade_on_drain_timeout=terminate", **UPGRADE)
+    assert run.returncode == 2, said(run)
+    assert "this command has upgrade_on_drain_timeout=terminate." in said(run)
+    assert "-e upgrade_on_drain_timeout=abort" in said(run)
+    assert "drain_timeout=1800" not in said(run)
+    assert hosts.calls("one") == []
+
+
+def test_same_options_in_another_form_are_the_same_command(hosts: Hosts) -> None:
+    hosts.journal("one", state="unconfirmed", options={"start_timeout": 60, "drain_timeout": "1800"})
+    run = hosts.play("--extra-vars=upgrade_start_timeout=060", **UPGRADE)
+    assert run.returncode == 0, said(run)
+
+
 @pytest.mark.parametrize("given", ["true", "false", "yes", "20260101T000000Z-upgrade-2.6.1"])
 def test_take_over_wants_the_id_that_was_seen(hosts: Hosts, given: str) -> None:
     found = hosts.journal("one", control=ELSEWHERE, state="prepared")
@@ -210,6 +229,29 @@ def test_restore_goes_to_its_end(hosts: Hosts, tmp_path: Path) -> None:
     assert not (tmp_path / "backups/uploaded").exists()
 
 
+def test_check_of_a_restore_with_a_file_changes_nothing(hosts: Hosts, tmp_path: Path) -> None:
+    """It always failed once, where the file was of the control node."""
+    backup = tmp_path / "a.tar"
+    backup.write_text("a bundle")
+    hosts.says("one", examine=[0, json.dumps({"database": "bundle:/b/a.tar", "replaced": []})])
+    run = hosts.restore("--check", f"--extra-vars=backup={backup}")
+    assert run.returncode == 0, said(run)
+    assert {"begin", "rehearse", "start"}.isdisjoint(hosts.commands("one"))
+    assert not (tmp_path / "backups/uploaded").exists()
+
+
+def test_file_of_the_same_name_is_another_backup(hosts: Hosts, tmp_path: Path) -> None:
+    """`backup=dump.sql` from another directory once went on with the first, and reported its success."""
+    (tmp_path / "other").mkdir()
+    for path in ("dump.sql", "other/dump.sql"):
+        (tmp_path / path).touch()
+    first = {"kind": "restore", "backup": str(tmp_path / "dump.sql")}
+    hosts.journal("one", kind="restore", state="unconfirmed", command=first)
+    run = hosts.restore(f"--extra-vars=backup={tmp_path / 'other/dump.sql'}")
+    assert run.returncode == 2, said(run)
+    assert f"This command is another one: restore backup={tmp_path / 'other/dump.sql'}." in said(run)
+
+
 @pytest.mark.parametrize("failing", ["", "wait"])
 def test_upload_stays_as_long_as_a_resumed_restore_needs_it(
     hosts: Hosts, tmp_path: Path, failing: str
@@ -276,6 +318,23 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
+@pytest.mark.parametrize(("names", "asked"), [("fernet_key,redis_password", True), ("redis_password", False)])
+def test_rotation_asks_for_every_encrypted_value_first(hosts: Hosts, names: str, asked: bool) -> None:
+    hosts.says("one", failing={"check-rotation": "the Fernet key does not decrypt 1 of 41"})
+    command = {"kind": "rotate", "rotate": names}
+    run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
+    assert run.returncode == (2 if asked else 0), said(run)
+    assert ("does not decrypt 1 of 41" in said(run)) is asked
+
+
+def test_port_of_what_stays_ill_is_not_asked(hosts: Hosts) -> None:
+    """The host has said of it that it was ill before, and a restore does not fail for want of it."""
+    hosts.says("one", done={"begun": True, "still_ill": ["webhook"]})
+    run = hosts.play(**UPGRADE | {"upgrade_kind": "restore"})
+    assert run.returncode == 0, said(run)
+    assert "asked but of ['webhook']" in said(run)
+
+
 @pytest.mark.parametrize("database", ["copy", "database:airflow_kept_1"])
 def test_another_database_is_rehearsed_whatever_the_kind(hosts: Hosts, database: str) -> None:
     run = hosts.play(**UPGRADE | {"upgrade_kind": "restore", "upgrade_database": database})
@@ -289,7 +348,7 @@ def test_failure_goes_by_standard_input(hosts: Hosts) -> None:
     run = hosts.play(**UPGRADE | {"upgrade_database": "bundle:/b.tar"})
     assert run.returncode == 2
     [(arguments, given)] = [call for call in hosts.calls("one") if call[0][0] == "abandon"]
-    assert arguments == ["abandon", "--operation", "id-of-this", "--reason-from-stdin"]
+    assert arguments == ["abandon", "--wait", "inf", "--operation", "id-of-this", "--reason-from-stdin"]
     reason = json.loads(given)
     assert reason["message"] == "Rehearse: the image was not built"
     assert len(reason["log"]) > 300_000

@@ -80,6 +80,7 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         lambda path: Disk(2**20, 1, 0) if Path(path) == host.directory / "logs" else real(path),
     )
     monkeypatch.setattr(logs, "TMPFILES", tmp_path / "tmpfiles.conf")
+    monkeypatch.setattr(logs, "CONTAINERS", tmp_path / "none")
     template = (ROOT / "templates/etc/airflow-release/tmpfiles.conf.j2").read_text()
     for name, value in {
         "ansible_managed | comment": "# managed",
@@ -110,6 +111,64 @@ def names(host: Host) -> list[str]:
 
 
 needs_tmpfiles = pytest.mark.skipif(not shutil.which("systemd-tmpfiles"), reason="there is no systemd here")
+
+
+@pytest.fixture
+def containers(platform: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker's directory with a container: its current log, three that were rotated, and what else it has."""
+    place = tmp_path / "containers"
+    monkeypatch.setattr(logs, "CONTAINERS", place)
+    for name, days in {
+        "0a/0a-json.log": 200,
+        "0a/0a-json.log.1": 2,
+        "0a/0a-json.log.2": 50,
+        "0a/0a-json.log.3.gz": 100,
+        "0a/config.v2.json": 200,
+        "0a/mounts/0a-json.log.9": 200,
+    }.items():
+        write(place / name, days)
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: Disk(2**20, 1, 0) if path == place else real(path))
+    return place
+
+
+def of_container(containers: Path) -> list[str]:
+    return sorted(str(path.relative_to(containers)) for path in containers.rglob("*") if path.is_file())
+
+
+@needs_tmpfiles
+@pytest.mark.parametrize(
+    ("percent", "said", "gone"),
+    [
+        (90, ["1 files, 0.1 MiB, not written to for 90 days"], {"0a/0a-json.log.3.gz"}),
+        (
+            # The files have 64 KiB of a disk of 1 MiB.
+            10,
+            [
+                "1 files, 0.1 MiB, not written to for 90 days",
+                "1 files, 0.1 MiB, the oldest, for they took more than 10 % of the disk",
+            ],
+            {"0a/0a-json.log.3.gz", "0a/0a-json.log.2"},
+        ),
+    ],
+)
+def test_rotated_logs_of_containers_go_and_nothing_else_of_them(
+    platform: Host, containers: Path, percent: int, said: list[str], gone: set[str]
+) -> None:
+    settings = Settings(log_percent=90, scheduler_log_percent=90, container_log_percent=percent)
+    before = of_container(containers)
+    expected = [f"logs of containers: {line}" for line in said]
+    assert [line for line in logs.clean(platform, settings, dry_run=True) if "containers" in line] == expected
+    assert of_container(containers) == before
+    logs.TMPFILES.write_text("")
+    assert [line for line in logs.clean(platform, settings) if "containers" in line] == expected
+    assert of_container(containers) == sorted({*before} - gone)
+    assert [line for line in logs.clean(platform, settings) if "containers" in line] == []
+
+
+def test_docker_that_keeps_its_logs_elsewhere_is_let_be(platform: Host, tmp_path: Path) -> None:
+    kinds = logs._kinds(platform, Settings())
+    assert [kind.directories for kind in kinds if kind.rotated] == [()]
 
 
 @needs_tmpfiles

@@ -192,7 +192,23 @@ def test_backup_is_copied_and_compared(host: Host, nightly: Callable[[], Path], 
     assert status.read(host)["last_failure"] is None
     assert [file.name for file in place.iterdir()] == [taken.name]
     assert (place / taken.name).read_bytes() == taken.read_bytes()
-    assert json.loads((host.status / "backup.json").read_text())["last_good"]["off_host"] is True
+    state = json.loads((host.status / "backup.json").read_text())
+    assert state["last_good"]["off_host"] is True
+    assert state["last_copied"] == {"name": taken.name, "at": state["last_good"]["at"]}
+
+
+def test_age_of_the_last_copy_outlasts_the_next_backup(host: Host, settings: Settings) -> None:
+    """Whose own copy fails: then it says how old the data is that would be left without this host."""
+    copied = {"name": "airflow-1.tar", "at": 1.8e9}
+    host.backups.mkdir(parents=True, exist_ok=True)
+    status.record(
+        host, last_copied=copied, last_good={"name": "airflow-2.tar", "at": 1.9e9, "off_host": False}
+    )
+    settings.remote_config.unlink()
+    with pytest.raises(ReleaseError):
+        store.copy_off_host(host, settings)
+    assert status.read(host)["last_copied"] == copied
+    assert status.read(host)["last_failure"]["copying"]
 
 
 def test_switch_waits_for_no_remote(host: Host, settings: Settings, nightly: Callable[[], Path]) -> None:
@@ -374,3 +390,24 @@ def test_a_copy_damaged_elsewhere_does_not_come_in(
     with pytest.raises(ReleaseError, match="not a whole backup"):
         restore.find(host, settings, "latest")
     assert list(host.backups.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["copy", "fetch"])
+def test_copy_has_the_time_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A bundle of some hundred GB takes longer than six hours; silence is what ends it."""
+    limits: list[object] = []
+
+    def run(host: Host, command: list[str], *, timeout: float | None = 600, **_: object) -> str:
+        limits.append(timeout)
+        assert "--timeout=5m" in command
+        return ""
+
+    monkeypatch.setattr(Host, "run", run)
+    config = tmp_path / "rclone.conf"
+    config.write_text("")
+    remote = Remote(Host(tmp_path / "srv"), Settings(remote="offsite:airflow", remote_config=config))
+    if way == "copy":
+        remote.copy(tmp_path / "a.tar")
+    else:
+        remote.fetch("a.tar", tmp_path / "a.tar")
+    assert set(limits) == {None}

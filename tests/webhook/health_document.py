@@ -12,6 +12,7 @@ SERVICES = (
     *("flower", "gate", "haproxy", "postgres", "redis", "weather", "webhook"),
 )
 DAY = 86_400
+INODES = {"inodes": 1_000_000, "inodes_free": 730_000}
 
 
 def document(age: float = 0, **changes: Any) -> dict[str, Any]:
@@ -49,8 +50,9 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
     hour = now // 3600 * 3600
     starts = [hour - 3600 * ago for ago in reversed(range(OUTCOME_HOURS))]
     return {
-        "disks": [{"path": "/", "size": 80 * 2**30, "free": 47 * 2**30, "days_until_full": None}],
+        "disks": [{"path": "/", "size": 80 * 2**30, "free": 47 * 2**30, **INODES, "days_until_full": None}],
         "database_bytes": 412 * 2**20,
+        "database_growth_bytes": 3 * 2**20,
         "tasks_running": 3,
         "tasks_queued": 1,
         "hours": [
@@ -60,8 +62,10 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         "queues": {"default": 1},
         "workers": [{"service": "airflow-worker", "queues": ["default"], "slots": 16}],
         "dag_commit": "0123456789" * 4,
-        "certificate_ends": None,
-        "token_ends": None,
+        "certificate_ends": report.iso(now + 58.5 * DAY),
+        "token_ends": report.iso(now + 200.5 * DAY),
+        "last_backup": report.iso(now - 0.25 * DAY),
+        "last_copy": report.iso(now - 1.25 * DAY),
         "checker_seconds": 0.12,
         **changes,
     }
@@ -98,8 +102,15 @@ def bad_day(
         "figures": figures(
             now,
             disks=[
-                {"path": "/", "size": 80 * 2**30, "free": 2 * 2**30, "days_until_full": 0.7},
-                {"path": disk, "size": 2**40, "free": 2**39, "days_until_full": 91.0},
+                {"path": "/", "size": 80 * 2**30, "free": 2 * 2**30, **INODES, "days_until_full": 0.7},
+                {
+                    "path": disk,
+                    "size": 2**40,
+                    "free": 2**39,
+                    "inodes": 0,
+                    "inodes_free": 0,
+                    "days_until_full": 91.0,
+                },
             ],
             hours=hours,
             queues={"default": 12_345, queue: 7},

@@ -49,6 +49,15 @@ def page(tmp_path: Path) -> Page:
     return fetch
 
 
+@pytest.mark.parametrize("off_host", [True, False])
+def test_age_of_the_last_copy_is_shown_where_the_last_backup_has_none(page: Page, off_host: bool) -> None:
+    copied = {"name": "airflow-1.tar", "at": time.time() - 3 * DAY}
+    last = {**GOOD, "off_host": off_host, "at": time.time()}
+    found, text = page({"last_good": last, "last_copied": copied})
+    assert found["backup"]["last_copied"]["age_seconds"] == pytest.approx(3 * DAY, abs=60)
+    assert ("The last one with a copy elsewhere" in text) != off_host
+
+
 def test_last_good_one_is_shown(page: Page) -> None:
     found, text = page({"last_good": {**GOOD, "at": time.time() - 3 * 3600}, "last_failure": None})
     assert found["attention"] == []

@@ -433,6 +433,27 @@ def test_healthz_fails_once_nobody_works_on_calls(client: FlaskClient, app: Flas
     assert client.get("/healthz").status_code == 503
 
 
+def test_healthz_fails_while_a_sync_is_stuck(
+    client: FlaskClient, gate: GateDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread is there and does nothing any more; one that takes long is well."""
+    release, reached = threading.Event(), threading.Event()
+
+    def be_stuck() -> None:
+        reached.set()
+        release.wait(30)
+
+    gate.before_answer = be_stuck
+    job = client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).get_json()["job"]
+    assert reached.wait(30)
+    assert client.get("/healthz").status_code == 200
+    monkeypatch.setattr(jobs, "STUCK_SECONDS", 0)
+    assert client.get("/healthz").status_code == 503
+    release.set()
+    finished(client, job)
+    wait_until(lambda: client.get("/healthz").status_code == 200)
+
+
 def test_healthz_fails_once_nobody_replaces_keys(client: FlaskClient, app: Flask) -> None:
     app.extensions["webhook"].keys.close()
     assert client.get("/healthz").status_code == 503

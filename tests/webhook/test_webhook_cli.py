@@ -45,6 +45,16 @@ def test_a_day_on_the_command_line(start: Start, remote: Remote, gate: GateDoubl
     assert run(start, "unpin") == (0, f"switched: {second[:12]} is live\n")
 
 
+def test_tree_that_is_removed_is_named(start: Start, remote: Remote) -> None:
+    """The timer's syncs are such ones, and their journal is where an operator looks."""
+    keep = {"DAG_KEEP_TREES_SECONDS": "0", "DAG_KEEP_TREES_COUNT": "0"}
+    first = remote.head
+    assert run(start, "once", **keep)[0] == 0
+    remote.commit({"dags/two.py": "x = 1\n"}, "Add another")
+    said = [run(start, "once", **keep)[1] for _ in range(2)]
+    assert f"removed the worktree {first}" in "".join(said)
+
+
 def test_json(start: Start, remote: Remote) -> None:
     code, output = run(start, "once", "--json")
     assert code == 0

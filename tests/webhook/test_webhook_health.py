@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from webhook.airflow_status import AirflowStatus
 from webhook.app import create_app
-from webhook.lights import ON_THE_PAGE
+from webhook.lights import ON_THE_PAGE, Light
 from webhook.settings import RepositorySettings, Settings
 
 from tests.webhook.doubles import VaultDouble
@@ -109,7 +109,7 @@ def test_finding_needs_a_look(page: Page, light: str, level: str, words: str, nu
     assert (found["level"], verdict(text)) == (level, words)
     assert "is &lt;exited&gt;." in text
     assert "<code>docker compose logs weather</code>" in text
-    assert f"docs/operations.md#light-{light}" in text
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
     assert '<span class="tag bad">exited</span>' in text
     assert metrics["airflow_platform_health{}"] == number
     assert metrics["airflow_platform_service_up{weather}"] == 0
@@ -156,11 +156,15 @@ def test_page_metrics_and_command_say_the_same(
     written = document(age, overall=overall, state=state, findings=findings)
     found, text, metrics = page(written)
     looks = report.needs_a_look(written, time.time())
-    assert (found["attention"] != []) == looks
-    assert verdict(text).startswith("Needs a look") == looks
-    assert (metrics["airflow_platform_health{}"] > 0) == looks
+    ill = bool(age) or overall != "ok"
+    assert looks == (ill or state == "stopped")
+    assert (found["attention"] != []) == ill
+    assert verdict(text).startswith("Needs a look") == ill
+    assert (metrics["airflow_platform_health{}"] > 0) == ill
+    assert metrics.get(f"airflow_platform_state{{{state}}}", 0) == (not age)
     screen = report.screen(written, time.time())
-    assert screen.partition(":")[0] == ("unknown" if age else overall)
+    first = overall if state == "running" else state if overall == "ok" else f"{state}, {overall}"
+    assert screen.partition(":")[0] == ("unknown" if age else first)
     if light and not age:
         assert LIGHTS[light].advice in screen
         assert LIGHTS[light].advice in text
@@ -205,17 +209,72 @@ def test_host_and_page_agree_on_silence() -> None:
     assert set(health.SEVERITIES) == {lights.CRITICAL, lights.WARNING, lights.NOTICE}
 
 
+# What the webhook looks for by itself is on the page while it finds it, whatever the checker said.
 @pytest.mark.parametrize("light", [light for light in LIGHTS if light not in ON_THE_PAGE])
 def test_every_light_has_its_sentence_and_its_line(page: Page, light: str) -> None:
     """The line that it names is in the document."""
     known = finding(light, "<b>", "A fault.")
     _, text, _ = page(document(overall="warning", findings=[known]))
     assert str(status.code(known["advice"])) in text
-    assert f"docs/operations.md#light-{light}" in text
-    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/operations.md").read_text()
+    assert f"docs/when-something-is-wrong.md#light-{light}" in text
+    assert f'<a id="light-{light}"></a>' in (ROOT / "docs/when-something-is-wrong.md").read_text()
 
 
-@pytest.mark.parametrize("address", [status.DELIVERY, status.BACKUPS, health.LOOK])
+@pytest.mark.parametrize("light", ON_THE_PAGE)
+def test_what_the_webhook_finds_has_its_line_before_the_checker_was_told(light: str) -> None:
+    [need] = status._needs([Light(light, "it is so")], {})
+    assert str(need) == f"it is so. {LIGHTS[light].advice}"
+    assert need.document == f"docs/when-something-is-wrong.md#light-{light}"
+    assert need.severity == LIGHTS[light].severity
+
+
+def test_silence_of_the_checker_and_of_airflow_have_their_lines(client: FlaskClient, page: Page) -> None:
+    """They are on the page alone, which the checker cannot ask, and in the document all the same."""
+    airflow = client.application.extensions["webhook"].airflow
+    answer, airflow.status = airflow.status, lambda: AirflowStatus(error="the webserver does not answer")
+    try:
+        _, text, _ = page(None)
+    finally:
+        airflow.status = answer
+    written = (ROOT / "docs/when-something-is-wrong.md").read_text()
+    for light in ("checker-silent", "webserver-silent"):
+        assert f"docs/when-something-is-wrong.md#light-{light}" in text
+        assert f'<a id="light-{light}"></a>' in written
+
+
+@pytest.mark.parametrize(("url", "linked"), [("git@github.com:city/dags.git", True), ("/srv/dags", False)])
+def test_line_of_the_document_is_a_link_where_a_browser_can_open_it(
+    tmp_path: Path, url: str, linked: bool
+) -> None:
+    commit = "0123456789" * 4
+    (tmp_path / "worktrees" / commit / "docs").mkdir(parents=True)
+    (tmp_path / "worktrees" / commit / "docs/when-something-is-wrong.md").touch()
+    (tmp_path / "current").symlink_to(f"worktrees/{commit}")
+    (tmp_path / "health.json").write_text(
+        json.dumps(document(overall="warning", findings=[finding("disk-low", "/", "The disk is low.")]))
+    )
+    known = Settings(
+        environment="staging",
+        trees_dir=tmp_path,
+        state_dir=tmp_path,
+        health_file=tmp_path / "health.json",
+        repository=RepositorySettings(
+            url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1
+        ),
+        github_repository="city/dags",
+    )
+    app = create_app({"TESTING": True, "SETTINGS": known, "VAULT": VaultDouble()})
+    text = app.test_client().get("/", headers=BROWSER).get_data(as_text=True)
+    for path in (
+        "docs/when-something-is-wrong.md#light-disk-low",
+        "docs/when-something-is-wrong.md#light-never-synced",
+    ):
+        link = f'<a href="https://github.com/city/dags/blob/{commit}/{path}">{path}</a>'
+        assert (link in text) == linked
+        assert (f"<code>{path}</code>" in text) != linked
+
+
+@pytest.mark.parametrize("address", [status.BACKUPS, health.LOOK])
 def test_documents_that_the_page_names_exist(address: str) -> None:
     path, _, anchor = address.partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
@@ -240,7 +299,7 @@ def test_link_leads_to_the_documents_that_are_live(
     tree = tmp_path / "worktrees" / f"{commit}-2"
     (tree / "docs").mkdir(parents=True)
     if has_documents:
-        (tree / "docs/operations.md").touch()
+        (tree / "docs/when-something-is-wrong.md").touch()
     (tmp_path / "current").symlink_to(f"worktrees/{commit}-2")
     repository = RepositorySettings(
         url=url, branch="production", deploy_key=None, known_hosts=None, timeout=1
@@ -296,6 +355,56 @@ def test_disk_is_a_bar(page: Page) -> None:
     assert "8 % free: 80.0 GiB of 1000.0 GiB; full in 5.2 days" in text
     assert metrics["airflow_platform_disk_free_bytes{/}"] == 80 * 2**30
     assert metrics["airflow_platform_disk_size_bytes{/}"] == 1000 * 2**30
+
+
+def test_numbers_are_on_page_screen_and_metrics_alike(page: Page) -> None:
+    """Not only whether a limit is passed: inodes, growth, ends, ages of backup and copy, restarts."""
+    written = document(services=[service("weather", restarts=7)])
+    written["figures"]["disks"][0]["days_until_full"] = 30.0
+    _, text, metrics = page(written)
+    screen = report.screen(written, time.time())
+    for part in ("73 % of its inodes", "3.0 MiB more than a day ago", "in 58 days", "in 200 days"):
+        assert part in text
+    for part in ("73% of its inodes", "412 MiB, +3 MiB within a day", "full in 30 days"):
+        assert part in screen
+    dates = {
+        "certificate_ends": ("certificate ends", "certificate_end", 58.5),
+        "token_ends": ("Connect token ends", "token_end", 200.5),
+        "last_backup": ("last good backup", "last_backup", -0.25),
+        "last_copy": ("last backup with a copy", "last_copy", -1.25),
+    }
+    for name, (words, metric, days) in dates.items():
+        assert f"{words}: {written['figures'][name]}" in screen
+        at = metrics[f"airflow_platform_{metric}_timestamp_seconds{{}}"]
+        assert at - time.time() == pytest.approx(days * 86_400, abs=60)
+    numbers = {
+        "database_bytes{}": 412 * 2**20,
+        "database_growth_bytes{}": 3 * 2**20,
+        "disk_inodes{/}": 1_000_000,
+        "disk_inodes_free{/}": 730_000,
+        "disk_days_until_full{/}": 30,
+        "service_restarts{weather}": 7,
+    }
+    assert {name: metrics[f"airflow_platform_{name}"] for name in numbers} == numbers
+
+
+def test_number_that_is_not_known_is_not_told(page: Page) -> None:
+    unknown = ("certificate_ends", "token_ends", "last_backup", "last_copy")
+    names = (*unknown, "database_bytes", "database_growth_bytes")
+    disks = [{"path": "/", "size": 10, "free": 9, "inodes": 0, "inodes_free": 0, "days_until_full": None}]
+    written = document(figures=figures(time.time(), disks=disks, **dict.fromkeys(names)))
+    # A token may end when no calendar reaches.
+    written["figures"]["token_ends"] = "33658-09-27T01:46:40Z"
+    found, text, metrics = page(written)
+    assert found["level"] == "ok"
+    assert "What ends" not in text
+    assert "inodes" not in text
+    assert not [
+        name
+        for name in metrics
+        if re.search(r"_platform_(\w*timestamp|database|disk_(in|days))", name) and "last_look" not in name
+    ]
+    assert "inodes" not in report.screen(written, time.time())
 
 
 def test_queue_without_a_worker_is_said(page: Page) -> None:

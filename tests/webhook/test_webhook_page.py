@@ -190,7 +190,7 @@ def test_each_light_says_what_to_do_and_where_it_is_written(page: Page, show: Sh
     first = page.locator(".needs li").first
     expect(first).to_contain_text("critical")
     expect(first).to_contain_text("The container of weather is <exited>. Run docker compose ps --all")
-    expect(first).to_contain_text("docs/operations.md#light-service-down")
+    expect(first).to_contain_text("docs/when-something-is-wrong.md#light-service-down")
     expect(page.get_by_role("heading", name="Can wait")).to_be_visible()
 
 

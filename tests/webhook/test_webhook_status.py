@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_checker.lights import OF_THE_WEBHOOK
+from airflow_checker.lights import LIGHTS, OF_THE_WEBHOOK
 from flask import Flask, jsonify
 from flask.testing import FlaskClient
 from webhook.app import create_app
@@ -161,8 +161,11 @@ def test_stored_names_that_are_not_utf_8_break_nothing(client: FlaskClient, page
 def test_before_the_first_sync(client: FlaskClient) -> None:
     found = content(client)
     assert found["delivery"]["live"] is None
-    assert "no commit has been synced yet" in found["attention"]
-    assert client.get("/", headers=BROWSER).status_code == 200
+    # Nobody has told this page: it knows by itself what to do, and where that is written.
+    assert found["attention"] == ["no commit has been synced yet. Run `dag-sync once`."]
+    assert "docs/when-something-is-wrong.md#light-never-synced" in client.get("/", headers=BROWSER).get_data(
+        as_text=True
+    )
 
 
 def test_unreadable_state_is_said(client: FlaskClient, page_settings: Settings) -> None:
@@ -205,7 +208,8 @@ def test_checker_is_told_what_only_the_webhook_knows(
     told = lit(client)
     assert set(told) == {"infrastructure-changed", "commit-refused", "relay-silent"}
     assert told["commit-refused"] == "The newest commit is refused; the one before it stays live."
-    assert {f"{words[0].upper()}{words[1:]}." for words in content(client)["attention"]} == set(told.values())
+    said = {f"{what[0].lower()}{what[1:]} {LIGHTS[light].advice}" for light, what in told.items()}
+    assert set(content(client)["attention"]) == said
     store.remember("relay", {"state": "connecting", "at": 10**10})
     gate.problems = lambda tree: []
     Syncer(replace(page_settings, github_token=None)).pin(well)
@@ -240,8 +244,9 @@ def test_spent_key_is_told_until_it_is_replaced(page_settings: Settings) -> None
 
 
 def test_every_light_of_the_webhook_is_one_of_the_checkers() -> None:
-    """What it tells under another name would be left out."""
+    """What it tells under another name would be left out; and both say the same of what to do."""
     assert {*lights.ON_THE_PAGE, "key-spent"} == set(OF_THE_WEBHOOK)
+    assert {light: LIGHTS[light].advice for light in OF_THE_WEBHOOK} == lights.ADVICE
 
 
 def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Settings, tmp_path: Path) -> None:
@@ -252,9 +257,9 @@ def test_page_shows_what_the_webhook_knows_once_and_at_once(page_settings: Setti
     found = [finding("never-synced", "", "No commit has been synced yet.")]
     file.write_text(json.dumps(document(overall="warning", findings=found)))
     advice = "Run `dag-sync once`."
-    assert content(client)["attention"] == [f"no commit has been synced yet {advice}"]
+    assert content(client)["attention"] == [f"no commit has been synced yet. {advice}"]
     page = client.get("/", headers=BROWSER).get_data(as_text=True)
-    assert "docs/operations.md#light-never-synced" in page
+    assert "docs/when-something-is-wrong.md#light-never-synced" in page
     sync(settings)
     assert content(client)["attention"] == []
 

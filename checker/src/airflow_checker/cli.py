@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from airflow_checker import judge, mend, messages, report
 from airflow_checker.files import replace_json
@@ -58,30 +59,45 @@ def main(given: Sequence[str] | None = None) -> int:
 def check(settings: Settings, run: host.Run = host.run) -> int:
     """Look, judge, mend, write and tell; return 0 also when something is wrong: the unit did not fail.
 
+    A disk that takes no file, or a systemd that starts nothing, keeps nobody from being told.
+
     Raises:
-        OSError: the result cannot be written.
+        OSError: one or the other; all else was done.
     """
-    memory = load_memory(settings.memory)
+    failed: list[OSError] = []
+    memory = load_memory(settings.memory, settings.spare_memory)
     facts = everything.observe(settings, memory, run=run)
     memory.observe(facts)
     findings = judge.judge(facts, memory)
     blind = facts.stopped or judge.switching(facts.operation) or not facts.docker
     over = memory.see(findings, blind=blind)
     for service, asking in mend.wanted(facts, findings, memory, settings.never_restart).items():
-        mend.restart(service, run)
         memory.restart(service)
+        try:
+            mend.restart(service, run)
+        except OSError as error:
+            failed.append(error)
+            continue
         print(f"restarted {service}: {asking[0].what}")
         for finding in asking:
             memory.episodes[finding.key].restarts += 1
     document = report.build(facts, findings, memory, settings)
-    replace_json(settings.health, document, mode=0o644)
-    tell(settings, messages.news(findings, over, memory), memory, document["overall"])
-    memory.save(settings.memory)
+    try:
+        replace_json(settings.health, document, mode=0o644)
+    except OSError as error:
+        failed.append(error)
+    tell(settings, messages.news(findings, over, memory), memory, document)
+    try:
+        memory.save(settings.memory, settings.spare_memory)
+    except OSError as error:
+        failed.append(error)
+    if failed:
+        raise failed[0]
     return 0
 
 
-def tell(settings: Settings, news: messages.News, memory: Memory, overall: str) -> None:
-    """Send what is to be told, and call the heartbeat while all is well.
+def tell(settings: Settings, news: messages.News, memory: Memory, document: dict[str, Any]) -> None:
+    """Send what is to be told, and call the heartbeat while all is well and tasks run, or will in a moment.
 
     What Slack did not take is told by the next run.
     """
@@ -95,7 +111,7 @@ def tell(settings: Settings, news: messages.News, memory: Memory, overall: str) 
             memory.owe(news.over)
         else:
             messages.note(news, memory)
-    if overall == "ok" and settings.heartbeat:
+    if document["overall"] == "ok" and document["state"] != "stopped" and settings.heartbeat:
         failed = messages.beat(settings.heartbeat)
         if failed:
             print(f"the heartbeat was not taken: {failed}", file=sys.stderr)

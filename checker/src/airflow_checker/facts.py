@@ -47,6 +47,10 @@ class Unit:
     enabled: str = "enabled"
     next: float = 0.0
     """When a timer elapses next, in seconds since the epoch; 0 when systemd names no time."""
+    restarts: int = 0
+    """How often systemd has started it again by itself since somebody started it (NRestarts)."""
+    last: float = 0.0
+    """When a timer elapsed last; 0 when it has not since the host's start."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,16 @@ class Facts:
 
     now: float
     docker: bool = True
+    live_restore: bool | None = None
+    """Whether containers outlive Docker, by its own account."""
     services: dict[str, str] | None = None
     """What the Compose project wants running: each service with its image."""
     containers: dict[str, Container] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
+    boot: str = ""
+    """What tells this boot of the host from every other, "" for unknown."""
+    told_to_stop: float = 0.0
+    """When the platform was last told to stop, in seconds since the epoch; 0 for never."""
     operation: dict[str, Any] = field(default_factory=dict)
     """releases/operation.json; {} where there never was one."""
     stopped: bool = False

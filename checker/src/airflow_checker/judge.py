@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_checker.facts import Container, Disk, Facts, Unit
+from airflow_checker.gather.host import DOCKER_UNITS, KEEPER
 from airflow_checker.lights import Finding
 
 MINUTE = 60.0
@@ -26,7 +27,13 @@ OVERDUE_SECONDS = 5 * MINUTE
 STARTING_SECONDS = 5 * MINUTE
 """The longest start_period of the Compose file is 2 minutes."""
 RESTARTS = 3
+DEATH_SECONDS = 10 * MINUTE
+"""For so long what died and is back is shown."""
 TIMER_LATE_SECONDS = 10 * MINUTE
+TIMED_SECONDS = {"dag-sync.timer": 30 * MINUTE}
+"""For so long at most a timer's work takes, where that is less than what its unit allows."""
+WITHOUT_NEED = ("dag-sync.timer",)
+"""Timers that are there and not enabled on a platform that does not need them: one without a repository."""
 OPERATION_SECONDS = 6 * HOUR
 BACKUP_SECONDS = 2 * DAY
 CLEAN_SECONDS = 2 * DAY
@@ -48,7 +55,7 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     What a switch does on purpose is no finding, and nor is a platform that was stopped on purpose: then only
     the host itself is judged.
     """
-    findings = [*host(facts), *disks(facts.disks, memory)]
+    findings = [*host(facts), *disks(facts.disks, memory), *deaths(facts.now, memory)]
     if not (facts.stopped or switching(facts.operation)):
         findings += with_causes(list(platform(facts, memory)), facts)
     findings += operation(facts)
@@ -59,8 +66,16 @@ class Trends:
     """What earlier observations say; see `memory.Memory`. This one knows nothing."""
 
     def starts(self, service: str) -> int:
-        """Return how often the service's container started within the last hour."""
+        """Return how often the service's container started within the last hour, not to mend a fault."""
         return 0
+
+    def unit_died(self, unit: str) -> float:
+        """Return when systemd last started a unit of Docker again by itself; 0 for never."""
+        return 0.0
+
+    def power_cut(self) -> float:
+        """Return when the host was first seen after it went down without a shutdown; 0 for never."""
+        return 0.0
 
     def days_until_full(self, disk: Disk) -> float | None:
         """Return in how many days the disk is full at its present growth; None while that is unknown."""
@@ -189,20 +204,27 @@ def units(facts: Facts) -> Iterator[Finding]:
             yield Finding("unit-failed", unit.name, f"{unit.name} failed: {unit.result}.")
         elif unit.load == "masked":
             yield Finding("unit-failed", unit.name, f"{unit.name} is masked.")
+        elif unit.name == KEEPER and unit.active == "active" and unit.enabled == "disabled":
+            yield Finding("boot-off", unit.name, f"{unit.name} is not enabled: the next boot starts nothing.")
 
 
 def timer(unit: Unit, now: float) -> Iterator[Finding]:
     """Judge a timer."""
-    # A timer of a platform without a repository is there and not enabled; that is meant so.
+    longest = TIMED_SECONDS.get(unit.name, 0)
     if unit.load == "masked" or unit.enabled.startswith("masked"):
         yield Finding("timer-off", unit.name, f"{unit.name} is masked.")
     elif unit.active != "active":
-        if unit.active == "failed" or unit.enabled == "enabled":
+        meant = unit.active == "inactive" and unit.enabled == "disabled" and unit.name in WITHOUT_NEED
+        if not meant:
             yield Finding("timer-off", unit.name, f"{unit.name} is {unit.active}.")
     elif unit.sub == "elapsed":
         yield Finding("timer-off", unit.name, f"{unit.name} has no next time.")
     elif unit.sub == "waiting" and 0 < unit.next < now - TIMER_LATE_SECONDS:
         yield Finding("timer-off", unit.name, f"{unit.name} should have run {minutes(now - unit.next)} ago.")
+    elif unit.sub == "running" and longest and 0 < unit.last < now - longest:
+        service = unit.name.replace(".timer", ".service")
+        what = f"{service}, started {minutes(now - unit.last)} ago, has not ended."
+        yield Finding("unit-failed", service, what)
 
 
 def airflow(facts: Facts) -> Iterator[Finding]:
@@ -311,6 +333,8 @@ def host(facts: Facts) -> Iterator[Finding]:
     yield from connect(facts)
     yield from clock(facts)
     yield from backup(facts)
+    if facts.live_restore is False:
+        yield Finding("live-restore-off", "", "Docker runs without `live-restore`.")
     if facts.reboot_required:
         yield Finding("reboot-pending", "", "An update asks for a reboot.")
     if facts.security_updates:
@@ -321,6 +345,15 @@ def host(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "certificate-ended", "", f"The certificate cannot be read{because(facts, 'certificate')}."
         )
+
+
+def deaths(now: float, memory: Trends) -> Iterator[Finding]:
+    """Say what died and is back: nobody has to do anything, and somebody should know."""
+    for unit in DOCKER_UNITS:
+        if 0 <= now - memory.unit_died(unit) < DEATH_SECONDS:
+            yield Finding("unit-restarted", unit, f"{unit} died, and systemd has started it again.")
+    if 0 <= now - memory.power_cut() < DEATH_SECONDS:
+        yield Finding("host-restarted", "", "The host went down without a shutdown, and is back.")
 
 
 def gaps(facts: Facts, names: Iterable[str]) -> Iterator[Finding]:
@@ -351,9 +384,11 @@ def connect(facts: Facts) -> Iterator[Finding]:
             "The Connect token has ended." if ended else f"Connect refuses the token (HTTP {known.status})."
         )
         yield Finding("token-refused", "", what)
-    elif known.status == 0 or known.status >= 500:
+    elif 400 <= known.status < 500 and known.status not in (408, 429):
+        yield Finding("token-refused", "", f"Connect does not give the vault (HTTP {known.status}).")
+    elif not 200 <= known.status < 300:
         what = f"HTTP {known.status}" if known.status else known.said
-        yield Finding("connect-silent", "", f"1Password Connect does not answer: {what}.")
+        yield Finding("connect-silent", "", f"1Password Connect does not answer as it should: {what}.")
     if known.token_ends is not None and 0 < known.token_ends - facts.now < TOKEN_SECONDS:
         yield Finding("token-ends", "", f"The Connect token ends in {minutes(known.token_ends - facts.now)}.")
 

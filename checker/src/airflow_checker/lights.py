@@ -1,6 +1,6 @@
 """Every light: its name, how grave it is, what it means and what to do.
 
-docs/operations.md has this table, and a test compares the two.
+docs/when-something-is-wrong.md has this table, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ CRITICAL = "critical"
 WARNING = "warning"
 """It works, and needs a look today."""
 NOTICE = "notice"
-"""It can wait for the next maintenance; the verdict stays `ok` and nobody is sent a message."""
+"""It can wait for the next maintenance, or is over: the verdict stays `ok`, and nobody is sent a message.
+
+What is told `once` is an exception.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Light:
     """Seconds for which it has to stand before somebody is told."""
     message: bool = True
     """Whether a message is sent of it; somebody else may do that."""
+    once: bool = False
+    """Whether it is told at once and never again: it is over already, and asks for nothing."""
 
 
 _CONVERGE = 3600.0
@@ -42,6 +47,12 @@ _LOG = "read its log with `docker compose logs <service>`, then run site.yml"
 LIGHTS = {
     "docker-down": Light(
         CRITICAL, "Docker does not answer.", "Run `systemctl restart docker`, then `journalctl -u docker`."
+    ),
+    "live-restore-off": Light(
+        WARNING,
+        "Docker runs without `live-restore`: when it ends, all containers end with it.",
+        "Run site.yml, which sets it in `/etc/docker/daemon.json`; if this stays, run"
+        " `systemctl reload docker`.",
     ),
     "service-down": Light(
         CRITICAL,
@@ -112,7 +123,7 @@ LIGHTS = {
     "queue-without-worker": Light(
         CRITICAL,
         "Tasks wait in a queue that no worker consumes.",
-        "Correct the task's `queue`, or add it to a worker's command.",
+        "Correct the task's `queue`, or leave it out: the worker consumes the default queue alone.",
     ),
     "run-overdue": Light(
         CRITICAL,
@@ -121,8 +132,13 @@ LIGHTS = {
     ),
     "unit-failed": Light(
         WARNING,
-        "A unit of the platform failed.",
+        "A unit of the platform failed, is masked, or does not end.",
         "Run `systemctl status <unit>`, correct the cause, then `systemctl restart <unit>`.",
+    ),
+    "boot-off": Light(
+        WARNING,
+        "The platform runs, and nothing would start it at the next boot.",
+        "Run `systemctl enable airflow.service`.",
     ),
     "timer-off": Light(
         WARNING,
@@ -168,13 +184,15 @@ LIGHTS = {
     ),
     "token-refused": Light(
         CRITICAL,
-        "The Connect token has ended, or Connect refuses it: tasks cannot read their secrets.",
-        "Make a new token in 1Password and run site.yml with it.",
+        "The Connect token has ended, Connect refuses it, or it does not give the vault: tasks cannot read"
+        " their secrets.",
+        "Look in 1Password whether the vault is there and the token may read it; if not, make a new token and"
+        " run site.yml with it.",
     ),
     "connect-silent": Light(
         CRITICAL,
-        "1Password Connect does not answer: tasks cannot read their secrets.",
-        "Check the Connect server and the way to it.",
+        "1Password Connect does not answer, or with an error or a redirect: tasks cannot read their secrets.",
+        "Check the Connect server, its address and the way to it.",
     ),
     "clock-wrong": Light(
         CRITICAL,
@@ -263,6 +281,23 @@ LIGHTS = {
         "The webhook cannot write its file: calls with a key get 503, and jobs are kept in memory.",
         "Read `docker compose logs webhook`; look for a full disk, or for who locks the file.",
     ),
+    "unit-restarted": Light(
+        NOTICE,
+        "Docker or containerd died within the last ten minutes, and systemd started it again. Containers and"
+        " tasks went on. The one message is sent at once.",
+        "Nothing has to be done. To find out why, read `journalctl -u <unit>`.",
+        patience=0,
+        once=True,
+    ),
+    "host-restarted": Light(
+        NOTICE,
+        "The host went down without a shutdown, as in a power cut, and is back since ten minutes at most. The"
+        " platform came back by itself; tasks that ran are lost, and Airflow retries or fails them. The one"
+        " message is sent at once.",
+        "Nothing has to be done for the platform. To find out why, read `journalctl --boot=-1`.",
+        patience=0,
+        once=True,
+    ),
     "reboot-pending": Light(
         NOTICE,
         "An update asks for a reboot.",
@@ -316,6 +351,11 @@ class Finding:
         advice = LIGHTS[self.light].advice
         return re.sub("<(?:service|unit|timer)>", lambda _: self.subject, advice)
 
+    @property
+    def anchor(self) -> str:
+        """Return the line of docs/when-something-is-wrong.md about it."""
+        return f"light-{self.light}"
+
     def document(self, since: str) -> dict[str, Any]:
         """Return it as health.json has it."""
         light = LIGHTS[self.light]
@@ -326,7 +366,7 @@ class Finding:
             "subject": self.subject,
             "what": self.what,
             "advice": self.advice,
-            "anchor": f"light-{self.light}",
+            "anchor": self.anchor,
         }
 
 
@@ -336,7 +376,7 @@ def verdict(severities: list[str]) -> str:
 
 
 def table() -> str:
-    """Return the table of docs/operations.md."""
+    """Return the table of docs/when-something-is-wrong.md."""
     lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
     lines += [
         f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning} | {light.advice} |'

@@ -13,8 +13,8 @@ from typing import Any
 from airflow_checker import judge
 from airflow_checker.facts import Disk, Facts
 from airflow_checker.files import replace_json
-from airflow_checker.gather.host import document
-from airflow_checker.lights import Finding
+from airflow_checker.gather.host import DOCKER_UNITS, KEEPER, document
+from airflow_checker.lights import LIGHTS, Finding
 
 SAMPLE_SECONDS = 3600.0
 SAMPLES = 24 * 7
@@ -34,6 +34,8 @@ class Episode:
     told: int = 0
     """How many messages were sent of it."""
     told_at: float = 0.0
+    told_restarts: int = 0
+    """How many restarts the last message named."""
     restarts: int = 0
     what: str = ""
 
@@ -51,6 +53,10 @@ class Memory(judge.Trends):
     """By disk: samples of time and used bytes."""
     database: list[list[float]] = field(default_factory=list)
     """Samples of time and bytes."""
+    died: dict[str, list[float]] = field(default_factory=dict)
+    """By unit of Docker: how often systemd has started it again, and when that was last seen to grow."""
+    boot: dict[str, Any] = field(default_factory=dict)
+    """The boot of the last run, what was known of the platform's stop then, and when a power cut was seen."""
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     now: float = 0.0
 
@@ -61,8 +67,14 @@ class Memory(judge.Trends):
     def observe(self, facts: Facts) -> None:
         """Take what is to be remembered of an observation."""
         self.now = facts.now
+        on_purpose = facts.stopped or judge.switching(facts.operation)
         for service, container in facts.containers.items():
-            self._started(service, container.started)
+            self._started(service, container.started, on_purpose=on_purpose)
+        for unit in facts.units:
+            if unit.name in DOCKER_UNITS:
+                count, at = self.died.get(unit.name, (unit.restarts, 0.0))
+                self.died[unit.name] = [unit.restarts, self.now if unit.restarts > count else at]
+        self._booted(facts)
         for disk in facts.disks:
             _sample(self.used.setdefault(disk.path, []), facts.now, disk.size - disk.free)
         if facts.database is not None:
@@ -86,9 +98,9 @@ class Memory(judge.Trends):
             episode.runs = 0
             if blind:
                 episode.last = self.now
-            elif not episode.told or not 0 <= self.now - episode.last < CALM_SECONDS:
+            elif _once(key) or not episode.told or not 0 <= self.now - episode.last < CALM_SECONDS:
                 del self.episodes[key]
-                if episode.told:
+                if episode.told and not _once(key):
                     over[key] = episode
         while len(self.episodes) > MOST_EPISODES:
             del self.episodes[min(self.episodes, key=lambda key: self.episodes[key].last)]
@@ -107,8 +119,16 @@ class Memory(judge.Trends):
         self.restarted[service] = [*self._lately(self.restarted, service), self.now]
 
     def starts(self, service: str) -> int:
+        """See `judge.Trends`; restarts that mend a fault are told with that fault."""
+        return max(0, len(self._lately(self.started, service)) - self.restarts(service))
+
+    def unit_died(self, unit: str) -> float:
         """See `judge.Trends`."""
-        return len(self._lately(self.started, service))
+        return self.died.get(unit, [0.0, 0.0])[1]
+
+    def power_cut(self) -> float:
+        """See `judge.Trends`."""
+        return float(self.boot.get("cut", 0.0))
 
     def days_until_full(self, disk: Disk) -> float | None:
         """See `judge.Trends`; by the least-squares line through the samples of at least a day."""
@@ -130,23 +150,50 @@ class Memory(judge.Trends):
         grown = past[-1][1] - past[0][1]
         return int(grown), grown / max(past[0][1], 1)
 
-    def save(self, path: Path) -> None:
-        """Write it down."""
+    def save(self, path: Path, spare: Path) -> None:
+        """Write it down; elsewhere where the disk takes no file, so that nothing is told again and again.
+
+        Raises:
+            OSError: it is kept in neither place, or in the spare one only.
+        """
         values = {name: value for name, value in vars(self).items() if name not in ("episodes", "now")}
         episodes = {key: vars(episode) for key, episode in self.episodes.items()}
-        replace_json(path, {**values, "episodes": episodes})
+        kept = {**values, "episodes": episodes}
+        try:
+            replace_json(path, kept)
+        except OSError:
+            replace_json(spare, kept)
+            raise
+        spare.unlink(missing_ok=True)
 
     def _lately(self, of: dict[str, list[float]], service: str) -> list[float]:
         return [at for at in of.get(service, []) if 0 <= self.now - at < judge.HOUR]
 
-    def _started(self, service: str, at: float) -> None:
-        """Count a start that was not there at the last run; the first one that is ever seen is none."""
+    def _started(self, service: str, at: float, *, on_purpose: bool) -> None:
+        """Count a start that was not there at the last run; what an operation or a stop does begins anew."""
         known = self.started.get(service)
-        if known is None:
+        if known is None or on_purpose:
             self.started[service] = [at]
         elif at not in known:
             # The last one stays, however old, so that it is not counted again.
             self.started[service] = [*self._lately(self.started, service), at][-20:]
+
+    def _booted(self, facts: Facts) -> None:
+        """See a boot before which nobody told the platform to stop, though it was kept running."""
+        if not facts.boot:
+            return
+        known = self.boot
+        cut = (
+            bool(known.get("kept"))
+            and facts.boot != known["id"]
+            and facts.told_to_stop == known["told_to_stop"]
+        )
+        self.boot = {
+            "id": facts.boot,
+            "told_to_stop": facts.told_to_stop,
+            "kept": any(unit.name == KEEPER and unit.active == "active" for unit in facts.units),
+            "cut": self.now if cut else known.get("cut", 0.0),
+        }
 
     def __post_init__(self) -> None:
         """Take episodes as they were written."""
@@ -154,6 +201,12 @@ class Memory(judge.Trends):
             key: episode if isinstance(episode, Episode) else Episode(**episode)
             for key, episode in self.episodes.items()
         }
+
+
+def _once(key: str) -> bool:
+    """Say whether a finding's end is told to nobody; a light of an earlier version may be unknown."""
+    light = LIGHTS.get(key.split()[0])
+    return light is not None and light.once
 
 
 def _sample(samples: list[list[float]], now: float, value: float) -> None:
@@ -165,12 +218,13 @@ def _sample(samples: list[list[float]], now: float, value: float) -> None:
         del samples[:-SAMPLES]
 
 
-def load(path: Path) -> Memory:
-    """Read the memory; one that is not there or is damaged begins anew."""
+def load(path: Path, spare: Path) -> Memory:
+    """Read the memory, the spare one where there is one; one that is not there or is damaged begins anew."""
     empty = Memory()
     known = {each.name: type(getattr(empty, each.name)) for each in fields(Memory) if each.name != "now"}
+    kept = document(spare) or document(path)
     values: dict[str, Any] = {
-        name: value for name, value in document(path).items() if isinstance(value, known.get(name, ()))
+        name: value for name, value in kept.items() if isinstance(value, known.get(name, ()))
     }
     try:
         return Memory(**values)

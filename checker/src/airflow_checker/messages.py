@@ -1,4 +1,7 @@
-"""One message to Slack per change of state, three a fault at most; and the call that all is well."""
+"""One message to Slack per change of state, three a fault at most; and the call that all is well.
+
+The second is that restarts did not help and are used up, or that the fault is a day old.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from typing import Any
 
 from airflow_checker import http
 from airflow_checker.judge import DAY, minutes
-from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, Finding
+from airflow_checker.lights import CRITICAL, LIGHTS, NOTICE, WARNING, Finding
 from airflow_checker.memory import Episode, Memory
-from airflow_checker.mend import MOST
+from airflow_checker.mend import MOST, SETTLE_SECONDS
 from airflow_checker.slack_message import LINE_LIMIT, slack_message
 
 REMIND_SECONDS = DAY
+SIGNS = {CRITICAL: ":red_circle:", WARNING: ":large_orange_circle:", NOTICE: ":large_blue_circle:"}
 LINES = 12
 """Faults that one message shows; how many more there are is said."""
+_MANUAL = "docs/when-something-is-wrong.md#"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class News:
 
     began: Sequence[Finding] = ()
     stands: Sequence[Finding] = ()
-    """Told a day ago, and not over."""
+    """Told before, and not over: for a day, or after as many restarts as there are."""
     over: Mapping[str, Episode] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -34,19 +39,34 @@ class News:
 
 
 def news(findings: Sequence[Finding], over: Mapping[str, Episode], memory: Memory) -> News:
-    """Return what is to be told: a fault that stood for a while or led to a restart, again after a day."""
+    """Return what is to be told: a fault that stood for a while or led to a restart.
+
+    It is told once more, when restarts are used up or after a day.
+    """
     began, stands = [], []
     for finding in findings:
         episode = memory.episodes[finding.key]
         light = LIGHTS[finding.light]
+        if light.once:
+            if episode.told == 0:
+                began.append(finding)
+            continue
         if finding.severity == NOTICE or not light.message or (finding.follows and not episode.restarts):
             continue
         stood = episode.runs > 1 and memory.now - episode.since >= light.patience
         if episode.told == 0 and (stood or episode.restarts):
             began.append(finding)
-        elif episode.told == 1 and memory.now - episode.told_at >= REMIND_SECONDS:
+        elif episode.told == 1 and (
+            memory.now - episode.told_at >= REMIND_SECONDS or _used_up(finding, episode, memory)
+        ):
             stands.append(finding)
     return News(began, stands, over)
+
+
+def _used_up(finding: Finding, episode: Episode, memory: Memory) -> bool:
+    """Say whether the last of the restarts did not help, and nobody was told."""
+    last = max(memory.restarted.get(finding.mends) or [memory.now])
+    return episode.restarts >= MOST > episode.told_restarts and memory.now - last >= SETTLE_SECONDS
 
 
 def note(news: News, memory: Memory) -> None:
@@ -54,6 +74,7 @@ def note(news: News, memory: Memory) -> None:
     for finding in (*news.began, *news.stands):
         episode = memory.episodes[finding.key]
         episode.told, episode.told_at = episode.told + 1, memory.now
+        episode.told_restarts = episode.restarts
 
 
 def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[str, Any]:
@@ -61,17 +82,27 @@ def message(news: News, memory: Memory, *, title: str, page: str = "") -> dict[s
     lines = []
     for finding in (*news.began, *news.stands):
         episode = memory.episodes[finding.key]
-        sign = ":red_circle:" if finding.severity == CRITICAL else ":large_orange_circle:"
+        sign = SIGNS[finding.severity]
         still = f" (for {minutes(memory.now - episode.since)})" if finding in news.stands else ""
-        mended = f" Restarted, {episode.restarts} of {MOST} times an hour." if episode.restarts else ""
-        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice}"))
+        in_vain = ", which did not help" if finding in news.stands else ""
+        mended = f" Restarted {_times(episode.restarts)}{in_vain}." if episode.restarts else ""
+        written = f"{_MANUAL}{finding.anchor}"
+        lines.append(_line(f"{sign} ", finding.what, f"{still}{mended} {finding.advice} {written}"))
     for episode in news.over.values():
-        restarts = f", restarted {episode.restarts} times" if episode.restarts > 1 else ""
-        restarts = ", restarted once" if episode.restarts == 1 else restarts
+        restarts = f", restarted {_times(episode.restarts)}" if episode.restarts else ""
         lasted = minutes(episode.last - episode.since)
         lines.append(_line(f":large_green_circle: Over after {lasted}{restarts}: ", episode.what))
     links = {"Status page": page} if page else {}
     return slack_message(f"*{title}*", {}, links, lines, details_shown=LINES)
+
+
+def _times(count: int) -> str:
+    """Return how often in words.
+
+    >>> _times(1), _times(3)
+    ('once', '3 times')
+    """
+    return "once" if count == 1 else f"{count} times"
 
 
 def _line(before: str, what: str, after: str = "") -> str:

@@ -8,12 +8,14 @@
     state        running; stopped (on purpose); switching (an operation changes what runs)
     doing        the operation in words, "" for none
     findings     the gravest first: id, severity (critical, warning, notice), since, subject, what (one
-                 sentence), advice (one sentence), anchor (in docs/operations.md)
+                 sentence), advice (one sentence), anchor (in docs/when-something-is-wrong.md)
     services     name, state, health, since, restarts, for each that should run
-    figures      disks (path, size, free, days_until_full), database_bytes, tasks_running, tasks_queued,
-                 hours (from, succeeded, failed: the tasks that ended in each of the last 24, oldest first),
-                 queues, workers (service, queues, slots), dag_commit, certificate_ends, token_ends,
-                 checker_seconds
+    figures      disks (path, size, free, inodes, inodes_free, days_until_full; 0 inodes: they have no fixed
+                 number), database_bytes, database_growth_bytes (within a day), tasks_running,
+                 tasks_queued, hours (from, succeeded, failed: the tasks that ended in each of the last 24,
+                 oldest first), queues, workers (service, queues, slots), dag_commit, certificate_ends,
+                 token_ends, last_backup, last_copy (when the last good backup was taken, and the last one
+                 that has a copy elsewhere), checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
 """
@@ -33,6 +35,12 @@ from airflow_checker.settings import Settings
 SCHEMA = 1
 SILENT_SECONDS = 180
 """A health.json that is older says nothing any more."""
+DATES = {
+    "certificate_ends": "certificate ends",
+    "token_ends": "Connect token ends",
+    "last_backup": "last good backup",
+    "last_copy": "last backup with a copy",
+}
 _ORDER = (CRITICAL, WARNING)
 
 
@@ -82,17 +90,22 @@ def service(name: str, facts: Facts) -> dict[str, Any]:
 def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
     """Return the numbers."""
     database = facts.database
+    growth = memory.database_growth()
+    backup = facts.backup or {}
     return {
         "disks": [
             {
                 "path": disk.path,
                 "size": disk.size,
                 "free": disk.free,
+                "inodes": disk.inodes,
+                "inodes_free": disk.inodes_free,
                 "days_until_full": memory.days_until_full(disk),
             }
             for disk in facts.disks
         ],
         "database_bytes": database.size if database else None,
+        "database_growth_bytes": growth[0] if growth else None,
         "tasks_running": database.running if database else None,
         "tasks_queued": database.queued if database else None,
         "hours": hours(facts),
@@ -105,8 +118,16 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
         "dag_commit": facts.dag_commit,
         "certificate_ends": iso(facts.certificate_ends),
         "token_ends": iso(facts.connect.token_ends if facts.connect else None),
+        "last_backup": iso(taken(backup.get("last_good"))),
+        "last_copy": iso(taken(backup.get("last_copied"))),
         "checker_seconds": round(time.process_time(), 3),
     }
+
+
+def taken(backup: Any) -> float | None:
+    """Return when a backup was taken, as its host wrote it down; None for none."""
+    at = backup.get("at") if isinstance(backup, dict) else None
+    return float(at) if isinstance(at, (int, float)) else None
 
 
 def hours(facts: Facts) -> list[dict[str, Any]] | None:
@@ -141,13 +162,16 @@ def screen(document: dict[str, Any], now: float) -> str:
     if not document:
         return "The checker has written nothing yet: systemctl status airflow-checker.timer"
     old = age(document, now)
-    lines = [f"{document['overall']}: the platform is {document['doing'] or document['state']}"]
+    overall, state = document["overall"], document["state"]
+    words = {"stopped": "the platform is stopped on purpose, so no task runs", "switching": document["doing"]}
+    first = overall if state == "running" else state if overall == "ok" else f"{state}, {overall}"
+    lines = [f"{first}: {words.get(state, f'the platform is {state}')}"]
     if old > SILENT_SECONDS:
         silent = f"unknown: the checker is silent since {document.get('generated')}"
         lines = [f"{silent}: systemctl status airflow-checker.timer"]
     for finding in document.get("findings", []):
         lines.append(f"  {finding['severity']:8}  {finding['what']} (since {finding['since']})")
-        lines.append(f"            {finding['advice']}  docs/operations.md#{finding['anchor']}")
+        lines.append(f"            {finding['advice']}  docs/when-something-is-wrong.md#{finding['anchor']}")
     lines += ["", f"{'service':24} {'state':10} {'health':10} {'since':21} restarts"]
     lines += [
         f"{row['name']:24} {row['state']:10} {row['health']:10} {row['since'] or '':21} {row['restarts']}"
@@ -160,19 +184,24 @@ def screen(document: dict[str, Any], now: float) -> str:
         lines.append(f"queue {queue}: {waiting} waiting")
     for disk in numbers.get("disks", []):
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
-        lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{full}")
+        inodes = f", {disk['inodes_free'] / disk['inodes']:.0%} of its inodes" if disk.get("inodes") else ""
+        lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{inodes}{full}")
     ended = numbers.get("hours") or []
     outcomes = [f"{sum(hour[name] for hour in ended)} {name}" for name in ("succeeded", "failed")]
+    grown = numbers.get("database_growth_bytes")
+    growth = "" if grown is None else f", {grown / 2**20:+.0f} MiB within a day"
     lines.append(
         f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued"
         f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
-        f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB"
+        f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB{growth}"
     )
+    lines += [f"{name}: {numbers[key]}" for key, name in DATES.items() if numbers.get(key)]
     if numbers.get("dag_commit"):
         lines.append(f"DAG commit: {numbers['dag_commit']}")
     return "\n".join(lines)
 
 
 def needs_a_look(document: dict[str, Any], now: float) -> bool:
-    """Say whether somebody has to look: the verdict is not `ok`, or there is none that is fresh."""
-    return document.get("overall") != "ok" or not -SILENT_SECONDS < age(document, now) <= SILENT_SECONDS
+    """Say whether somebody has to look: all is not `ok`, no task would run, or nothing fresh is known."""
+    fresh = -SILENT_SECONDS < age(document, now) <= SILENT_SECONDS
+    return document.get("overall") != "ok" or document.get("state") == "stopped" or not fresh

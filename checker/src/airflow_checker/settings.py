@@ -22,6 +22,7 @@ class Settings:
     directory: Path = Path("/srv/airflow")
     backups: Path = Path("/var/backups/airflow")
     state: Path = Path("/var/lib/airflow-checker")
+    runtime: Path = Path("/run/airflow-checker")
     environment: str = ""
     host: str = ""
     status_page: str = ""
@@ -41,6 +42,11 @@ class Settings:
     def memory(self) -> Path:
         """What is remembered from one run to the next."""
         return self.state / "memory.json"
+
+    @property
+    def spare_memory(self) -> Path:
+        """The same while the disk takes no file, until the host goes down."""
+        return self.runtime / "memory.json"
 
     @property
     def rendered(self) -> Path:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 import testinfra
 from airflow_api import AirflowApi
+from checker_on_host import Checker
 from expected import DAG, DIRECTORY, ENDPOINTS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
@@ -168,6 +170,13 @@ def flower_login(env_files: dict[str, dict[str, str]]) -> tuple[str, str]:
 def airflow(http: Http, endpoints: dict[str, str], administrator: tuple[str, str]) -> AirflowApi:
     """Airflow's REST API through HAProxy, as the administrator."""
     return AirflowApi(http, endpoints["airflow"], administrator)
+
+
+@pytest.fixture(scope="session")
+def checker(host: Host, http: Http, env_files: dict[str, dict[str, str]]) -> Checker:
+    """The checker, which looks by its timer, and when a test has it look."""
+    address = urlsplit(env_files["checker.env"]["SLACK_WEBHOOK_URL"])
+    return Checker(host, http, f"{address.scheme}://{address.netloc}")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,10 @@ from expected import DIRECTORY, PROJECT, SERVICES
 from testinfra.host import Host
 
 BACK_SECONDS = 60
+AWAY_SECONDS = 15
+"""For so long a Redis that was killed is away."""
+CONSUMES_SECONDS = 120
+"""Within so long after that a worker has run a task, by itself or by a restart."""
 
 DAG = "fault"
 FILE = f"{DIRECTORY}/trees/working-copy/dags/fault.py"
@@ -113,6 +117,17 @@ class Platform:
         run: str = self.airflow.call("POST", f"dags/{DAG}/dagRuns", json={})["dag_run_id"]
         self.airflow.pause(DAG, False)
         wait_for("a task to be run", lambda: self.state(run) == "success", seconds)
+
+
+@contextmanager
+def killed_redis(check: Callable[[str], str]) -> Iterator[None]:
+    """Have it killed; Docker takes that for a stop by hand, and leaves it so."""
+    redis = check("docker compose ps --all --quiet redis").strip()
+    check(f"docker kill {redis}")
+    try:
+        yield
+    finally:
+        check(f"docker start {redis}")
 
 
 @contextmanager

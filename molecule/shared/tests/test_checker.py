@@ -21,7 +21,7 @@ PRIVATE = {
 }
 OF_THE_MACHINE = {
     *("disk-low", "disk-full", "inodes-low", "clock-not-synchronised"),
-    *("reboot-pending", "security-updates", "service-restarts"),
+    *("reboot-pending", "security-updates", "service-restarts", "unit-restarted", "host-restarted"),
 }
 """Lights of the machine that the tests run on, and of what earlier tests did."""
 
@@ -93,6 +93,18 @@ def test_look_is_cheap(host: Host, check: Check) -> None:
     assert sum(map(float, timed.stderr.split()[-2:])) < 0.3
 
 
+def test_look_needs_little_memory(host: Host, check: Check) -> None:
+    """30 MiB, without the processes of Compose and apt, which it starts now and then."""
+    check()
+    settings = f"set -a; . {DIRECTORY}/env/checker.env"
+    look = "from airflow_checker.cli import main; main(['check'])"
+    peak = "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    python = f'PYTHONPATH=/usr/local/lib/airflow-checker python3 -B -c "{look}; {peak}"'
+    done = host.run("bash -c %s", f"{settings}; {python}")
+    assert done.rc == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 30 * 1024
+
+
 def test_command_is_one_screen(host: Host, check: Check) -> None:
     """Exit code 2 says that something needs a look; on this machine the disk may."""
     overall = check()["overall"]
@@ -133,12 +145,23 @@ def test_stopped_service_is_found(
     assert host.run("airflow-checker status").rc == 2
 
 
-def test_edited_file_is_found(host: Host, check: Check) -> None:
+def test_disabled_timer_is_found(host: Host, check: Check) -> None:
+    """Until it is on again."""
+    timer = "airflow-clean.timer"
+    host.check_output(f"systemctl disable --now {timer} 2>&1")
+    try:
+        assert ("timer-off", timer) in found(check())
+    finally:
+        host.check_output(f"systemctl enable --now {timer} 2>&1")
+    assert ("timer-off", timer) not in found(check())
+
+
+@pytest.mark.parametrize("file", [f"{DIRECTORY}/weather/nginx.conf", "/usr/local/bin/dag-sync"])
+def test_edited_file_is_found(host: Host, check: Check, file: str) -> None:
     """Until it is as it was."""
-    file = f"{DIRECTORY}/weather/nginx.conf"
-    host.check_output(f"cp --preserve=all {file} /tmp/nginx.conf && echo '# by hand' >> {file}")
+    host.check_output(f"cp --preserve=all {file} /tmp/as-it-was && echo '# by hand' >> {file}")
     try:
         assert ("files-differ", file) in found(check())
     finally:
-        host.check_output(f"cp --preserve=all /tmp/nginx.conf {file}")
+        host.check_output(f"cp --preserve=all /tmp/as-it-was {file}")
     assert ("files-differ", file) not in found(check())

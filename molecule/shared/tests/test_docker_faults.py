@@ -1,5 +1,7 @@
 """Docker, containerd or the host dies while a task runs: all is back within a minute, and nobody helps.
 
+The checker tells it in one message; what somebody restarts in good order is not told.
+
 A fault takes about a minute. With UPGRADE_TESTS=all there are more of them, and the end of a task whose host
 lost its power, which Airflow gives up when it has not been heard of for five minutes.
 """
@@ -10,9 +12,11 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from airflow_api import AirflowApi, wait_for
+from checker_on_host import Checker
 from expected import SERVICES
 from faulty_host import Platform, with_dag
 from long_tests import when_asked
@@ -33,6 +37,8 @@ class Fault:
     """Whether the containers go on, and the task in one of them."""
     state: str = "running"
     """The task's state when all is back."""
+    lights: frozenset[tuple[str, str]] = frozenset()
+    """What the checker says when all is back: light and subject."""
 
 
 def on_the_host(command: str) -> Callable[[Platform], None]:
@@ -73,18 +79,32 @@ def reboot(platform: Platform) -> None:
     assert restart.wait(180) == 0
 
 
+DOCKER_DIED = ("unit-restarted", "docker.service")
+CONTAINERD_DIED = ("unit-restarted", "containerd.service")
+POWER_CUT = ("host-restarted", "")
+WORDS = {
+    DOCKER_DIED: "docker.service died",
+    CONTAINERD_DIED: "containerd.service died",
+    POWER_CUT: "went down without a shutdown",
+}
+
 FAULTS = {
-    "dockerd killed": Fault(on_the_host(killed("docker.service"))),
-    "containerd killed": Fault(on_the_host(killed("containerd.service"))),
+    "dockerd killed": Fault(on_the_host(killed("docker.service")), lights=frozenset({DOCKER_DIED})),
+    "containerd killed": Fault(
+        on_the_host(killed("containerd.service")), lights=frozenset({CONTAINERD_DIED})
+    ),
     "Docker stopped and started": Fault(
         on_the_host("systemctl stop docker.socket docker.service && systemctl start docker.service")
     ),
     "Docker restarted": Fault(on_the_host("systemctl restart docker.service")),
-    "both killed": Fault(on_the_host(f"{killed('containerd.service')} & {killed('docker.service')}; wait")),
+    "both killed": Fault(
+        on_the_host(f"{killed('containerd.service')} & {killed('docker.service')}; wait"),
+        lights=frozenset({DOCKER_DIED, CONTAINERD_DIED}),
+    ),
     "reboot": Fault(reboot, survived=False, state="success"),
-    "power cut": Fault(cut_the_power, survived=False),
+    "power cut": Fault(cut_the_power, survived=False, lights=frozenset({POWER_CUT})),
 }
-BY_DEFAULT = {"dockerd killed", "power cut"}
+BY_DEFAULT = {"dockerd killed", "containerd killed", "power cut"}
 """`default` reboots the host anyway."""
 
 
@@ -107,12 +127,25 @@ def platform(known: Platform) -> Iterator[Platform]:
 @pytest.mark.parametrize(
     "fault", [pytest.param(name, marks=[] if name in BY_DEFAULT else [when_asked]) for name in FAULTS]
 )
-def test_everything_is_back_within_a_minute(platform: Platform, fault: str) -> None:
+def test_everything_is_back_within_a_minute(platform: Platform, checker: Checker, fault: str) -> None:
     """What survives has not even been restarted, and no task is lost that need not be."""
     run = platform.begin_task()
     before = platform.starts()
+    checker.look()
+    since, earlier = datetime.now(UTC), checker.found()
     FAULTS[fault].happens(platform)
     platform.wait_until_back()
+    checker.look()
+
+    def is_said() -> bool:
+        # A look that was under way may have seen less.
+        checker.look()
+        return (checker.found() - earlier) & set(WORDS) == FAULTS[fault].lights - earlier
+
+    wait_for("what the checker says", is_said, 60)
+    for light, words in WORDS.items():
+        told = checker.messages(since, words)
+        assert len(told) == (light in FAULTS[fault].lights - earlier), told
     after = platform.starts()
     others = {service for service in SERVICES if after[service] != before[service]}
     if FAULTS[fault].survived:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from datetime import UTC, datetime
 
 import pytest
+from airflow_api import wait_for
+from checker_on_host import Checker
 from control_node import ControlNode, version
+from faulty_host import AWAY_SECONDS, CONSUMES_SECONDS, killed_redis
 from platform_host import Platform
 from poller import Poller
-from snapshot import Snapshot
+from snapshot import PULSE, Snapshot
 
+REDIS_KILLS = int(os.environ.get("REDIS_KILLS") or 1)
 OUTAGE_SECONDS = 30
 """What no reader should wait longer for, with a test beside; bench/upgrade_outage has the real target."""
 CONFIRMED = "--extra-vars=confirm_host=atd-data03"
@@ -28,9 +35,10 @@ def history(platform: Platform) -> Snapshot:
 
 @pytest.mark.starts_on("2.5.3")
 def test_upgrade_loses_nothing(
-    platform: Platform, control: ControlNode, history: Snapshot, poller: Poller
+    platform: Platform, control: ControlNode, history: Snapshot, poller: Poller, checker: Checker
 ) -> None:
-    """A task that is at work when it begins ends well, and nobody meets a closed door. About 180 s."""
+    """A task at work ends well, nobody meets a closed door, and the checker tells of nothing. About 180 s."""
+    began = datetime.now(UTC)
     settings = control.settings
     containers = platform.containers()
     upgrade = control.start("upgrade.yml", version("2.6.1"))
@@ -56,6 +64,8 @@ def test_upgrade_loses_nothing(
     assert platform.databases() - {"airflow_failed"} == {"airflow"}
     assert control.settings == settings.replace("airflow_version: 2.5.3", "airflow_version: 2.6.1")
     platform.pulse_goes_on()
+    checker.look()
+    assert checker.begun(began) == []
 
 
 @pytest.mark.starts_on("2.6.1")
@@ -125,3 +135,19 @@ def test_backup_of_a_newer_version_is_refused(platform: Platform, control: Contr
         "made by Airflow 2.6.1, and this host is to run 2.5.3"
     )
     assert platform.containers() == containers
+
+
+@pytest.mark.starts_on("2.5.3")
+@pytest.mark.parametrize("number", range(1, REDIS_KILLS + 1))
+def test_worker_consumes_after_redis_was_away(platform: Platform, number: int) -> None:
+    """Celery 5.2.7 of this version may never consume again; the checker then restarts it. About 40 s."""
+    platform.airflow.pause(PULSE, True)
+    at_work = f"SELECT 1 FROM task_instance WHERE dag_id = '{PULSE}' AND state IN ('queued', 'running')"
+    wait_for("no task to be at work", lambda: not platform.sql(at_work).strip(), 60)
+    with killed_redis(platform.check):
+        time.sleep(AWAY_SECONDS)  # the fault itself: it is away for so long
+    back = time.monotonic()
+    platform.airflow.pause(PULSE, False)
+    platform.pulse_goes_on(CONSUMES_SECONDS)
+    print(f"kill {number}: a task had run {time.monotonic() - back:.0f} s after Redis was back")
+    platform.wait_until_healthy()

@@ -28,7 +28,9 @@ def main() -> int:
         command.add_argument(
             "path", type=Path, help="the tree" if name == "check" else "the server's unix socket"
         )
-        if name != "ping":
+        if name == "ping":
+            command.add_argument("--seconds", type=float, default=10, help="time limit for the answer")
+        else:
             command.add_argument(
                 "--seconds", type=float, default=Limits.seconds, help="time limit for each file"
             )
@@ -42,7 +44,7 @@ def main() -> int:
             command.add_argument("--root", type=Path, required=True, help="folder that holds the trees")
     options = parser.parse_args()
     if options.command == "ping":
-        ping(options.path)
+        ping(options.path, options.seconds)
         return 0
     limits = Limits(options.seconds, options.memory_mib * 2**20)
     if options.command == "serve":

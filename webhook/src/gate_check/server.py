@@ -75,10 +75,10 @@ def _answer(gate: Gate, root: Path, line: bytes) -> bytes:
         return json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 
-def ping(path: Path) -> None:
-    """Ask a server for its version; raises OSError when none answers."""
+def ping(path: Path, seconds: float) -> None:
+    """Ask a server for its version; raises OSError when none answers within so many seconds."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(seconds)
         client.connect(str(path))
         client.sendall(b'{"ping": true}\n')
         answer = client.makefile("rb").readline()

@@ -9,18 +9,19 @@ OLD_SECONDS = 2 * 86_400
 
 
 def read(path: Path, now: float) -> dict[str, Any]:
-    """Return `last_good` and `last_failure`, each None when there is none, and `since`: when backups began.
+    """Return `last_good`, `last_failure`, `last_copied` and `since`, when backups began; each None for none.
 
     A file that is not there or cannot be read has its reason in `error`.
     """
-    nothing: dict[str, Any] = {"last_good": None, "last_failure": None, "since": None, "error": None}
+    nothing: dict[str, Any] = dict.fromkeys(("last_good", "last_failure", "last_copied", "since", "error"))
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        last = written.get("last_good")
+        last, copied = written.get("last_good"), written.get("last_copied")
         return {
             **nothing,
             "last_good": {**last, "age_seconds": now - last["at"]} if last else None,
             "last_failure": written.get("last_failure"),
+            "last_copied": {**copied, "age_seconds": now - copied["at"]} if copied else None,
             "since": written.get("installed_at"),
         }
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:

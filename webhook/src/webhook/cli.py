@@ -12,7 +12,7 @@ from pathlib import Path
 
 from webhook import state, trees
 from webhook.settings import Settings, SettingsError, from_environment
-from webhook.sync import NoRepositoryError, Outcome, Result, Syncer
+from webhook.sync import NoRepositoryError, Outcome, Result, Syncer, removals
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 3
 
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    removals.setLevel(logging.INFO)
     try:
         if options.env_file is not None:
             os.environ.update(read_env_file(options.env_file))

@@ -18,8 +18,10 @@ SILENT_SECONDS = 180
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
-OPERATIONS = "docs/operations.md"
-LOOK = f"{OPERATIONS}#is-all-well"
+STATES = ("running", "stopped", "switching")
+OPERATIONS = "docs/when-something-is-wrong.md"
+LOOK = f"{OPERATIONS}#check-that-all-is-well"
+SILENT = f"{OPERATIONS}#light-checker-silent"
 
 MOST_BYTES = 2**20
 MOST_ENTRIES = 500
@@ -71,7 +73,7 @@ def needs(health: dict[str, Any]) -> list[Need]:
     """Return what needs a look, the gravest first; notices can wait."""
     if health["error"]:
         remedy = "Run `systemctl status airflow-checker.timer airflow-checker` on the host."
-        return [Need(f"{health['error']}.", remedy, "critical")]
+        return [Need(f"{health['error']}.", remedy, "critical", document=SILENT)]
     found = [
         Need(
             finding["what"],
@@ -118,6 +120,13 @@ def _number(value: Any) -> float:
     return value
 
 
+def _change(value: Any) -> float:
+    """Take a number that may be negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("no number")
+    return math.copysign(_number(abs(value)), value)
+
+
 def _count(value: Any) -> int:
     if not isinstance(value, int):
         raise TypeError("no whole number")
@@ -128,6 +137,14 @@ def _moment(value: Any) -> str:
     moment = _text(value)
     seconds(moment)
     return moment
+
+
+def _date(value: Any) -> str | None:
+    """Take a time; one beyond the calendar, as a token's end may be, is as good as none."""
+    try:
+        return _moment(value)
+    except ValueError:
+        return None
 
 
 def _anchor(value: Any) -> str:
@@ -187,18 +204,27 @@ _FINDING = _record(
     anchor=_anchor,
 )
 _SERVICE = _record(name=_text, state=_text, health=_text, since=_maybe(_moment), restarts=_count)
-_DISK = _record(path=_text, size=_count, free=_count, days_until_full=_maybe(_number))
+_DISK = _record(
+    path=_text,
+    size=_count,
+    free=_count,
+    inodes=_maybe(_count, 0),
+    inodes_free=_maybe(_count, 0),
+    days_until_full=_maybe(_number),
+)
 _HOUR = _record(**{"from": _moment, "succeeded": _count, "failed": _count})
 _WORKER = _record(service=_text, queues=_many(_text), slots=_count)
 _FIGURES = _record(
     disks=_maybe(_many(_DISK), []),
     database_bytes=_maybe(_number),
+    database_growth_bytes=_maybe(_change),
     tasks_running=_maybe(_count),
     tasks_queued=_maybe(_count),
     hours=_maybe(_many(_HOUR)),
     queues=_maybe(_queues),
     workers=_maybe(_many(_WORKER), []),
     dag_commit=_maybe(_text, ""),
+    **dict.fromkeys(("certificate_ends", "token_ends", "last_backup", "last_copy"), _maybe(_date)),
 )
 _DOCUMENT = _record(
     schema=_one_of((1,)),
@@ -207,7 +233,7 @@ _DOCUMENT = _record(
     host=_maybe(_text, ""),
     airflow_version=_maybe(_text, ""),
     overall=_one_of(LEVELS),
-    state=_maybe(_one_of(("running", "stopped", "switching")), "running"),
+    state=_maybe(_one_of(STATES), "running"),
     doing=_maybe(_text, ""),
     findings=_many(_FINDING),
     services=_many(_SERVICE),

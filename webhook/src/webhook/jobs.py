@@ -19,6 +19,9 @@ RETRY_SECONDS = (5, 60)
 # Syncs begin this far apart, in seconds: however short they are, all calls of one second lead to two of them,
 # even if the last of these calls had to wait for its turn.
 BETWEEN_STARTS_SECONDS = 1.5
+# A sync that takes longer is stuck, in seconds: dag-sync.service has as long. Docker then calls the webhook
+# unhealthy, and the host's checker restarts it.
+STUCK_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Jobs:
         # The last state of each job that may still change, which is what is saved: also by a slow caller.
         self._current: dict[str, Job] = {}
         self._closing = False
+        self._began: float | None = None
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def start(self) -> None:
@@ -74,8 +78,10 @@ class Jobs:
 
     @property
     def alive(self) -> bool:
-        """Say whether jobs are being worked on."""
-        return self._thread.is_alive()
+        """Say whether jobs are being worked on, and none of them is stuck."""
+        began = self._began
+        is_stuck = began is not None and time.monotonic() - began >= STUCK_SECONDS
+        return self._thread.is_alive() and not is_stuck
 
     def request(self, trigger: str) -> Job:
         """Ask for a sync that begins after this moment, and return its job."""
@@ -111,11 +117,14 @@ class Jobs:
                 self._waiting = None
                 earliest = time.monotonic() + BETWEEN_STARTS_SECONDS
             failed = True
+            self._began = time.monotonic()
             try:
                 failed = self._work(job)
             except BaseException:
                 # Whatever it is, calls are accepted for as long as this process lives, so this goes on.
                 log.exception("job %s broke off", job.id)
+            finally:
+                self._began = None
             if not failed:
                 pause = None
             else:

@@ -1,7 +1,8 @@
 """What only the webhook can know to be wrong: with commits, syncs, the relay and the key.
 
 The host's checker asks for it, so that page, metrics, `status.yml` and Slack say the same. How grave each
-light is, and what to do, is in airflow_checker/lights.py.
+light is, and what it means, is in airflow_checker/lights.py; what to do stands here, too, for a page that
+nobody has told yet, and a test compares the two.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,18 @@ ON_THE_PAGE = (
     *("sync-state-unreadable", "never-synced", "sync-failed", "commit-refused", "dags-pinned"),
     *("infrastructure-changed", "relay-silent", "relay-reconnecting", "jobs-not-kept"),
 )
+ADVICE = {
+    "commit-refused": "Read the reason on the status page, then push a correction.",
+    "sync-failed": "Run `dag-sync once`, which says why.",
+    "never-synced": "Run `dag-sync once`.",
+    "sync-state-unreadable": "Move `/srv/airflow/delivery/state.json` away, then run `dag-sync once`.",
+    "dags-pinned": "When the rollback is over, run `dag-sync unpin`.",
+    "infrastructure-changed": "Run site.yml.",
+    "relay-silent": "Read `journalctl -u smee-relay`.",
+    "relay-reconnecting": "Read `journalctl -u smee-relay`.",
+    "key-spent": "Read `docker compose logs webhook`; the token needs write access to the vault.",
+    "jobs-not-kept": ("Read `docker compose logs webhook`; look for a full disk, or for who locks the file."),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,11 @@ class Light:
 
     id: str
     what: str
+
+    @property
+    def advice(self) -> str:
+        """Return what to do, in one sentence."""
+        return ADVICE[self.id]
 
     @property
     def sentence(self) -> str:

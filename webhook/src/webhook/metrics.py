@@ -1,7 +1,7 @@
 """What Prometheus is told."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -9,6 +9,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from webhook import health
+
+DISK = {"free": "_bytes", "size": "_bytes", "inodes_free": "", "inodes": "", "days_until_full": ""}
+DATES = {
+    "certificate_ends": "certificate_end_timestamp_seconds",
+    "token_ends": "token_end_timestamp_seconds",
+    "last_backup": "last_backup_timestamp_seconds",
+    "last_copy": "last_copy_timestamp_seconds",
+}
 
 
 class Metrics:
@@ -80,6 +88,8 @@ class Platform(Collector):
         )
         if found["error"]:
             return
+        states = {state: float(state == found["state"]) for state in health.STATES}
+        yield _gauges("state", "1 for what the platform does", "state", states)
         figures = found["figures"]
         severities = dict.fromkeys(health.SEVERITIES, 0)
         for finding in found["findings"]:
@@ -88,13 +98,22 @@ class Platform(Collector):
         yield _findings(found["findings"])
         up = {service["name"]: float(health.is_up(service)) for service in found["services"]}
         yield _gauges("service_up", "1 while a service runs and is healthy", "service", up)
+        restarts = {service["name"]: service["restarts"] for service in found["services"]}
+        yield _gauges("service_restarts", "How often Docker started a container again", "service", restarts)
         queues = figures["queues"] or {}
         yield _gauges("queue_length", "Messages that wait for a worker", "queue", queues)
         tasks = {"running": figures["tasks_running"], "queued": figures["tasks_queued"]}
         yield _gauges("tasks", "Tasks by state", "state", tasks)
-        for each in ("free", "size"):
-            disks = {disk["path"]: disk[each] for disk in figures["disks"]}
-            yield _gauges(f"disk_{each}_bytes", f"The disks: {each}", "path", disks)
+        for each, unit in DISK.items():
+            # Some file systems have no fixed number of inodes.
+            known = (disk for disk in figures["disks"] if disk["inodes"] or "inodes" not in each)
+            disks = {disk["path"]: disk[each] for disk in known}
+            yield _gauges(f"disk_{each}{unit}", f"The disks: {each.replace('_', ' ')}", "path", disks)
+        for each in ("database_bytes", "database_growth_bytes"):
+            yield from _known(each, f"The metadata database: {each}", figures[each])
+        for each, name in DATES.items():
+            at = figures[each]
+            yield from _known(name, f"When: {each.replace('_', ' ')}", health.seconds(at) if at else None)
 
 
 def _findings(findings: Iterable[Mapping[str, str]]) -> GaugeMetricFamily:
@@ -108,6 +127,12 @@ def _findings(findings: Iterable[Mapping[str, str]]) -> GaugeMetricFamily:
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"airflow_platform_{name}", description, value=value)
+
+
+def _known(name: str, description: str, value: float | None) -> Iterator[GaugeMetricFamily]:
+    """Yield a gauge where its value is known."""
+    if value is not None:
+        yield _gauge(name, description, value)
 
 
 def _gauges(name: str, description: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:

@@ -19,13 +19,13 @@ blueprint = Blueprint("operations", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """Answer 200 while calls are worked on, 503 when a thread that does it is gone."""
+    """Answer 200 while calls are worked on, 503 when a thread that does it is gone or stuck."""
     parts = services()
     if parts.settings.is_production:
         threads = {"sync": parts.jobs, "key rotation": parts.keys}
         for name, thread in threads.items():
             if thread is not None and not thread.alive:
-                return jsonify(status=f"the {name} thread is gone"), HTTPStatus.SERVICE_UNAVAILABLE
+                return jsonify(status=f"the {name} thread is gone or stuck"), HTTPStatus.SERVICE_UNAVAILABLE
     return jsonify(status="ok")
 
 

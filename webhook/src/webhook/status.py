@@ -30,8 +30,7 @@ VERDICTS = {
 # The page is of one piece: whatever somebody brings into it can fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
-DELIVERY = "docs/delivery.md#reading-the-status-page"
-BACKUPS = "docs/backup-and-restore.md"
+BACKUPS = "docs/back-up-and-restore.md"
 # Airflow's name of a component: the service that it is, and the checker's light of the same fault.
 COMPONENTS = {
     "metadatabase": ("postgres", "light-database-silent"),
@@ -129,10 +128,10 @@ def _airflow_needs(airflow: AirflowStatus, known: list[Need]) -> list[Need]:
     found = []
     if airflow.error:
         remedy = "Run `docker compose ps --all`, and read `docker compose logs airflow-webserver`."
-        found.append(Need(f"{airflow.error}.", remedy, "critical"))
+        found.append(Need(f"{airflow.error}.", remedy, "critical", document=_line("webserver-silent")))
     for name, value in airflow.components.items():
         if value != "healthy":
-            service, light = COMPONENTS.get(name, ("airflow-webserver", "is-all-well"))
+            service, light = COMPONENTS.get(name, ("airflow-webserver", "check-that-all-is-well"))
             document = f"{health.OPERATIONS}#{light}"
             if document not in {need.document for need in known}:
                 remedy = f"Read `docker compose logs {service}`."
@@ -146,10 +145,11 @@ def _line(light: str) -> str:
 
 
 def _needs(lit: Iterable[lights.Light], told: Mapping[str, Need]) -> Iterator[Need]:
-    """Yield what the webhook knows by itself; what to do, and since when, once the checker was told."""
+    """Yield what the webhook knows by itself; since when, once the checker was told."""
     for light in lit:
-        known = told.get(_line(light.id), Need("", document=DELIVERY))
-        yield dataclasses.replace(known, what=light.what)
+        line = _line(light.id)
+        known = told.get(line, Need("", light.advice, document=line))
+        yield dataclasses.replace(known, what=f"{light.what}.")
 
 
 def manual(settings: Settings) -> str | None:
@@ -267,12 +267,23 @@ def ago(at: float | None) -> str:
     """Return how long ago a time was, in words."""
     if at is None:
         return "never"
-    seconds = max(0, int(time.time() - at))
+    return f"{_duration(time.time() - at)} ago"
+
+
+@blueprint.app_template_filter("ahead")
+def ahead(at: float) -> str:
+    """Return in how long a time is, or how long ago it was, in words."""
+    left = at - time.time()
+    return f"in {_duration(left)}" if left > 0 else ago(at)
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, int(seconds))
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return f"{seconds} s ago"
+        if whole >= size:
+            count = whole // size
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{whole} s"
 
 
 @blueprint.app_template_filter("size")

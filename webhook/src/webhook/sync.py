@@ -21,6 +21,8 @@ from webhook.state import ForcedPush, Reason, State, SyncRecord
 from webhook.trees import Trees
 
 log = logging.getLogger(__name__)
+# Said on the command line, too, which the timer calls: whatever goes is named.
+removals = logging.getLogger("webhook.removals")
 
 _POLL_SECONDS = 0.1  # between looks at whether a pin is through
 
@@ -237,7 +239,7 @@ class _Run:
         count = 0 if low else self._settings.keep_trees_count
         rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
         for name in self._trees.prune(self._state.retired, rule, time.time()):
-            log.info("removed the worktree %s", name)
+            removals.info("removed the worktree %s", name)
         if self._mirror.directory.is_dir():
             self._mirror.tidy()
 

@@ -40,7 +40,7 @@ PATH_LIMIT = 900
 DEPTH_LIMIT = 100
 TARGET_LIMIT = 4095  # bytes of a symlink's target, by Linux
 
-# What Git LFS commits in a file's place (git-lfs, docs/spec.md).
+# What Git LFS commits in a file's place (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
 LFS_POINTER = re.compile(
     rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d+\r?\n(?:.*\n)*oid sha256:[0-9a-f]{64}\r?\n"
 )

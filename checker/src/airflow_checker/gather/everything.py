@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,19 +43,23 @@ def observe(
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
     environment = host.environment(directory / ".env")
     database = attempt("database", lambda: _database(docker, known)) if "postgres" in known else None
+    info: dict[str, Any] = attempt("Docker itself", lambda: docker.get("/info")) or {}
     facts = Facts(
         now=time.time(),
         docker=containers is not None,
+        live_restore=info.get("LiveRestoreEnabled"),
         services=attempt("Compose project", lambda: _services(settings, memory, run)),
         containers=known,
         units=units,
+        boot=host.boot(),
+        told_to_stop=host.told_to_stop(directory),
         operation=operation,
         stopped=host.stopped(units),
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
         webhook=(attempt("webhook", lambda: _webhook(known)) or []) if _is_well(known.get("webhook")) else [],
-        disks=host.disks(attempt("disks", lambda: _places(docker, settings)) or [Path("/"), directory]),
+        disks=attempt("disks", lambda: host.disks(_places(info, settings))) or [],
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
         connect=attempt("Connect", lambda: _connect(directory)),
         clock_synchronised=host.clock_synchronised(),
@@ -137,12 +140,14 @@ def _queues(containers: dict[str, Container], directory: Path) -> dict[str, int]
     return redis.queues(_address(containers["redis"]), password)
 
 
-def _places(docker: Docker, settings: Settings) -> list[Path]:
-    """Return where data, images, logs and backups are."""
-    root = Path("/var/lib/docker")
-    with contextlib.suppress(DockerError):  # told elsewhere; the usual place is looked at all the same
-        root = Path(docker.get("/info")["DockerRootDir"])
-    return [root, settings.directory, settings.backups, Path("/")]
+def _places(info: dict[str, Any], settings: Settings) -> list[Path]:
+    """Return where data, images, logs and backups are.
+
+    That Docker says nothing is told elsewhere; its usual place is looked at all the same. Its newer store of
+    images is containerd's.
+    """
+    root = Path(info.get("DockerRootDir") or "/var/lib/docker")
+    return [root, settings.directory, settings.backups, Path("/var/lib/containerd"), Path("/")]
 
 
 def _certificate(directory: Path) -> float | None:

@@ -20,9 +20,19 @@ Run = Callable[[Sequence[str], float], str]
 
 KEEPER = "airflow.service"
 """The unit that keeps the platform running; stop.yml disables it."""
+STOPPING = "status/told-to-stop"
+"""The file that this unit touches when it is told to stop, below the platform's directory."""
+DOCKER_UNITS = ("docker.service", "containerd.service")
 UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NextElapseUSecRealtime"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
+    "NextElapseUSecRealtime,NextElapseUSecMonotonic,LastTriggerUSec,NRestarts"
+)
+_SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SPANS.update({"month": 2_629_800, "y": 31_557_600})
+_SPAN = r"(\d{1,9}(?:\.\d{1,9})?)(us|ms|s|min|h|d|w|month|y)"
+"""A span of time as systemd writes it (systemd.time(7))."""
 RENDERED = (
     "docker-compose.yaml",
     ".env",
@@ -32,6 +42,16 @@ RENDERED = (
     "weather/*",
 )
 """Which files below the platform's directory are rendered, and by nothing else changed."""
+ELSEWHERE = (
+    "etc/airflow-checker/*",
+    "etc/airflow-release/*",
+    "etc/systemd/system/docker.service.d/airflow.conf",
+    "etc/systemd/system/docker.service.d/restart.conf",
+    "usr/local/bin/airflow-checker",
+    "usr/local/bin/airflow-release",
+    "usr/local/bin/dag-sync",
+)
+"""Those outside of it that are no units. What else is there beside them may be an operator's own."""
 
 
 def run(command: Sequence[str], timeout: float) -> str:
@@ -61,7 +81,7 @@ def units(run: Run, folder: Path = Path("/etc/systemd/system")) -> list[Unit]:
         OSError: systemd does not answer.
     """
     found = {path.name for pattern in UNITS for path in folder.glob(pattern) if "@." not in path.name}
-    names = sorted(found - {"airflow-checker.service"} | {"docker.service"})
+    names = sorted(found - {"airflow-checker.service"} | {*DOCKER_UNITS})
     return parse_units(run(["systemctl", "show", "--timestamp=unix", f"--property={PROPERTIES}", *names], 20))
 
 
@@ -80,7 +100,10 @@ def parse_units(text: str) -> list[Unit]:
                 sub=values.get("SubState", ""),
                 result=values.get("Result", ""),
                 enabled=values.get("UnitFileState", ""),
-                next=moment(values.get("NextElapseUSecRealtime", "")),
+                next=moment(values.get("NextElapseUSecRealtime", ""))
+                or after_boot(values.get("NextElapseUSecMonotonic", "")),
+                last=moment(values.get("LastTriggerUSec", "")),
+                restarts=int(values["NRestarts"]) if values.get("NRestarts", "").isdigit() else 0,
             )
         )
     return found
@@ -98,6 +121,36 @@ def moment(text: str) -> float:
         return float(calendar.timegm(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))) if found else 0.0
     except ValueError:
         return 0.0
+
+
+def boot(process: Path = Path("/proc")) -> str:
+    """Return what tells this boot from every other; "" where the kernel does not say it.
+
+    A host that is a container shares the kernel's boot with others, and has a first process of its own.
+    """
+    try:
+        kernel = (process / "sys/kernel/random/boot_id").read_text().strip()
+        # starttime of proc(5); the name, which may have spaces, is before the last parenthesis.
+        first = (process / "1/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{kernel} {first}"
+
+
+def told_to_stop(directory: Path) -> float:
+    """Return when the keeper's unit was last told to stop (ExecStop=), in seconds; 0 for never."""
+    try:
+        return (directory / STOPPING).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def after_boot(text: str) -> float:
+    """Return a time that systemd counts from the host's start, such as `2h 3min 4.5s`, as `moment` does."""
+    if not re.fullmatch(rf"{_SPAN}(?: {_SPAN})*", text, re.ASCII):
+        return 0.0
+    since = sum(float(number) * _SPANS[unit] for number, unit in re.findall(_SPAN, text, re.ASCII))
+    return time.time() - time.monotonic() + since if since else 0.0
 
 
 def stopped(units: Iterable[Unit]) -> bool:
@@ -201,10 +254,11 @@ def dag_commit(directory: Path) -> str:
     return found[1] if found and target.parent.name == "worktrees" else ""
 
 
-def hashes(directory: Path, folder: Path = Path("/etc/systemd/system")) -> dict[str, str]:
+def hashes(directory: Path, root: Path = Path("/")) -> dict[str, str]:
     """Return the SHA-256 of each rendered file, by its path."""
     paths = [path for pattern in RENDERED for path in directory.glob(pattern)]
-    paths += [path for pattern in UNITS for path in folder.glob(pattern)]
+    paths += [path for pattern in UNITS for path in (root / "etc/systemd/system").glob(pattern)]
+    paths += [path for pattern in ELSEWHERE for path in root.glob(pattern)]
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()
     }

@@ -142,7 +142,12 @@ def copy_off_host(host: Host, settings: Settings, progress: Progress = lambda li
         here = {name: (host.backups / name).stat().st_size for name in own(host, settings, names(host))}
         _copy(host, settings, remote, here, progress)
         last = status.read(host).get("last_good")
-        status.record(host, last_good=last and {**last, "off_host": last["name"] in here}, last_failure=None)
+        copied: dict[str, object] = {}
+        if last and last["name"] in here:
+            # It outlasts the next backup, whose own copy may fail.
+            copied["last_copied"] = {"name": last["name"], "at": last["at"]}
+        last_good = last and {**last, "off_host": bool(copied)}
+        status.record(host, last_good=last_good, last_failure=None, **copied)
     except (ReleaseError, OSError, ValueError, KeyError) as error:
         if isinstance(error, ReleaseError):
             # The last line of rclone's, which knows of no rows that nobody may see.

@@ -1,4 +1,4 @@
-"""Airflow's log files: by days through systemd-tmpfiles, by their share of the disk by this module."""
+"""Log files: Airflow's by days through systemd-tmpfiles, the rest by this module."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ TMPFILES = Path("/etc/airflow-release/tmpfiles.conf")
 PARSING = ("scheduler", "dag_processor_manager")
 """Directories of the scheduler and its DAG processor below the logs. All others are tasks'."""
 
+CONTAINERS = Path("/var/lib/docker/containers")
+"""Where Docker has the logs of containers, each in a directory of its own."""
+
+ROTATED = "*/*-json.log.*"
+"""Logs to which Docker writes no more; it takes no notice when one is gone. The current one is its own."""
+
 UNTOUCHED_SECONDS = 86_400
 """What was written to within a day stays, however large: a task that waits to try again has no file open."""
 
@@ -37,9 +43,13 @@ class Kind(NamedTuple):
     """Logs that have limits of their own."""
 
     name: str
+    place: Path
+    """What they have a share of is the disk of this directory."""
     directories: tuple[Path, ...]
     days: int
     percent: int
+    rotated: bool = False
+    """Whether these are single files, of which systemd-tmpfiles knows nothing."""
 
 
 def clean(host: Host, settings: Settings, *, dry_run: bool = False, now: float | None = None) -> list[str]:
@@ -63,11 +73,14 @@ def clean(host: Host, settings: Settings, *, dry_run: bool = False, now: float |
             problems.append(": ".join([str(error), *error.log.strip().splitlines()[-1:]]))
     for kind, earlier in before.items():
         oldest = now - kind.days * 86_400
+        if kind.rotated and not dry_run:
+            # No rule of systemd-tmpfiles leaves alone what else is there.
+            _remove([log for log in earlier if log.modified < oldest], kind.directories, oldest)
         logs = [log for log in earlier if log.modified >= oldest] if dry_run else find(kind)
         left = {log.path for log in logs}
         if old := [log for log in earlier if log.path not in left]:
             said.append(f"{kind.name}: {_amount(old)}, not written to for {kind.days} days")
-        text, problem = _keep_share(host, kind, logs, dry_run=dry_run, now=now)
+        text, problem = _keep_share(kind, logs, dry_run=dry_run, now=now)
         said += [text] if text else []
         problems += [problem] if problem else []
     if problems:
@@ -115,16 +128,30 @@ def _kinds(host: Host, settings: Settings) -> list[Kind]:
     tasks = tuple(path for path in sorted(logs.glob("*")) if path.name not in PARSING)
     parsing = tuple(logs / name for name in PARSING)
     return [
-        Kind("logs of tasks", tasks, settings.log_days, settings.log_percent),
-        Kind("logs of the scheduler", parsing, settings.scheduler_log_days, settings.scheduler_log_percent),
+        Kind("logs of tasks", logs, tasks, settings.log_days, settings.log_percent),
+        Kind(
+            "logs of the scheduler",
+            logs,
+            parsing,
+            settings.scheduler_log_days,
+            settings.scheduler_log_percent,
+        ),
+        Kind(
+            "logs of containers",
+            CONTAINERS,
+            tuple(sorted(CONTAINERS.glob(ROTATED))),
+            settings.container_log_days,
+            settings.container_log_percent,
+            rotated=True,
+        ),
     ]
 
 
-def _keep_share(host: Host, kind: Kind, logs: list[Log], *, dry_run: bool, now: float) -> tuple[str, str]:
+def _keep_share(kind: Kind, logs: list[Log], *, dry_run: bool, now: float) -> tuple[str, str]:
     """Remove the oldest logs beyond a kind's share; return in words what went, and what is wrong."""
     if not logs:
         return "", ""
-    disk = os.statvfs(host.directory / "logs")
+    disk = os.statvfs(kind.place)
     bytes_over = sum(log.size for log in logs) - disk.f_blocks * disk.f_frsize * kind.percent // 100
     # Some file systems count no inodes.
     files_over = len(logs) - disk.f_files * kind.percent // 100 if disk.f_files else 0
@@ -145,7 +172,7 @@ def _keep_share(host: Host, kind: Kind, logs: list[Log], *, dry_run: bool, now: 
         problem = (
             f"{kind.name} take {max(bytes_over, 0) / 2**20:.1f} MiB and {max(files_over, 0)} files more than "
             f"{kind.percent} % of the disk, and all were written to within a day or are open: look in "
-            f"{host.directory / 'logs'} for what logs so much"
+            f"{kind.place} for what logs so much"
         )
     return text, problem
 

@@ -36,6 +36,9 @@ class Settings:
     scheduler_log_days: int = 90
     scheduler_log_percent: int = 5
     """How much of their disk the logs of the scheduler and its DAG processor may take."""
+    container_log_days: int = 90
+    container_log_percent: int = 5
+    """How much of Docker's disk the logs that it has rotated may take."""
     image_days: int = 30
     """Days for which images and build cache stay that nothing needs."""
     database_days: int = 30

@@ -19,10 +19,6 @@ ORDER BY 1
 calls it a zombie after five minutes, and it must not hold up a switch for ever."""
 
 
-class DrainTimeoutError(ReleaseError):
-    """Tasks were still running when the time was up."""
-
-
 def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool) -> str:
     """Stop scheduling, wait for the tasks under way, stop the workers; return a note on what happened.
 
@@ -31,7 +27,7 @@ def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool
     waits in its queue is not waited for, and neither is anything when it cannot say what runs.
 
     Raises:
-        DrainTimeoutError: tasks were left, and may not be ended.
+        ReleaseError: tasks were left, and may not be ended.
     """
     host = database.host
     started = time.monotonic()
@@ -54,7 +50,7 @@ def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool
             break
         if time.monotonic() - started > seconds:
             if not terminate:
-                raise DrainTimeoutError(
+                raise ReleaseError(
                     f"{len(tasks)} tasks were still under way after {seconds:.0f} s: "
                     f"{'; '.join(tasks[:10])}. Give them more time with upgrade_drain_timeout (seconds), or "
                     "have them ended and retried with upgrade_on_drain_timeout=terminate."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ HAPROXY = "haproxy"
 WEBSERVER = "airflow-webserver"
 STANDBY = "airflow-webserver-standby"
 AIRFLOW = (*FIRST, TRIGGERER, WEBSERVER)
+NEEDED = (*AIRFLOW, POSTGRES, HAPROXY, "redis", "weather", "docker-socket-proxy")
+"""What pages, tasks and the smoke test need. Airflow works without the other services."""
 CLIENTS = (*AIRFLOW, STANDBY, "flower")
 """What speaks to the stores, and is stopped while they are replaced."""
 
@@ -84,6 +87,17 @@ def start(
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
+def try_to_start(host: Host, *names: str, seconds: int) -> None:
+    """Start services, or all; one that is ill or cannot be started keeps none of the others away."""
+    try:
+        start(host, *names, seconds=seconds, dependencies=not names)
+    except ReleaseError:
+        for service in names or services(host):
+            # What stays away is for the caller to look at.
+            with contextlib.suppress(ReleaseError):
+                launch(host, service)
+
+
 def missing(host: Host) -> list[str]:
     """Return the services that should run and do not."""
     return sorted(set(services(host)) - set(host.running()))
@@ -124,14 +138,25 @@ def services(host: Host) -> list[str]:
     return host.compose("config", "--services", doing="reading the Compose file").split()
 
 
-def problems(host: Host) -> list[str]:
-    """Return what keeps the platform from being healthy, each in words; [] when it is well."""
+def ill(host: Host) -> dict[str, str]:
+    """Return the services that do not run or are not healthy, each with a sentence that says so."""
     running = host.running()
-    found = [f"{name} does not run" for name in sorted(set(services(host)) - set(running))]
-    found += [
-        f"{name} is {health}" for name, health in sorted(running.items()) if health not in ("healthy", "")
-    ]
-    if WEBSERVER in running:
+    absent = {name: f"{name} does not run" for name in sorted(set(services(host)) - set(running))}
+    unhealthy = {
+        name: f"{name} is {health}"
+        for name, health in sorted(running.items())
+        if health not in ("healthy", "")
+    }
+    return {**absent, **unhealthy}
+
+
+def problems(host: Host, ignore: Collection[str] = ()) -> list[str]:
+    """Return what keeps the platform from being healthy, each in words; [] when it is well.
+
+    How the services in `ignore` are is not looked at.
+    """
+    found = [text for name, text in ill(host).items() if name not in ignore]
+    if WEBSERVER in host.running():
         try:
             found += _airflow_problems(_ask(host, "/health"))
         except (ReleaseError, ValueError) as error:
@@ -152,14 +177,14 @@ def pending_migrations(host: Host) -> list[str]:
     ]
 
 
-def verify(host: Host, version: str, seconds: float) -> None:
-    """Wait until everything is healthy and check that everything of Airflow is of that version.
+def verify(host: Host, version: str, seconds: float, ignore: Collection[str] = ()) -> None:
+    """Wait until all but `ignore` is healthy and check that everything of Airflow is of that version.
 
     Raises:
         ReleaseError: it was not so within `seconds`; with the logs of what is not healthy.
     """
     deadline = time.monotonic() + seconds
-    while found := problems(host):
+    while found := problems(host, ignore):
         if time.monotonic() > deadline:
             raise ReleaseError(f"The platform is not healthy: {'; '.join(found)}.", _logs(host))
         time.sleep(1)  # heartbeats come every few seconds
