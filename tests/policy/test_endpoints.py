@@ -85,6 +85,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
 }
 
+SOCKETS = {
+    "docker-proxy": ('LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=842,fd=4))', False),
+    "docker-proxy on IPv6": ('LISTEN 0 4096 [::]:80 [::]:* users:(("docker-proxy",pid=849,fd=4))', False),
+    "dockerd": ('LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("dockerd",pid=672,fd=31))', False),
+    "no program": ("LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:*  ", False),
+    "another port": ('LISTEN 0 128 127.0.0.1:18080 0.0.0.0:* users:(("java",pid=913,fd=9))', False),
+    "a web server": ('LISTEN 0 511 *:80 *:* users:(("nginx",pid=7,fd=6),("nginx",pid=6,fd=6))', True),
+    "a local program": ('LISTEN 0 128 127.0.0.1:8080 0.0.0.0:* users:(("java",pid=913,fd=9))', True),
+}
+"""Lines of ss by what they show, and whether they are in the way of HAProxy on the ports 80 and 8080."""
+
 
 def platform(name: str, asked: list[tuple[str, str]]) -> Flask:
     """Return a stand-in for an endpoint's service. It notes the paths that the smoke test asks for."""
@@ -182,6 +193,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Ite
             "op_connect": "http://connect.example.org",
             "op_api_token": "value-of-token",
             "op_vault_id": "value-of-vault",
+            "sockets": [line for line, _ in SOCKETS.values()],
             "preflight_memory_mb": 0,
             "preflight_disk_mb": 0,
         }
@@ -276,6 +288,15 @@ def test_preflight_refuses_a_port_that_is_taken(made: Made, ports: dict[str, int
     """HAProxy of this test listens on each, and is none of Docker's. Nothing else is wrong with this host."""
     [failure] = made.failures("complete")
     assert [name for name, port in ports.items() if f":{port} " not in failure] == []
+
+
+@pytest.mark.parametrize("shown", SOCKETS)
+def test_preflight_knows_the_sockets_of_the_platform(made: Made, shown: str) -> None:
+    """A later run finds the ports taken by Docker, which publishes them for HAProxy."""
+    line, in_the_way = SOCKETS[shown]
+    results = made.tasks["Tell which sockets are another program's"]["complete"]["results"]
+    [found] = [result["msg"] for result in results if result["item"] == line]
+    assert found == ([line] if in_the_way else [])
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=NAMES[:-1])
