@@ -62,6 +62,8 @@ class Server:
         self.address = folder / "gate.sock"
         self.plugins = folder / "airflow/plugins"
         self.plugins.mkdir(parents=True)
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
         live = Tree(self.root / "worktrees/live")
         live.write("dags/utils/only_in_live.py", "")
         (self.root / "current").symlink_to("worktrees/live")
@@ -69,10 +71,11 @@ class Server:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, str(PROGRAM), "serve", str(self.address)),
-                *("--root", str(self.root), "--seconds", str(SECONDS)),
+                *("--root", str(self.root), "--seconds", str(SECONDS), "--scratch", str(self.scratch)),
             ],
             env={
                 **os.environ,
+                "TMPDIR": str(self.scratch),
                 "PYTHONPATH": dags,
                 "AIRFLOW__CORE__DAGS_FOLDER": dags,
                 "GATE_SETS_AIRFLOW_HOME": str(folder / "airflow"),

@@ -160,3 +160,26 @@ def test_verdict_depends_on_the_file_system(server: Server, tree: Tree, reader: 
     assert server.check(tree)["problems"] == []
     change(tree)
     assert problems(server.check(tree)) == [("import", "dags/reader.py")]
+
+
+PROGRAMS = {
+    "starts a program": "import os, subprocess\nsubprocess.check_call(['ls', os.path.dirname(__file__)])",
+    "forks": "import os\npid = os.fork()\nif not pid:\n    os._exit(0)\nos.waitpid(pid, 0)",
+}
+
+
+@pytest.mark.parametrize("code", PROGRAMS.values(), ids=PROGRAMS)
+def test_verdict_that_may_depend_on_all_counts_while_nothing_changes(
+    server: Server, tree: Tree, code: str
+) -> None:
+    """Otherwise a check of many such files that ran out of time would begin anew each time, for ever."""
+    tree.write("dags/reader.py", f"# airflow dag\n{code}\n")
+    tree.write(".git", "gitdir: of this worktree\n")
+    assert server.check(tree)["problems"] == []
+    again = tree.copy(f"{tree.path.name}-again")  # as the next sync makes it
+    again.write(".git", "gitdir: of another one\n")
+    report = server.check(again, seconds=0)
+    assert report.get("problems") == [], report
+    assert report["files"]["dags/reader.py"]["cached"]
+    again.write("sql/unrelated.sql", "")
+    assert not server.check(again)["files"]["dags/reader.py"]["cached"]

@@ -139,9 +139,49 @@ def test_link_to_a_folder_that_is_read_already(
     assert problems(server.check(tree)) == [("symlink", name) for name in refused]
 
 
-def test_ignore_file_that_is_no_text(server: Server, tree: Tree) -> None:
-    tree.write("dags/utils/.airflowignore", b"\xff\n")
-    assert problems(server.check(tree)) == [("syntax", "dags/utils/.airflowignore")]
+IGNORES: dict[str, tuple[dict[str, str | bytes], dict[str, str], list[str]]] = {
+    "no text": ({"dags/utils/.airflowignore": b"\xff\n"}, {}, ["dags/utils/.airflowignore"]),
+    "no text, behind a link": (
+        {"shared/.airflowignore": b"\xff\n"},
+        {"dags/shared": "../shared"},
+        ["dags/shared/.airflowignore"],
+    ),
+    "no text, where nothing is listed": (
+        {"dags/old/.airflowignore": b"\xff\n", "dags/.airflowignore": "old\n"},
+        {},
+        [],
+    ),
+    "a folder": ({"dags/.airflowignore/module.py": ""}, {}, []),
+    "a folder behind a link": ({"shared/module.py": ""}, {"dags/.airflowignore": "../shared"}, []),
+    "a link to nothing": ({}, {"dags/.airflowignore": "nowhere"}, []),
+    "a link to itself": ({}, {"dags/.airflowignore": ".airflowignore"}, []),
+    "a link to a name that is too long": (
+        {},
+        {"dags/utils/.airflowignore": "n" * 300},
+        ["dags/utils/.airflowignore"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IGNORES)
+def test_ignore_file_that_is(server: Server, tree: Tree, kind: str) -> None:
+    """Airflow reads those that are files, in the folders that it lists, and no others."""
+    files, links, refused = IGNORES[kind]
+    for name, content in files.items():
+        tree.write(name, content)
+    for name, target in links.items():
+        tree.link(name, target)
+    report = server.check(tree)
+    assert problems(report) == [("syntax", name) for name in refused]
+    assert not [each for each in report["problems"] if str(tree.path) in each["message"]]
+
+
+def test_file_may_look_for_a_path_that_cannot_be(server: Server, tree: Tree) -> None:
+    tree.write(
+        "dags/looks.py", "# airflow dag\nimport os\nassert not os.path.exists(__file__ + '/a\\0b\\ud800')\n"
+    )
+    assert server.check(tree)["problems"] == []
+    assert server.check(tree)["files"]["dags/looks.py"]["cached"]
 
 
 def test_tree_for_which_there_is_no_time(server: Server, tree: Tree) -> None:
@@ -153,3 +193,48 @@ def test_tree_for_which_there_is_no_time(server: Server, tree: Tree) -> None:
     tree.link("dags/again", "utils")
     tree.write("dags/never_seen.py", "# airflow dag of this test, again\n")
     assert problems(server.check(tree, seconds=0)) == [("symlink", "dags/again")]
+
+
+LEFT = {
+    "files": "open(folder + '/large', 'wb').write(bytes(2**20))",
+    "a folder that nobody may read": "os.makedirs(folder + '/a/b')\nos.chmod(folder + '/a', 0)",
+    "folders nested deeper than Python's stack": (
+        "os.chdir(folder)\nfor _ in range(1_500):\n    os.mkdir('a')\n    os.chdir('a')\nos.chdir('/')"
+    ),
+    "many names, and odd ones": (
+        "for name in range(3_000):\n    open(f'{folder}/-rf {name}\\n', 'w').close()\n"
+        "os.mkfifo(folder + '/\\udcff')"
+    ),
+    "links that lead elsewhere": "os.symlink(os.path.dirname(__file__), folder + '/link')",
+    "less than was there": (
+        "import shutil\nfor each in os.listdir(folder):\n    shutil.rmtree(f'{folder}/{each}')"
+    ),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_what_a_file_leaves_in_scratch_is_gone(server: Server, tree: Tree, left: str) -> None:
+    """Otherwise it fills the memory that the gate has, and fine commits are refused until it is restarted."""
+    before = _content(server)
+    code = f"# airflow dag\nimport os\nfolder = os.environ['TMPDIR']\n{LEFT[left]}\n"
+    tree.write("dags/leaves.py", code)
+    assert server.check(tree)["problems"] == []
+    server.ask({"ping": True})  # it answers when the folder is as before
+    assert _content(server) == before
+    assert (tree.path / "dags/leaves.py").is_file()
+
+
+def _content(server: Server) -> dict[str, str]:
+    return {
+        str(path): oct(path.lstat().st_mode) + (path.read_bytes().hex() if path.is_file() else "")
+        for path in server.scratch.rglob("*")
+    }
+
+
+def test_variable_that_a_file_sets_is_not_there_for_the_next_commit(server: Server, tree: Tree) -> None:
+    """The gate's database is empty, as docs/write-and-ship-a-dag.md says, whatever was checked before."""
+    code = "# airflow dag\nfrom airflow.models import Variable\n"
+    tree.write("dags/sets.py", f"{code}Variable.set('a', 'b')\nassert Variable.get('a') == 'b'\n")
+    assert server.check(tree)["problems"] == []
+    tree.write("dags/sets.py", f"{code}Variable.get('a')\n")
+    assert problems(server.check(tree)) == [("import", "dags/sets.py")]

@@ -285,6 +285,18 @@ def test_gate_gives_dags_what_the_scheduler_gives_them(projects: dict[str, Compo
 
 
 @every_case
+def test_what_dags_do_in_the_gate_has_limits(projects: dict[str, Compose], case: str) -> None:
+    """What they leave in its folders counts as its memory: these are small, and emptied after each check."""
+    gate = projects[case]["services"]["gate"]
+    sizes = dict(re.findall(r"^(.+):size=(\d+)m,nr_inodes=\d+k$", "\n".join(gate["tmpfs"]), re.MULTILINE))
+    assert len(sizes) == len(gate["tmpfs"])
+    assert gate["mem_limit"] == "2g"
+    assert sum(map(int, sizes.values())) <= 512
+    assert {*sizes, "/dev/shm"} == set(gate["command"][gate["command"].index("--scratch") + 1 :])
+    assert gate["pids_limit"]
+
+
+@every_case
 def test_every_reference_is_defined(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:

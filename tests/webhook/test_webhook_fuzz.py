@@ -14,7 +14,18 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from tests.webhook.doubles import GateDouble, Remote, VaultDouble
 
-ROUTES = ["/", "/webhook", "/sync", "/relay", "/jobs/{}", "/healthz", "/metrics", "/static/{}", "/{}"]
+ROUTES = [
+    "/",
+    "/webhook",
+    "/sync",
+    "/relay",
+    "/jobs/{}",
+    "/healthz",
+    "/metrics",
+    "/lights",
+    "/static/{}",
+    "/{}",
+]
 NAMES = [
     *("X-Webhook-Key", "X-Webhook-Signature", "X-Webhook-Timestamp", "X-Webhook-Nonce", "Authorization"),
     *("Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Accept", "Accept-Charset"),

@@ -2,6 +2,7 @@
 else waits for them, and each has an end.
 """
 
+import http.client
 import json
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from tests.webhook.network import free_port
 
 Start = Callable[..., subprocess.Popen[str]]
 KINDS = ["headers", "body", "large body", "chunks", "large chunks", "large head"]
+ROUTES = 8
+"""How many of them bench/slow_callers calls."""
 PATIENCE = 60
 """Seconds that a machine may need which is busy with other things."""
 # One that sends or reads slowly is cut off after this time, in the place of the template's.
@@ -73,10 +76,10 @@ def webhook(start: Start, environment: dict[str, str], gate: GateDouble) -> Call
     """Start the webhook's own server, or the one whose limits are short; return its port."""
     environment["AIRFLOW_URL"] = "http://127.0.0.1:9"
 
-    def serve(module: str = "gunicorn") -> int:
+    def serve(module: str = "gunicorn", application: str = "webhook.app:create_app()") -> int:
         port = free_port()
         config = ("--config=python:webhook.gunicorn", f"--bind=127.0.0.1:{port}")
-        start(module, *config, "webhook.app:create_app()")
+        start(module, *config, application)
         wait_until(lambda: ask(port, "/healthz") == 200, PATIENCE, "gunicorn")
         return port
 
@@ -116,6 +119,26 @@ def test_fifty_slow_callers_keep_nobody_from_airflow(two_workers: int, tmp_path:
             assert ask(port, "/login/", "POST") == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_fast_readers_are_turned_away(two_workers: int, tmp_path: Path, path: str) -> None:
+    """As many pages as anybody needs, and no more. Another one is not turned away for them."""
+    with haproxy({"webhook": two_workers}, tmp_path / "haproxy") as ports:
+        port = ports["webhook"]
+        wait_for_page(port)
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+        def get() -> int:
+            line.request("GET", path)
+            with line.getresponse() as answer:
+                answer.read()
+                return answer.status
+
+        assert {get() for _ in range(100)} == {200}
+        assert 429 in (get() for _ in range(10_000))  # which ends with the first of them
+        assert ask(port) == 200
+        line.close()
+
+
 def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> None:
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy") as ports:
         url = f"http://127.0.0.1:{ports['airflow']}/"
@@ -136,8 +159,8 @@ def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> 
 
 
 def cut_off(port: int, kinds: list[str], *options: str) -> set[str]:
-    """Return the kinds of slow callers that all had an end."""
-    more = [f"--callers={2 * len(kinds)}", "--pause=0.1", "--once", f"--seconds={PATIENCE}"]
+    """Return the kinds of slow callers that all had an end, on every route."""
+    more = [f"--callers={ROUTES * len(kinds)}", "--pause=0.1", "--once", f"--seconds={PATIENCE}"]
     with slow_callers(port, *more, *(f"--kind={kind}" for kind in kinds), *options) as stop:
         found = stop(wait=True)
     return {kind for kind, callers in found.items() if callers["opened"] == callers["ended"] > 0}
@@ -150,10 +173,23 @@ def test_slow_callers_have_an_end(webhook: Callable[..., int], two_workers: int,
         for port in ports.values():
             wait_for_page(port)
         kinds = {
-            endpoint: KINDS if endpoint == "webhook" else ["headers", "body", "chunks"] for endpoint in ports
+            endpoint: ["headers", "body", "chunks"] if endpoint == "airflow" else KINDS for endpoint in ports
         }
         found = pool.map(lambda endpoint: cut_off(ports[endpoint], kinds[endpoint]), ports)
         assert dict(zip(ports, found, strict=True)) == {endpoint: set(kinds[endpoint]) for endpoint in ports}
+
+
+@pytest.mark.parametrize("endpoint", ["webhook", "flower", "weather"])
+@pytest.mark.parametrize("content", [b"x" * 17_000, [b"x" * 17_000]], ids=["length", "chunks"])
+def test_large_request_is_airflows_alone(
+    two_workers: int, tmp_path: Path, endpoint: str, content: bytes | list[bytes]
+) -> None:
+    """Whoever sends one slowly keeps a process, and the other services need none."""
+    with haproxy({endpoint: two_workers}, tmp_path / "haproxy") as ports:
+        wait_for_page(ports[endpoint])
+        url = f"http://127.0.0.1:{ports[endpoint]}/"
+        content = content if isinstance(content, bytes) else iter(content)
+        assert httpx.post(url, content=content, timeout=PATIENCE, trust_env=False).status_code == 413
 
 
 def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -> None:
@@ -178,3 +214,10 @@ def test_gunicorn_alone_ends_slow_requests(webhook: Callable[..., int]) -> None:
     assert cut_off(port, KINDS) == set(KINDS)
     with slow_callers(port, "--callers=12", "--pause=0.2"):
         assert [ask(port) for _ in range(3)] == [200] * 3
+
+
+def test_gunicorn_alone_ends_slow_readers(webhook: Callable[..., int]) -> None:
+    """More of them than it has threads, of an answer that is larger than all buffers on the way."""
+    port = webhook("tests.webhook.short_requests", "tests.webhook.two_workers:application")
+    with slow_callers(port, "--callers=16", "--kind=reader", "--path=/large", "--pause=0.2"):
+        assert ask(port) == 200

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from webhook.git import Git
 from webhook.settings import Settings
 from webhook.state import State
 from webhook.sync import Outcome, Syncer
@@ -26,14 +27,16 @@ from webhook import lock, state, trees
 
 
 class FaultyHost:
-    """A WSGI app before another one, which answers the next requests with 503."""
+    """A WSGI app before another one, which answers requests with 503: the next ones, after some that pass."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
+        self.passing = 0
         self.failing = 0
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not self.failing:
+        if self.passing or not self.failing:
+            self.passing -= bool(self.passing)
             return self.app(environ, start_response)
         self.failing -= 1
         start_response("503 Service Unavailable", [("Content-Length", "0")])
@@ -742,6 +745,96 @@ def test_answer_of_503_leaves_the_mirror_alone(
     assert git_host.failing == 0
     assert (settings.state_dir / "mirror.git").stat().st_ino == mirror
     assert current(settings).resolve() == tree
+
+
+DEPTH_1 = 3  # requests of git for the newest commit: what the host can, which branches it has, the objects
+
+
+@pytest.fixture
+def half_cloned(
+    settings: Settings, remote: Remote, git_host: FaultyHost, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """A host whose first clone was interrupted after the newest of six commits."""
+    assert settings.repository is not None
+    monkeypatch.setattr("webhook.mirror._FIRST_DEEPENING", 1)
+    remote.path = remote.path.with_name("remote.git")
+    for number in range(4):
+        remote.git("commit", "--quiet", "--allow-empty", "--message", str(number))
+    with served(git_host) as url:
+        settings = replace(settings, repository=replace(settings.repository, url=f"{url}/remote.git"))
+        git_host.passing, git_host.failing = DEPTH_1, 10**6
+        assert Syncer(settings).sync("test").outcome is Outcome.FAILED
+        git_host.failing = 0
+        yield settings
+
+
+def objects_of(mirror: Path) -> set[Path]:
+    return {path.relative_to(mirror) for path in (mirror / "objects").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_first_clone_goes_on_where_it_was(
+    half_cloned: Settings, remote: Remote, git_host: FaultyHost, again: bool
+) -> None:
+    """Each part that arrived stays, and what a killed git left beside it goes."""
+    new, whole = (half_cloned.state_dir / f"mirror.git{end}" for end in (".new", ""))
+    inode, arrived = new.stat().st_ino, objects_of(new)
+    assert arrived
+    for leftover in ("shallow.lock", "objects/pack/tmp_pack_x1Y2z3"):
+        (new / leftover).touch()
+    if again:
+        git_host.passing, git_host.failing = 1, 10**6
+        assert Syncer(half_cloned).sync("test").outcome is Outcome.FAILED
+        git_host.failing = 0
+    result = Syncer(half_cloned).sync("test")
+    assert result.outcome is Outcome.SWITCHED, result.detail
+    assert whole.stat().st_ino == inode
+    assert arrived <= objects_of(whole)
+    assert not list(whole.rglob("tmp_*"))
+    history = Git(whole).text("rev-list", live(half_cloned) or "")
+    assert history == remote.git("rev-list", "production")
+    assert len(history.splitlines()) == 6
+
+
+@pytest.mark.parametrize("damage", [empty, cut_short, without_head, with_zeroed_ref, with_blob_lost])
+def test_half_a_clone_that_is_damaged_is_made_anew(
+    half_cloned: Settings, damage: Callable[[Path], None]
+) -> None:
+    damage(half_cloned.state_dir / "mirror.git.new")
+    result = Syncer(half_cloned).sync("test")
+    assert result.outcome is Outcome.SWITCHED, result.detail
+    assert not list(half_cloned.state_dir.glob("mirror.git.*"))
+
+
+@pytest.mark.parametrize("change", ["push", "other history", "other branch"])
+def test_half_a_clone_follows_what_changed_meanwhile(
+    half_cloned: Settings, remote: Remote, change: str
+) -> None:
+    assert half_cloned.repository is not None
+    if change == "push":
+        remote.git("commit", "--quiet", "--allow-empty", "--message", "on")
+    elif change == "other history":
+        tree = remote.git("rev-parse", "HEAD^{tree}")
+        commit = remote.git("commit-tree", "-m", "anew", tree)
+        commit = remote.git("commit-tree", "-m", "anew", "-p", commit, tree)
+        remote.git("update-ref", "refs/heads/production", commit)
+    else:
+        remote.git("branch", "--quiet", "--move", "production/live")
+        half_cloned = replace(
+            half_cloned, repository=replace(half_cloned.repository, branch="production/live")
+        )
+    assert Syncer(half_cloned).sync("test").outcome is Outcome.SWITCHED
+    assert live(half_cloned) == remote.git("rev-parse", "HEAD")
+
+
+def test_repository_without_its_older_commits_can_be_followed(settings: Settings, remote: Remote) -> None:
+    """Its host may have a shallow clone; then nothing older can be waited for."""
+    remote.commit({"dags/one.py": "one = 2\n"})
+    (remote.path / ".git/shallow").write_text(f"{remote.head}\n")
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    remote.commit({"dags/one.py": "one = 3\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert live(settings) == remote.head
 
 
 def test_message_of_a_failed_fetch_has_no_progress_in_it(settings: Settings, remote: Remote) -> None:

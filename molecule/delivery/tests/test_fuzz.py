@@ -17,7 +17,18 @@ EXAMPLES = 150
 HAPROXY_ERRORS = 80
 """In ten seconds; from 100 on HAProxy answers this machine by itself, and nothing is tried any more."""
 
-ROUTES = ["/", "/webhook", "/sync", "/relay", "/jobs/{}", "/healthz", "/metrics", "/static/{}", "/{}"]
+ROUTES = [
+    "/",
+    "/webhook",
+    "/sync",
+    "/relay",
+    "/jobs/{}",
+    "/healthz",
+    "/metrics",
+    "/lights",
+    "/static/{}",
+    "/{}",
+]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "X"]
 NAMES = [
     *("X-Webhook-Key", "X-Webhook-Signature", "X-Webhook-Timestamp", "X-Webhook-Nonce", "Authorization"),

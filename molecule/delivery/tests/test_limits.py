@@ -63,7 +63,7 @@ def cut_off(endpoint: str, url: str) -> dict[str, dict[str, Any]]:
     """Have a port called slowly, two callers for each kind, until all were cut off; return what they saw."""
     address = urlsplit(url)
     # The rest of a large request to Airflow is its own server's.
-    kinds = KINDS if endpoint == "webhook" else ["headers", "body", "chunks"]
+    kinds = ["headers", "body", "chunks"] if endpoint == "airflow" else KINDS
     done = subprocess.run(
         [
             *(sys.executable, ROOT / "bench" / "slow_callers", str(address.hostname), str(address.port)),

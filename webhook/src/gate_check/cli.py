@@ -42,13 +42,21 @@ def main() -> int:
             command.add_argument("--requirements", default="images/airflow/requirements.txt")
         if name == "serve":
             command.add_argument("--root", type=Path, required=True, help="folder that holds the trees")
+            command.add_argument(
+                "--scratch",
+                type=Path,
+                nargs="+",
+                default=[],
+                metavar="DIR",
+                help="folders that are emptied after each request of what a commit's code left in them",
+            )
     options = parser.parse_args()
     if options.command == "ping":
         ping(options.path, options.seconds)
         return 0
     limits = Limits(options.seconds, options.memory_mib * 2**20)
     if options.command == "serve":
-        serve(options.path, options.root, limits)
+        serve(options.path, options.root, limits, options.scratch)
         return 0
     report = Gate(limits).check(options.path, options.dags, options.requirements)
     print(json.dumps(dataclasses.asdict(report), indent=2))

@@ -145,26 +145,46 @@ def list_files(tree: Path, dags: Path) -> dict[str, list[Any]]:
         paths = list_py_file_paths(str(dags), safe_mode=safe_mode, include_examples=False)
         return {os.path.relpath(path, tree) for path in paths}
 
-    for path in dags.rglob(".airflowignore"):
-        try:
-            path.read_text()
-        except UnicodeDecodeError as error:
-            return _unlisted([("syntax", path.relative_to(tree), f"it is not UTF-8: {error}")])
+    last = dags  # of the folders that were listed: the one that Airflow is in
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal last
+        if event == "os.scandir":
+            last = Path(arguments[0])
+
+    sys.addaudithook(note)
     try:
         dag_files = listed(safe_mode=conf.getboolean("core", "dag_discovery_safe_mode"))
         others = {path for path in listed(safe_mode=False) if path.endswith(".py")} - dag_files
-    except RuntimeError:  # a folder that comes twice; Airflow names the folder, and not the way to it
-        message = "the link leads to a folder that is read already, and Airflow reads each once"
-        links = [("symlink", path.relative_to(tree), message) for path in _links_to_folders_read_twice(dags)]
-        if not links:
-            raise
-        return _unlisted(links)
+    except Exception as error:  # the scheduler lists in the same way, and would end with it
+        stopped_in = last
+        problems = [
+            ("symlink", path, "the link leads to a folder that is read already, and Airflow reads each once")
+            for path in (_links_to_folders_read_twice(dags) if type(error) is RuntimeError else ())
+        ]
+        return _unlisted(tree, problems or [_problem_of_patterns(tree, dags, stopped_in, error)])
     return {"dag_files": sorted(dag_files), "others": sorted(others), "problems": []}
 
 
-def _unlisted(problems: list[tuple[str, Path, str]]) -> dict[str, list[Any]]:
-    told = [(kind, str(path), message) for kind, path, message in problems]
+def _unlisted(tree: Path, problems: list[tuple[str, Path, str]]) -> dict[str, list[Any]]:
+    told = [(kind, os.path.relpath(path, tree), message) for kind, path, message in problems]
     return {"dag_files": [], "others": [], "problems": told}
+
+
+def _problem_of_patterns(tree: Path, dags: Path, folder: Path, error: Exception) -> tuple[str, Path, str]:
+    """Name the .airflowignore that counts where the listing stopped.
+
+    All else in a folder Airflow merely lists; these it reads, compiles, and compares with names.
+    """
+    folders = [each for each in (folder, *folder.parents) if each == dags or dags in each.parents]
+    files = [path for each in folders if _may_be_file(path := each / ".airflowignore")]
+    told = shorten(f"{type(error).__name__}: {error}".replace(f"{tree}{os.sep}", ""))
+    message = f"Airflow cannot list {os.path.relpath(folder, tree)} with it: {told}"
+    return "syntax", files[0] if files else folder, message
+
+
+def _may_be_file(path: Path) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _links_to_folders_read_twice(dags: Path) -> list[Path]:

@@ -24,6 +24,8 @@ _ANY_METADATA = "*-info"
 _METADATA_SUFFIXES = (".dist-info", ".egg-info", ".egg", ".egg-link")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 _FORKS = ("os.fork", "os.forkpty")
+# ValueError: code may look for a path that no file can have, such as one with a zero byte.
+_NO_SUCH_PATH = (OSError, ValueError)
 
 
 class Recorder:
@@ -110,6 +112,7 @@ class Digests:
         self._tree = tree
         self._reads: dict[str, str | None] = {}
         self._listings: dict[str, dict[str, str] | None] = {}
+        self._all: str | None = None
 
     def read(self, name: str) -> str | None:
         """Digest a file's content, a folder's listing (its name ends in /), or what else is at a path."""
@@ -132,8 +135,25 @@ class Digests:
 
     def of(self, parsed: ParsedFile) -> dict[str, str | None]:
         """Digest all that a verdict depends on."""
+        if not parsed.repeatable:
+            return {"": self._of_all()}
         lookups = {f"\0{name}": self.lookup(name) for name in parsed.lookups}
         return {**lookups, **{name: self.read(name) for name in parsed.reads}}
+
+    def _of_all(self) -> str:
+        """Digest every file and folder. Git's own `.git` is another one in each worktree."""
+        if self._all is None:
+            digest = hashlib.sha256()
+            for root, folders, names in os.walk(self._tree):
+                folders.sort()
+                inside = os.path.relpath(root, self._tree)
+                digest.update(repr((inside, self._listing(inside))).encode())
+                for name in sorted((*names, *folders)):
+                    path = os.path.normpath(os.path.join(inside, name))
+                    if path != ".git":
+                        digest.update(repr((path, self.read(path))).encode())
+            self._all = digest.hexdigest()
+        return self._all
 
     def _content(self, name: str) -> str | None:
         path = self._tree / name
@@ -146,7 +166,7 @@ class Digests:
                 with path.open("rb") as file:
                     for block in iter(lambda: file.read(2**20), b""):
                         digest.update(block)
-        except OSError:
+        except _NO_SUCH_PATH:
             return None
         return digest.hexdigest()
 
@@ -159,7 +179,7 @@ class Digests:
                     self._listings[folder] = {
                         entry.name: _kind(entry) for entry in sorted(entries, key=_name)
                     }
-            except OSError:
+            except _NO_SUCH_PATH:
                 self._listings[folder] = None
         return self._listings[folder]
 

@@ -59,10 +59,13 @@ class Gate:
         first = Job(dags_folder, lambda: dags.list_files(tree, folder))
         for _, answer in children.run([first], self._limits):
             if isinstance(answer, Problem):
-                if answer.kind == "slow":
-                    limit = f"{self._limits.seconds:g} s"
+                used = {
+                    "slow": f"longer than {self._limits.seconds:g} s",
+                    "memory": f"more than {self._limits.memory // 2**20} MiB",
+                }
+                if answer.kind in used:
                     answer.message = (
-                        f"listing it took longer than {limit}: look at the patterns of .airflowignore"
+                        f"listing it took {used[answer.kind]}: look at the patterns of .airflowignore"
                     )
                 problems.append(answer)
             else:
@@ -77,7 +80,7 @@ class Gate:
 
         work = {name: parsing(name) for name in listed["dag_files"]}
         work.update({name: compiling(name) for name in listed["others"]})
-        if requirements and requirements not in work and (tree / requirements).is_file():
+        if requirements and requirements not in work and os.path.isfile(tree / requirements):
             work[requirements] = lambda: _missing(tree / requirements)
         files = dict(self._verdicts(work, tree, deadline))
         for name, parsed in files.items():
@@ -120,7 +123,7 @@ class Gate:
                 parsed = ParsedFile(
                     **{**answer, "problems": [Problem(**each) for each in answer["problems"]]}
                 )
-            if parsed.repeatable and not parsed.problems:
+            if not parsed.problems:
                 key = job.path, digests.read(job.path)
                 self._cache.pop(key, None)
                 self._cache[key] = parsed, digests.of(parsed)

@@ -25,7 +25,7 @@ class ParsedFile:
 
     `reads` are the paths in the tree that were opened, looked at or listed (these end in /). `lookups` are
     modules that were looked for: `dags/helper` is the module `helper` in the folder `dags`, whether it is
-    there or not. `repeatable` is False where it may depend on more than that.
+    there or not. `repeatable` is False where it may depend on all that is in the tree.
     """
 
     dag_ids: list[str] = field(default_factory=list)

@@ -11,21 +11,26 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from gate_check.children import Limits
 from gate_check.gate import Gate, TooLongError
+from gate_check.scratch import Scratch
 
 WARMING_SECONDS = 60
 
 
-def serve(path: Path, root: Path, limits: Limits) -> None:
+def serve(path: Path, root: Path, limits: Limits, scratch_folders: Iterable[Path] = ()) -> None:
     """Answer one request after the other, until SIGTERM.
 
     Airflow is loaded once and each file gets a fork of it, so that a check costs what the changed files cost.
+    `scratch_folders` are emptied after each request but for what is there when Airflow is loaded, such as the
+    gate's own database. Where that fails this process ends: a container that starts has empty ones.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     gate = Gate(limits, [root])
+    scratch = Scratch(scratch_folders)
     current = root / "current"
     if current.exists():
         try:
@@ -33,6 +38,7 @@ def serve(path: Path, root: Path, limits: Limits) -> None:
             print(f"warmed with {len(report.files)} files in {report.seconds:.1f} s", flush=True)
         except TooLongError as error:
             print(f"warmed in part: {error}", flush=True)
+        scratch.restore()
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -48,6 +54,7 @@ def serve(path: Path, root: Path, limits: Limits) -> None:
                     connection.sendall(answer + b"\n")
                 except OSError as error:  # the client went away; the next one is served all the same
                     print(f"a client was lost: {error}", flush=True)
+            scratch.restore()
 
 
 def _answer(gate: Gate, root: Path, line: bytes) -> bytes:

@@ -89,7 +89,7 @@ def _as_json(error: HTTPException) -> ResponseReturnValue:
 
 def _come_again(error: StoreError) -> ResponseReturnValue:
     """Say that it is not the caller's fault; the relay then tries again."""
-    return jsonify(error=str(error)), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"}
+    return jsonify(error=str(error)), HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "3"}
 
 
 _BODY_HEADERS = ("content-type", "content-length")

@@ -1,5 +1,5 @@
 """The bare mirror of the one branch that matters. Repairs itself: stale locks are removed, a broken mirror is
-replaced.
+replaced. The first clone goes on where it was interrupted.
 """
 
 import re
@@ -21,6 +21,7 @@ from webhook.state import Commit
 _ATTRIBUTES = "* -text !eol !ident !filter !working-tree-encoding\n"
 
 _NO_BRANCH = "couldn't find remote ref"  # in git's words
+_FIRST_DEEPENING = 100  # commits; each further one is four times as large
 SUBJECT_LIMIT = 300  # characters
 LATEST = 253_402_300_799.0  # the last second of the year 9999, after which no calendar goes
 
@@ -78,6 +79,11 @@ class Mirror:
         return Git(directory or self.directory, ssh.ssh_environment(self._repository), self._inherited)
 
     @property
+    def _new(self) -> Path:
+        """A mirror that is being made, in parts. What arrived stays, whatever ends the fetch."""
+        return self.directory.with_name(self.directory.name + ".new")
+
+    @property
     def _ref(self) -> str:
         """The branch's name here. It has no /, so that `production/live` can come after `production`."""
         return f"refs/branches/{urllib.parse.quote(self._repository.branch, safe='')}"
@@ -98,7 +104,8 @@ class Mirror:
         try:
             retrying(self._fetch_or_clone)
         except GitError as error:
-            if not self._remote_answers(error) or self.is_sound():
+            used = self.directory if self.directory.exists() else self._new
+            if not self._remote_answers(error) or self._is_sound(used):
                 raise self._explain(error) from None
             self.rebuild()
         head = self.head()
@@ -113,9 +120,10 @@ class Mirror:
         else:
             self._clone()
 
-    def _fetch_into(self, directory: Path) -> None:
+    def _fetch_into(self, directory: Path, *options: str) -> None:
         self.git(directory).talk(
             "fetch",
+            *options,
             "--progress",
             "--no-tags",
             "--no-recurse-submodules",
@@ -154,8 +162,7 @@ class Mirror:
     def make_ready(self) -> None:
         """Remove git's lock files and half packs: we hold the sync lock, so whoever made them is dead."""
         if self.directory.is_dir():
-            for leftover in (*self.directory.rglob("*.lock"), *(self.directory / "objects").rglob("tmp_*")):
-                leftover.unlink()
+            _remove_leftovers(self.directory)
             _let_no_attribute_count(self.directory)
 
     def is_sound(self) -> bool:
@@ -163,9 +170,12 @@ class Mirror:
 
         What git thinks of an object's form does not count: a malformed commit is that in a new mirror, too.
         """
-        git = self.git()
+        return self._is_sound(self.directory)
+
+    def _is_sound(self, directory: Path) -> bool:
+        git = self.git(directory)
         return (
-            self.directory.is_dir()
+            directory.is_dir()
             and git.succeeds("rev-parse", "--resolve-git-dir", ".")
             and git.succeeds("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
             and git.succeeds("cat-file", "--batch-all-objects", "--batch", "--unordered", "--buffer")
@@ -177,21 +187,34 @@ class Mirror:
         Raises:
             BranchMissingError, RemoteError: the old one, such as it is, stays.
         """
+        if self._new.exists() and not self._is_sound(self._new):
+            shutil.rmtree(self._new)
         try:
             self._clone()
         except GitError as error:
             raise self._explain(error) from None
 
     def _clone(self) -> None:
-        new = self.directory.with_name(self.directory.name + ".new")
+        """Fetch the newest commit, then older ones in parts, going on from what is there already."""
+        new = self._new
         old = self.directory.with_name(self.directory.name + ".broken")
-        for leftover in (new, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        new.mkdir(parents=True)
-        self.git(new).bytes("init", "--quiet", "--bare", "--template=")
-        _let_no_attribute_count(new)
-        self._fetch_into(new)
+        if old.exists():
+            shutil.rmtree(old)
+        if self._head(new) is None:
+            if new.exists():
+                shutil.rmtree(new)
+            new.mkdir(parents=True)
+            self.git(new).bytes("init", "--quiet", "--bare", "--template=")
+            _let_no_attribute_count(new)
+            self._fetch_into(new, "--depth=1")
+        else:
+            _remove_leftovers(new)
+            self._fetch_into(new)
+        commits, before = _FIRST_DEEPENING, b""
+        # When it stays as it was, the remote itself has no older ones.
+        while (oldest := _oldest_of_a_part(new)) not in (b"", before):
+            self._fetch_into(new, f"--deepen={commits}")
+            commits, before = 4 * commits, oldest
         if self.directory.exists():
             self.directory.rename(old)
         new.rename(self.directory)
@@ -200,8 +223,11 @@ class Mirror:
 
     def head(self) -> str | None:
         """Return the commit of the branch as of the last fetch."""
+        return self._head(self.directory)
+
+    def _head(self, directory: Path) -> str | None:
         try:
-            return self.git().text("rev-parse", "--verify", "--quiet", self._ref + "^{commit}")
+            return self.git(directory).text("rev-parse", "--verify", "--quiet", self._ref + "^{commit}")
         except (GitError, OSError):
             return None
 
@@ -258,6 +284,18 @@ class Mirror:
 
     def _contains(self, commit: str, ancestor: str) -> bool:
         return self.git().succeeds("merge-base", "--is-ancestor", ancestor, commit)
+
+
+def _remove_leftovers(mirror: Path) -> None:
+    """Remove what a killed git left."""
+    for leftover in (*mirror.rglob("*.lock"), *(mirror / "objects").rglob("tmp_*")):
+        leftover.unlink()
+
+
+def _oldest_of_a_part(mirror: Path) -> bytes:
+    """Return the commits whose parents are missing, as git lists them; of a whole mirror none."""
+    path = mirror / "shallow"
+    return path.read_bytes() if path.exists() else b""
 
 
 def _let_no_attribute_count(mirror: Path) -> None:
