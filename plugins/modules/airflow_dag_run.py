@@ -52,8 +52,8 @@ options:
     default: ""
   timeout:
     description:
-      - Seconds for each wait, for the DAG to be known, for its run to end, and for a door that is closed for
-        a moment (503, or nobody listens) to open.
+      - Seconds for each wait, for the DAG to be known, for its run to end, and for an endpoint that does not
+        answer for a moment (503, or nobody listens) to answer.
     type: int
     default: 180
 """

@@ -1,7 +1,8 @@
-"""The roles' READMEs are what bin/docs makes of their specs, and the specs say what the defaults say."""
+"""What bin/docs writes is current: roles' READMEs, the table of endpoints. Specs say what defaults say."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def project(tmp_path: Path) -> Path:
     """Return a copy of the part of the project that bin/docs reads and writes."""
     for folder in ("roles", "playbooks"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
 
@@ -65,6 +67,36 @@ def test_writes_what_is_stale_and_nothing_else(project: Path) -> None:
         encoding="utf-8"
     )
     assert bin_docs(f"--project={project}").stdout == ""
+
+
+ADDED = {
+    "name": "docs",
+    "purpose": "the handbook",
+    "port": 8084,
+    "service": "docs:8000",
+    "health": "/",
+    "access": "open",
+}
+
+
+def test_added_endpoint_is_in_the_readme(project: Path) -> None:
+    """`--check` misses it, and a run writes its line and nothing else."""
+    file, readme = project / "playbooks/group_vars/all/endpoints.yml", project / "README.md"
+    before = readme.read_text(encoding="utf-8").splitlines()
+    file.write_text(file.read_text(encoding="utf-8") + f"  - {json.dumps(ADDED)}\n", encoding="utf-8")
+    result = bin_docs("--check", f"--project={project}")
+    assert (result.returncode, result.stdout) == (1, "README.md: stale, run bin/docs\n")
+    assert bin_docs(f"--project={project}").stdout == "README.md: written\n"
+    after = readme.read_text(encoding="utf-8").splitlines()
+    assert [line for line in after if line not in before] == ["| 8084 | the handbook | anybody |"]
+    assert len(after) == len(before) + 1
+
+
+def test_readme_without_its_note_is_an_error(project: Path) -> None:
+    """Otherwise the table would be true for ever."""
+    readme = project / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("<!-- Made by", "<!--"), encoding="utf-8")
+    assert bin_docs("--check", f"--project={project}").returncode == 1
 
 
 @every_role

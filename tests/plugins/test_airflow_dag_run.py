@@ -35,7 +35,7 @@ class Airflow:
         app = Flask(__name__)
 
         @app.before_request
-        def door() -> Any:
+        def endpoint() -> Any:
             if not self.closed_for:
                 return None
             self.closed_for -= 1
@@ -168,14 +168,14 @@ def test_refused_run_leaves_the_dag_paused(airflow: Airflow, dag: Dag) -> None:
     assert airflow.paused
 
 
-def test_door_that_opens_again_is_awaited(airflow: Airflow, dag: Dag) -> None:
+def test_endpoint_that_answers_again_is_awaited(airflow: Airflow, dag: Dag) -> None:
     airflow.closed_for = 3
     dag.run("smoke__1", "")
     assert len(airflow.runs) == 1
 
 
 @pytest.mark.parametrize("listening", [True, False], ids=["it says so", "nobody listens"])
-def test_door_that_stays_shut_is_an_error(airflow: Airflow, dag: Dag, listening: bool) -> None:
+def test_endpoint_that_stays_silent_is_an_error(airflow: Airflow, dag: Dag, listening: bool) -> None:
     airflow.closed_for, dag.timeout = 10**6, QUICK
     if not listening:
         with served(airflow.app()) as address:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.endpoints import ENDPOINTS
 from tests.releases import NEWEST, TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ PLAYBOOKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "playbooks").
 
 VERSIONS = TESTED
 SOURCES = ("registry", "packages")
-HOSTNAMES = {name: f"{name}.example.org" for name in ("airflow", "webhook", "flower", "weather")}
+HOSTNAMES = {endpoint["name"]: f"{endpoint['name']}.example.org" for endpoint in ENDPOINTS}
 CERTIFICATE = "the text of a certificate and its key"
 DAEMON = '{"log-driver": "journald", "shutdown-timeout": 600, "dns": ["192.0.2.53"], "features": {"a": true}}'
 """What an operator and an earlier version of this project have in a host's daemon.json."""

@@ -79,8 +79,11 @@ STUBS = {
             "ansible.builtin.assert": {"that": "the_run_passes", "fail_msg": "the run failed"},
         }
     ],
-    "roles/smoke/tasks/doors.yml": [
-        {"name": "doors | Look", "ansible.builtin.debug": {"msg": "asked but of {{ smoke_ill_services }}"}}
+    "roles/smoke/tasks/endpoints.yml": [
+        {
+            "name": "endpoints | Look",
+            "ansible.builtin.debug": {"msg": "asked but of {{ smoke_ill_services }}"},
+        }
     ],
 }
 _NOTHING = [{"name": "Do nothing", "ansible.builtin.debug": {"msg": "done"}}]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.endpoints import ENDPOINTS
 from tests.policy.conftest import ROOT, ansible, load
 from tests.releases import NEWEST, RELEASES
 
@@ -46,7 +47,12 @@ class Run:
             "connection": "local",
             "gather_facts": False,
             # As wiring.yml gives it to preflight.
-            "vars": {"preflight_releases": RELEASES, **variables},
+            "vars": {
+                "preflight_releases": RELEASES,
+                "preflight_endpoints": ENDPOINTS,
+                "preflight_ports": [],
+                **variables,
+            },
             "tasks": [include],
         }
         playbook.write_text(yaml.safe_dump([play], sort_keys=False))

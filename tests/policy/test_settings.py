@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment
 from jinja2.nodes import Name
 
+from tests import endpoints
 from tests.policy.conftest import PLAYBOOKS, ROLES, ROOT, load
 from tests.releases import RELEASES, TABLE
 
@@ -27,6 +28,7 @@ ANSIBLES = {
     "hostvars",
     "groups",
     "ansible_facts",
+    "dict",
 }
 """What expressions have besides variables of this project."""
 
@@ -87,4 +89,4 @@ def test_no_setting_is_left_out() -> None:
     text = (ROOT / "playbooks/group_vars/all/wiring.yml").read_text(encoding="utf-8")
     handed_on = {found.name for found in Environment().parse(text).find_all(Name)}
     others = {name for name in handed_on if not name.startswith(tuple(f"{role}_" for role in ROLES))}
-    assert others - {*WIRING, *TABLE, *ANSIBLES, "secrets"} <= set(SETTINGS)
+    assert others - {*WIRING, *TABLE, *endpoints.TABLE, *ANSIBLES, "secrets"} <= set(SETTINGS)

@@ -1,4 +1,4 @@
-"""The smoke test's look at the ports, on a host that answers on them as its services are."""
+"""The smoke test's look at the endpoints, on a host that answers on them as its services are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.endpoints import ENDPOINTS
 from tests.policy.conftest import ROOT, ansible
 
 HEALTH = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}
@@ -21,20 +22,20 @@ PLAY = {
     "gather_facts": False,
     "tasks": [
         {
-            "name": "Look at the ports",
-            "ansible.builtin.include_role": {"name": "smoke", "tasks_from": "doors"},
+            "name": "Check the endpoints",
+            "ansible.builtin.include_role": {"name": "smoke", "tasks_from": "endpoints"},
         }
     ],
 }
 
 
 class Answers(BaseHTTPRequestHandler):
-    """HAProxy, before an Airflow that is well and two services that are not."""
+    """HAProxy, before an Airflow that is well and services that are not."""
 
     def do_GET(self) -> None:
         """Answer as HAProxy does where a service is ill."""
         well = self.path == "/health"
-        self.send_response(200 if well else 503)
+        self.send_response(200 if well else 302 if self.path == "/home" else 503)
         self.end_headers()
         self.wfile.write(json.dumps(HEALTH).encode() if well else b"503 Service Unavailable")
 
@@ -50,16 +51,15 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-def test_port_of_what_was_ill_before_is_not_asked(address: str, tmp_path: Path) -> None:
+def test_endpoint_of_what_was_ill_before_is_not_asked(address: str, tmp_path: Path) -> None:
     """Asked, it would end a restore that has brought Airflow back."""
     (tmp_path / "play.yml").write_text(yaml.safe_dump([PLAY]))
     variables = {
-        "smoke_airflow_url": address,
-        "smoke_webhook_url": address,
-        "smoke_flower_url": address,
+        "smoke_endpoints": ENDPOINTS,
+        "smoke_addresses": {endpoint["name"]: address for endpoint in ENDPOINTS},
         "smoke_airflow_version": "2.6.1",
         "smoke_secrets": {"flower_username": "a", "flower_password": "b"},
-        "smoke_ill_services": ["webhook", "flower"],
+        "smoke_ill_services": ["webhook", "flower", "weather"],
     }
     run = ansible(
         "ansible-playbook",

@@ -22,7 +22,7 @@ SECRET = re.compile(
     r"airflow_checker_secrets|secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
-"""Options of uri, http_doors and airflow_dag_run that the modules themselves keep out of every log."""
+"""Options of uri, http_endpoints and airflow_dag_run that the modules themselves keep out of every log."""
 
 
 def unmasked(value: Any) -> Any:

@@ -146,7 +146,7 @@ def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str
 
 @every_case
 def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
-    """The four doors, and those of the host names when there are any."""
+    """Those of the endpoints, and of the host names when there are any. A new one has to be meant."""
     services = projects[case]["services"]
     assert [name for name, definition in services.items() if "ports" in definition] == ["haproxy"]
     named = {"host names": ["80:80"], "TLS": ["80:80", "443:443"]}.get(case, [])
@@ -443,24 +443,26 @@ def test_only_missing_images_are_built(rendered: dict[str, Rendered], case: str)
     assert bases <= set(built)
 
 
-@pytest.mark.parametrize("door", HOSTNAMES)
-def test_plain_http_redirects_to_tls(rendered: dict[str, Rendered], door: str) -> None:
+@pytest.mark.parametrize("endpoint", HOSTNAMES)
+def test_plain_http_redirects_to_tls(rendered: dict[str, Rendered], endpoint: str) -> None:
     """With a certificate nothing is served in the clear, neither by port nor by name."""
     frontends = dict(re.findall(r"^frontend (\w+)\n((?:  .*\n|\n)*)", rendered["TLS"][HAPROXY], re.MULTILINE))
-    assert f"redirect location https://{HOSTNAMES[door]}" in frontends[door]
-    assert "default_backend" not in frontends[door]
+    assert f"redirect location https://{HOSTNAMES[endpoint]}" in frontends[endpoint]
+    assert "default_backend" not in frontends[endpoint]
     assert "redirect scheme https" in frontends["by_name_plain"]
     assert "backend" not in frontends["by_name_plain"]
     assert "bind :443 ssl crt" in frontends["by_name"]
-    assert f"use_backend {door} if" in frontends["by_name"]
+    assert f"use_backend {endpoint} if" in frontends["by_name"]
 
 
-@pytest.mark.parametrize("door", HOSTNAMES)
-def test_host_name_leads_to_its_service(rendered: dict[str, Rendered], door: str) -> None:
+@pytest.mark.parametrize("endpoint", HOSTNAMES)
+def test_host_name_leads_to_its_service(rendered: dict[str, Rendered], endpoint: str) -> None:
     """By name on port 80, beside the port of its own."""
     text = rendered["host names"][HAPROXY]
-    assert f"use_backend {door} if {{ req.hdr(host),field(1,:),lower -m str {HOSTNAMES[door]} }}" in text
-    assert f"\nbackend {door}\n" in text
+    assert (
+        f"use_backend {endpoint} if {{ req.hdr(host),field(1,:),lower -m str {HOSTNAMES[endpoint]} }}" in text
+    )
+    assert f"\nbackend {endpoint}\n" in text
     assert "bind :443" not in text
 
 

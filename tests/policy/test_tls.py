@@ -59,7 +59,7 @@ def renew(pem: Path) -> None:
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Port]:
     """HAProxy as the stack runs it: a master, and a worker that a reload replaces."""
     folder = tmp_path_factory.mktemp("tls")
-    text = configuration([], folder, {}, haproxy_certificate="given", __haproxy_hostnames=[NAME])
+    text = configuration([], folder, {}, haproxy_certificate="given", haproxy_hostnames={"airflow": NAME})
     tls = free_port()
     text = text.replace("bind :443", f"bind 127.0.0.1:{tls}").replace(
         "bind :80\n", f"bind 127.0.0.1:{free_port()}\n"

@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import jinja2
 import yaml
 
+from tests.endpoints import ENDPOINTS
 from tests.webhook.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
 TEMPLATES = ROOT / "templates/srv/airflow/haproxy"
-PLAIN = {"haproxy_certificate": "", "__haproxy_hostnames": [], "ansible_managed": "a test"}
+PLAIN = {"haproxy_certificate": "", "haproxy_hostnames": {}, "ansible_managed": "a test"}
 
 
 def configuration(
@@ -31,7 +32,7 @@ def configuration(
     variables = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
     for name in ("maintenance.html", "haproxy.cfg"):
         template = environment.from_string((TEMPLATES / f"{name}.j2").read_text())
-        values = {**variables, **PLAIN, **given, "haproxy_doors": endpoints}
+        values = {**variables, **PLAIN, **given, "haproxy_endpoints": endpoints}
         (folder / name).write_text(template.render(values))
     text = (folder / "haproxy.cfg").read_text().replace("/usr/local/etc/haproxy", str(folder))
     for port in (8404, 9999):
@@ -44,15 +45,15 @@ def configuration(
 
 @contextmanager
 def haproxy(
-    servers: Mapping[str, int], folder: Path, seconds: Mapping[str, float] | None = None
+    servers: Mapping[str, int],
+    folder: Path,
+    seconds: Mapping[str, float] | None = None,
+    endpoints: Sequence[dict[str, Any]] = ENDPOINTS,
 ) -> Iterator[dict[str, int]]:
     """Run HAProxy before the servers at these ports, by endpoint; yield the port of each endpoint."""
     folder.mkdir(exist_ok=True)
-    endpoints: list[dict[str, Any]] = yaml.safe_load((ROOT / "roles/haproxy/defaults/main.yml").read_text())[
-        "haproxy_doors"
-    ]
     used = [
-        {**endpoint, "port": free_port(), "server": f"127.0.0.1:{servers[endpoint['name']]}", "standby": ""}
+        {**endpoint, "port": free_port(), "service": f"127.0.0.1:{servers[endpoint['name']]}", "standby": ""}
         for endpoint in endpoints
         if endpoint["name"] in servers
     ]

@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put last what gets this machine turned away from the webhook's door for a minute."""
+    """Put last what gets this machine turned away from the webhook for a minute."""
     last = ("test_fuzz", "test_limits", "test_flood")
     items.sort(key=lambda item: last.index(item.path.stem) if item.path.stem in last else -1)
 
@@ -43,7 +43,7 @@ def delivery(
     host: Host,
     execute: Any,
     http: Any,
-    doors: dict[str, str],
+    endpoints: dict[str, str],
     airflow: Any,
     env_files: dict[str, dict[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
@@ -60,9 +60,9 @@ def delivery(
     # A colleague pushes over HTTP; the host reads over SSH.
     url = f"http://{urlsplit(connect['OP_CONNECT']).hostname}:9005/{github_repository}.git"
     repository = Repository(tmp_path_factory.mktemp("clone") / "repository", url)
-    delivery = Delivery(host, http, doors["webhook"], airflow, repository, connect, github_repository)
-    # After an earlier session's flood the door turns this machine away for a while.
-    wait_for("the webhook's door", lambda: http("GET", f"{delivery.webhook}/").status_code == 200, 90)
+    delivery = Delivery(host, http, endpoints["webhook"], airflow, repository, connect, github_repository)
+    # After an earlier session's flood the endpoint turns this machine away for a while.
+    wait_for("the webhook's endpoint", lambda: http("GET", f"{delivery.webhook}/").status_code == 200, 90)
     delivery.sync("once")
     delivery.wait_until_live(repository.head)
     yield delivery

@@ -1,4 +1,4 @@
-"""What the webhook's door keeps out before anything behind it is busy with it."""
+"""What HAProxy keeps out of the webhook before anything behind it is busy with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = ["headers", "body", "large body", "chunks", "large chunks", "large head"
 
 @pytest.fixture
 def line(delivery: Delivery) -> Iterator[socket.socket]:
-    """A connection to the webhook's door."""
+    """A connection to the webhook's endpoint."""
     address = urlsplit(delivery.webhook)
     with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         yield connection
@@ -59,11 +59,11 @@ def test_large_body_without_a_length_is_refused(line: socket.socket) -> None:
     assert status(line) in (413, 0)
 
 
-def cut_off(door: str, url: str) -> dict[str, dict[str, Any]]:
+def cut_off(endpoint: str, url: str) -> dict[str, dict[str, Any]]:
     """Have a port called slowly, two callers for each kind, until all were cut off; return what they saw."""
     address = urlsplit(url)
     # The rest of a large request to Airflow is its own server's.
-    kinds = ["headers", "body", "chunks"] if door == "airflow" else KINDS
+    kinds = ["headers", "body", "chunks"] if endpoint == "airflow" else KINDS
     done = subprocess.run(
         [
             *(sys.executable, ROOT / "bench" / "slow_callers", str(address.hostname), str(address.port)),
@@ -75,14 +75,16 @@ def cut_off(door: str, url: str) -> dict[str, dict[str, Any]]:
         timeout=90,
     )
     found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return {f"{door}: {kind}": seen for kind, seen in found.items()}
+    return {f"{endpoint}: {kind}": seen for kind, seen in found.items()}
 
 
-def test_slow_callers_are_cut_off(doors: dict[str, str]) -> None:
+def test_slow_callers_are_cut_off(endpoints: dict[str, str]) -> None:
     """At every port: bytes that come one by one keep no connection open, be they headers or body."""
     with ThreadPoolExecutor() as pool:
         found = {
-            kind: seen for each in pool.map(cut_off, doors, doors.values()) for kind, seen in each.items()
+            kind: seen
+            for each in pool.map(cut_off, endpoints, endpoints.values())
+            for kind, seen in each.items()
         }
     assert {kind: seen for kind, seen in found.items() if seen["ended"] != seen["opened"]} == {}
     assert max(seen["longest_seconds"] for seen in found.values()) < 2 * REQUEST_SECONDS + 5, found
@@ -90,7 +92,7 @@ def test_slow_callers_are_cut_off(doors: dict[str, str]) -> None:
 
 
 def test_busy_source_is_answered_by_haproxy_alone(delivery: Delivery) -> None:
-    """Whoever keeps failing is work for nobody behind the door, and later may call again."""
+    """Whoever keeps failing is work for no service, and later may call again."""
     answers: list[requests.Response] = []
     while len(answers) < 500:
         answers.append(

@@ -17,7 +17,7 @@ import requests
 import testinfra
 from airflow_api import AirflowApi
 from checker_on_host import Checker
-from expected import DAG, DIRECTORY, DOORS, PROJECT, SECRETS
+from expected import DAG, DIRECTORY, ENDPOINTS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
 
@@ -138,10 +138,10 @@ def execute(host: Host, containers: dict[str, Json]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def doors() -> dict[str, str]:
-    """The four addresses as this machine reaches them; SANDBOX_PORT_OFFSET moves them."""
+def endpoints() -> dict[str, str]:
+    """The endpoints' addresses as this machine reaches them; SANDBOX_PORT_OFFSET moves them."""
     offset = int(os.environ.get("SANDBOX_PORT_OFFSET") or 0)
-    return {name: f"http://127.0.0.1:{port + offset}" for name, port in DOORS.items()}
+    return {name: f"http://127.0.0.1:{port + offset}" for name, port in ENDPOINTS.items()}
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def http(containers: dict[str, Json]) -> Iterator[Http]:
         session.trust_env = False
 
         def request(method: str, url: str, **options: Any) -> requests.Response:
-            # A login that one answer hands out must not open the next door.
+            # A login that one answer hands out must not count at the next endpoint.
             session.cookies.clear()
             return session.request(method, url, **{"timeout": 20, "allow_redirects": False, **options})
 
@@ -173,9 +173,9 @@ def flower_login(env_files: dict[str, dict[str, str]]) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def airflow(http: Http, doors: dict[str, str], administrator: tuple[str, str]) -> AirflowApi:
+def airflow(http: Http, endpoints: dict[str, str], administrator: tuple[str, str]) -> AirflowApi:
     """Airflow's REST API through HAProxy, as the administrator."""
-    return AirflowApi(http, doors["airflow"], administrator)
+    return AirflowApi(http, endpoints["airflow"], administrator)
 
 
 @pytest.fixture(scope="session")

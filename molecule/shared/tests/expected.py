@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 DIRECTORY = "/srv/airflow"
 PROJECT = "airflow"
 
-DOORS = {"airflow": 8080, "webhook": 8081, "flower": 8082, "weather": 8083}
-"""The four ports that HAProxy publishes on the host."""
+ENDPOINTS_FILE = Path(__file__).resolve().parents[3] / "playbooks/group_vars/all/endpoints.yml"
+ENDPOINT_LIST: list[dict[str, Any]] = yaml.safe_load(ENDPOINTS_FILE.read_text(encoding="utf-8"))[
+    "project_endpoints"
+]
+ENDPOINTS: dict[str, int] = {endpoint["name"]: endpoint["port"] for endpoint in ENDPOINT_LIST}
+"""The ports that HAProxy publishes on the host."""
 
 DAG = "weather-checker"
 CAMERA_TITLE = "38th & Duval"

@@ -95,9 +95,11 @@ def test_unit_takes_one(host: Host) -> None:
     assert newest["manifest"]["reason"] == "timer"
 
 
-def test_status_page_knows_the_last_good_one(http: Any, doors: dict[str, str], taken: dict[str, Any]) -> None:
+def test_status_page_knows_the_last_good_one(
+    http: Any, endpoints: dict[str, str], taken: dict[str, Any]
+) -> None:
     """Through a directory that the webhook can read, and nothing else of the backups."""
-    page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
+    page = http("GET", endpoints["webhook"], headers={"Accept": "application/json"}).json()
     assert page["backup"]["error"] is None
     assert page["backup"]["last_good"]["age_seconds"] < 600
     assert page["backup"]["last_failure"] is None

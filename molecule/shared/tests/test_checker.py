@@ -116,11 +116,11 @@ def test_command_is_one_screen(host: Host, check: Check) -> None:
     assert json.loads(host.run("airflow-checker status --json").stdout)["schema"] == 1
 
 
-def test_status_page_says_the_same(http: Any, doors: dict[str, str], check: Check) -> None:
+def test_status_page_says_the_same(http: Any, endpoints: dict[str, str], check: Check) -> None:
     overall = check()["overall"]
-    page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
+    page = http("GET", endpoints["webhook"], headers={"Accept": "application/json"}).json()
     assert page["health"]["overall"] == overall
-    metrics = http("GET", f"{doors['webhook']}/metrics").text.splitlines()
+    metrics = http("GET", f"{endpoints['webhook']}/metrics").text.splitlines()
     level = {"ok": 0, "warning": 1, "critical": 2}[overall]
     assert f"airflow_platform_health {level}.0" in metrics
     assert 'airflow_platform_service_up{service="airflow-worker"} 1.0' in metrics
@@ -136,12 +136,12 @@ def stopped(host: Host) -> Iterator[str]:
 
 
 def test_stopped_service_is_found(
-    check: Check, stopped: str, http: Any, doors: dict[str, str], host: Host
+    check: Check, stopped: str, http: Any, endpoints: dict[str, str], host: Host
 ) -> None:
     document = check()
     assert ("service-down", stopped) in found(document)
     assert document["overall"] == "critical"
-    page = http("GET", doors["webhook"], headers={"Accept": "application/json"}).json()
+    page = http("GET", endpoints["webhook"], headers={"Accept": "application/json"}).json()
     assert any("weather" in line for line in page["attention"])
     assert host.run("airflow-checker status").rc == 2
 

@@ -12,11 +12,13 @@ from playwright.sync_api import Browser, Page, expect
 
 
 @pytest.fixture(scope="module")
-def airflow_page(browser: Browser, doors: dict[str, str], administrator: tuple[str, str]) -> Iterator[Page]:
+def airflow_page(
+    browser: Browser, endpoints: dict[str, str], administrator: tuple[str, str]
+) -> Iterator[Page]:
     """Airflow's home page as somebody sees it who came to port 8080 and logged in."""
     context = browser.new_context()
     page = context.new_page()
-    page.goto(doors["airflow"])
+    page.goto(endpoints["airflow"])
     page.fill("#username", administrator[0])
     page.fill("#password", administrator[1])
     page.click("input[type=submit]")
@@ -42,13 +44,13 @@ def test_airflow_says_nothing_alarming(airflow_page: Page) -> None:
 
 
 def test_flower_shows_the_worker_online(
-    browser: Browser, doors: dict[str, str], flower_login: tuple[str, str], containers: dict[str, Any]
+    browser: Browser, endpoints: dict[str, str], flower_login: tuple[str, str], containers: dict[str, Any]
 ) -> None:
     """Port 8082 after its own login: the worker of this host answers."""
     worker = f"celery@{containers['airflow-worker']['Config']['Hostname']}"
     context = browser.new_context(http_credentials={"username": flower_login[0], "password": flower_login[1]})
     page = context.new_page()
-    page.goto(f"{doors['flower']}/workers")
+    page.goto(f"{endpoints['flower']}/workers")
     row = page.locator("tr", has_text=worker)
     expect(row).to_contain_text(re.compile("Online|True"))
     context.close()
@@ -56,12 +58,12 @@ def test_flower_shows_the_worker_online(
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_status_page_fits_on_desk_and_phone(
-    browser: Browser, doors: dict[str, str], settings: dict[str, str], width: int
+    browser: Browser, endpoints: dict[str, str], settings: dict[str, str], width: int
 ) -> None:
     """Port 8081: is it all right, what runs, and how the tasks of the day ended, without a script."""
     context = browser.new_context(viewport={"width": width, "height": 800}, java_script_enabled=False)
     page = context.new_page()
-    page.goto(doors["webhook"])
+    page.goto(endpoints["webhook"])
     expect(page.get_by_role("status")).to_contain_text(f"Airflow {settings['AIRFLOW_VERSION']} is running")
     table = page.get_by_role("table").filter(has=page.get_by_role("columnheader", name="Restarts"))
     expect(table.get_by_role("rowheader")).to_have_text(sorted(SERVICES))

@@ -1,11 +1,11 @@
-"""What the host lets in: four ports, all of them HAProxy's."""
+"""What the host lets in: the endpoints' ports, all of them HAProxy's."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from expected import DOORS, SERVICES
+from expected import ENDPOINTS, SERVICES
 from testinfra.host import Host
 
 Containers = dict[str, dict[str, Any]]
@@ -28,9 +28,9 @@ def listening(host: Host, protocol: str) -> set[int]:
     return {int(port) for address, port in addresses if not address.startswith(LOOPBACK)}
 
 
-def test_haproxy_publishes_the_four_doors(containers: Containers) -> None:
-    """8080 Airflow, 8081 webhook, 8082 Flower, 8083 weather: the addresses that people know."""
-    assert published(containers["haproxy"]) == set(DOORS.values())
+def test_haproxy_publishes_the_endpoints(containers: Containers) -> None:
+    """The ports that people know, and no other."""
+    assert published(containers["haproxy"]) == set(ENDPOINTS.values())
 
 
 @pytest.mark.parametrize("service", sorted(set(SERVICES) - {"haproxy"}))
@@ -41,7 +41,7 @@ def test_nothing_but_haproxy_publishes_a_port(containers: Containers, service: s
 
 def test_nothing_else_listens_on_tcp(host: Host) -> None:
     """Neither the engine's API nor anything that a package brought may be reachable."""
-    assert listening(host, "tcp") == set(DOORS.values())
+    assert listening(host, "tcp") == set(ENDPOINTS.values())
 
 
 def test_nothing_listens_on_udp(host: Host) -> None:

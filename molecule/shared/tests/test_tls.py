@@ -1,7 +1,7 @@
-"""The doors with a certificate: what an inventory that has one gets, from the same image, as confined.
+"""The endpoints with a certificate: what an inventory that has one gets, from the same image, as confined.
 
 The platform under test has no certificate. So a second HAProxy stands beside its own for a moment, with the
-configuration that the same template makes of a certificate and four host names.
+configuration that the same template makes of a certificate and a host name for each endpoint.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from certificates import certificate
 from conftest import ROOT
-from expected import DIRECTORY, DOORS, PROJECT
+from expected import DIRECTORY, ENDPOINT_LIST, ENDPOINTS, PROJECT
 from testinfra.host import Host
 
-NAMES = {door: f"{door}.example.org" for door in DOORS}
+NAMES = {endpoint: f"{endpoint}.example.org" for endpoint in ENDPOINTS}
 CONTAINER = "haproxy-with-certificate"
 SETTINGS = "/usr/local/etc/haproxy"
 UNKNOWN = "unknown.example.org"
@@ -32,9 +32,9 @@ UNKNOWN_PATH = "/some/path?and=query"
 
 # Host name; https, http or the port that speaks plain HTTP; path.
 REQUESTS = [
-    *((NAMES[door], "https", path) for door, (path, _) in STRANGER.items()),
-    *((NAMES[door], "http", UNKNOWN_PATH) for door in DOORS),
-    *((NAMES[door], str(port), UNKNOWN_PATH) for door, port in DOORS.items()),
+    *((NAMES[endpoint], "https", path) for endpoint, (path, _) in STRANGER.items()),
+    *((NAMES[endpoint], "http", UNKNOWN_PATH) for endpoint in ENDPOINTS),
+    *((NAMES[endpoint], str(port), UNKNOWN_PATH) for endpoint, port in ENDPOINTS.items()),
     (NAMES["airflow"], "https", "/home"),
     (UNKNOWN, "https", "/"),
 ]
@@ -61,14 +61,13 @@ Answers = dict[tuple[str, str, str], dict[str, Any]]
 
 
 def configuration() -> str:
-    """Return what haproxy.cfg.j2 makes of four host names and a certificate."""
-    wiring = yaml.safe_load((ROOT / "playbooks/group_vars/all/wiring.yml").read_text(encoding="utf-8"))
+    """Return what haproxy.cfg.j2 makes of a certificate and a host name for each endpoint."""
     variables = {
         **yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text(encoding="utf-8")),
         "ansible_managed": "Ansible managed",
         "haproxy_certificate": "given",
-        "haproxy_doors": [{**door, "hostname": NAMES[door["name"]]} for door in wiring["haproxy_doors"]],
-        "__haproxy_hostnames": list(NAMES.values()),
+        "haproxy_endpoints": ENDPOINT_LIST,
+        "haproxy_hostnames": NAMES,
     }
     template = (ROOT / "templates/srv/airflow/haproxy/haproxy.cfg.j2").read_text(encoding="utf-8")
     text: str = Templar(DataLoader(), variables).template(trust_as_template(template))
@@ -118,27 +117,27 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
         host.run(f"docker rm --force {CONTAINER}; rm -r {directory}")
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_name_leads_to_the_service_over_tls(answers: Answers, door: str) -> None:
-    """One address, one certificate, four services; and browsers remember that it is TLS."""
-    path, status = STRANGER[door]
-    answer = answers[NAMES[door], "https", path]
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_name_leads_to_the_service_over_tls(answers: Answers, endpoint: str) -> None:
+    """One address, one certificate, all services; and browsers remember that it is TLS."""
+    path, status = STRANGER[endpoint]
+    answer = answers[NAMES[endpoint], "https", path]
     assert answer["status"] == status
     assert answer["strict-transport-security"] == "max-age=15768000"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_plain_name_redirects_to_tls(answers: Answers, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_plain_name_redirects_to_tls(answers: Answers, endpoint: str) -> None:
     """An old bookmark arrives, with all of its path."""
-    answer = answers[NAMES[door], "http", UNKNOWN_PATH]
-    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[door]}{UNKNOWN_PATH}")
+    answer = answers[NAMES[endpoint], "http", UNKNOWN_PATH]
+    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[endpoint]}{UNKNOWN_PATH}")
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_plain_port_redirects_to_tls(answers: Answers, door: str) -> None:
-    """The four ports that people know lead to the names, and carry no password in the clear."""
-    answer = answers[NAMES[door], str(DOORS[door]), UNKNOWN_PATH]
-    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[door]}{UNKNOWN_PATH}")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_plain_port_redirects_to_tls(answers: Answers, endpoint: str) -> None:
+    """The ports that people know lead to the names, and carry no password in the clear."""
+    answer = answers[NAMES[endpoint], str(ENDPOINTS[endpoint]), UNKNOWN_PATH]
+    assert (answer["status"], answer["location"]) == (308, f"https://{NAMES[endpoint]}{UNKNOWN_PATH}")
 
 
 def test_airflow_knows_that_it_is_behind_tls(answers: Answers) -> None:

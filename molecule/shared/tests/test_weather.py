@@ -43,7 +43,7 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def visit(browser: Browser, doors: dict[str, str], weather_run: dict[str, Any]) -> Iterator[Visit]:
+def visit(browser: Browser, endpoints: dict[str, str], weather_run: dict[str, Any]) -> Iterator[Visit]:
     """One look at the page after a run of the DAG."""
     complaints: list[str] = []
 
@@ -56,7 +56,7 @@ def visit(browser: Browser, doors: dict[str, str], weather_run: dict[str, Any]) 
     page.on("console", note)
     page.on("requestfailed", lambda request: complaints.append(request.url))
     with page.expect_response("**/camera.jpg*") as picture:
-        page.goto(f"{doors['weather']}/", wait_until="load")
+        page.goto(f"{endpoints['weather']}/", wait_until="load")
     yield Visit(page, picture.value, complaints)
     context.close()
 

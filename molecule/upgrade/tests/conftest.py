@@ -19,6 +19,7 @@ import history  # noqa: E402 - what these import is there only now
 from airflow_api import AirflowApi  # noqa: E402
 from control_node import ControlNode  # noqa: E402
 from delivery import Repository  # noqa: E402
+from expected import ENDPOINT_LIST  # noqa: E402
 from platform_host import Platform  # noqa: E402
 from poller import Poller  # noqa: E402
 from snapshot import Snapshot  # noqa: E402
@@ -90,8 +91,8 @@ def before(platform: Platform) -> Snapshot:
 
 
 @pytest.fixture
-def poller(doors: dict[str, str]) -> Iterator[Poller]:
-    """Readers at all four doors, while the test runs."""
-    paths = {"airflow": "/health", "webhook": "/healthz", "flower": "/healthcheck", "weather": "/"}
-    with Poller({name: doors[name] + path for name, path in paths.items()}) as poller:
+def poller(endpoints: dict[str, str]) -> Iterator[Poller]:
+    """Readers at every endpoint, while the test runs: of its health, and of the weather page itself."""
+    paths = {endpoint["name"]: endpoint["health"] for endpoint in ENDPOINT_LIST} | {"weather": "/"}
+    with Poller({name: endpoints[name] + path for name, path in paths.items()}) as poller:
         yield poller

@@ -65,11 +65,11 @@ class Committed:
 
 @pytest.fixture(scope="module")
 def committed(
-    platform: Platform, control: ControlNode, doors: dict[str, str], administrator: tuple[str, str]
+    platform: Platform, control: ControlNode, endpoints: dict[str, str], administrator: tuple[str, str]
 ) -> Committed:
     """A backup that was made while people were at work, with what it must hold. About 30 s."""
     history = platform.snapshot()
-    load = Load(doors["airflow"], administrator)
+    load = Load(endpoints["airflow"], administrator)
     with load.applied():
         wait_for("people to be at work", lambda: len(load.acknowledged) > 20, 60)
         keys = list(load.acknowledged)

@@ -1,4 +1,4 @@
-"""The module http_doors, run by the real Ansible against a server on this machine."""
+"""The module http_endpoints, run by the real Ansible against a server on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, redirect, request
 
 from tests.plugins.conftest import ROOT
 from tests.served import served
@@ -22,7 +22,7 @@ PASSWORD = "sentinel-value-that-nobody-may-print"
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A server with one open door, and one that is closed without its login."""
+    """A server with an open address, one that needs a login, and one that redirects to the open one."""
     app = Flask(__name__)
 
     @app.get("/open")
@@ -35,13 +35,17 @@ def url() -> Iterator[str]:
         known = login is not None and (login.username, login.password) == ("admin", PASSWORD)
         return ("welcome", 200) if known else ("who are you?", 401)
 
+    @app.get("/moved")
+    def moved() -> Any:
+        return redirect("/open")
+
     with served(app) as address:
         yield address
 
 
-def ask(*doors: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def ask(*endpoints: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Run the module on this machine; return its result and everything that was printed."""
-    arguments = json.dumps({"doors": list(doors), "headers": {"Accept": "application/json"}})
+    arguments = json.dumps({"endpoints": list(endpoints), "headers": {"Accept": "application/json"}})
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     run = subprocess.run(
         [
@@ -51,7 +55,7 @@ def ask(*doors: dict[str, Any]) -> tuple[dict[str, Any], str]:
                 "--connection=local",
                 "-vvv",
                 "localhost",
-                "--module-name=http_doors",
+                "--module-name=http_endpoints",
             ),
             f"--args={arguments}",
         ],
@@ -72,7 +76,7 @@ def ask(*doors: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return result, run.stdout + run.stderr
 
 
-def test_answers_come_in_the_order_of_the_doors(url: str) -> None:
+def test_answers_come_in_the_order_of_the_endpoints(url: str) -> None:
     """With the headers that were given, and the login where there is one."""
     login = {"url_username": "admin", "url_password": PASSWORD}
     result, _ = ask(
@@ -85,7 +89,7 @@ def test_answers_come_in_the_order_of_the_doors(url: str) -> None:
     assert not result["changed"]
 
 
-def test_every_door_that_answers_otherwise_is_named(url: str) -> None:
+def test_every_endpoint_that_answers_otherwise_is_named(url: str) -> None:
     """One that is open and should be closed is as wrong as the other way round."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         deaf = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -100,6 +104,17 @@ def test_every_door_that_answers_otherwise_is_named(url: str) -> None:
     assert f"{url}/closed should answer 200: 401, who are you?" in result["msg"]
     assert f"{deaf} should answer 200: no answer, " in result["msg"]
     assert result["msg"].count("should answer") == 3
+
+
+def test_one_of_several_statuses_is_enough(url: str) -> None:
+    """A redirect is an answer and is not followed: a login page with 200 is not what was asked for."""
+    result, _ = ask(
+        {"url": f"{url}/closed", "status": [302, 401]}, {"url": f"{url}/moved", "status": [302, 401]}
+    )
+    assert not result.get("failed", False)
+    result, _ = ask({"url": f"{url}/open", "status": [302, 401]}, {"url": f"{url}/moved"})
+    assert f"{url}/open should answer 302 or 401: 200" in result["msg"]
+    assert f"{url}/moved should answer 200: 302" in result["msg"]
 
 
 def test_password_is_in_no_output(url: str) -> None:

@@ -1,4 +1,4 @@
-"""The four doors as people and programs meet them: through HAProxy, from the host and from outside."""
+"""The endpoints as people and programs meet them: through HAProxy, from the host and from outside."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Http
-from expected import DOORS
+from expected import ENDPOINTS
 from testinfra.host import Host
 
 Login = tuple[str, str]
 
-# What each door answers to somebody who has no login.
 STRANGER = {"airflow": 302, "webhook": 200, "flower": 401, "weather": 200}
+"""What each endpoint answers to somebody without a login. A new one needs a line here and in test_tls.py."""
 
 ASK = """
 import json, sys, urllib.error, urllib.request
@@ -37,58 +37,62 @@ print(json.dumps(statuses))
 def from_host(
     host: Host, containers: dict[str, Any], weather_run: dict[str, Any]
 ) -> dict[str, dict[str, int]]:
-    """The status of each door as the host itself gets it, by name of the address that it was asked on."""
+    """The status of each endpoint as the host itself gets it, by name of the address that it was asked on."""
     addresses = {"loopback": "127.0.0.1", "network": host.check_output("hostname -I").split()[0]}
     return {
         name: json.loads(
             host.check_output(
                 "python3 -c %s %s",
                 ASK,
-                json.dumps({door: f"http://{address}:{port}/" for door, port in DOORS.items()}),
+                json.dumps({endpoint: f"http://{address}:{port}/" for endpoint, port in ENDPOINTS.items()}),
             )
         )
         for name, address in addresses.items()
     }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("address", ["loopback", "network"])
-def test_door_answers_on_the_host(from_host: dict[str, dict[str, int]], address: str, door: str) -> None:
-    """An operator on the host and a colleague in the office come to the same door."""
-    assert from_host[address][door] == STRANGER[door]
+def test_endpoint_answers_on_the_host(
+    from_host: dict[str, dict[str, int]], address: str, endpoint: str
+) -> None:
+    """An operator on the host and a colleague in the office reach the same endpoint."""
+    assert from_host[address][endpoint] == STRANGER[endpoint]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_door_answers_from_outside(
-    http: Http, doors: dict[str, str], weather_run: dict[str, Any], door: str
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_endpoint_answers_from_outside(
+    http: Http, endpoints: dict[str, str], weather_run: dict[str, Any], endpoint: str
 ) -> None:
     """Nothing between here and the service needs to be known but host and port."""
-    assert http("GET", f"{doors[door]}/").status_code == STRANGER[door]
+    assert http("GET", f"{endpoints[endpoint]}/").status_code == STRANGER[endpoint]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_unknown_path_is_not_found(http: Http, doors: dict[str, str], flower_login: Login, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_unknown_path_is_not_found(
+    http: Http, endpoints: dict[str, str], flower_login: Login, endpoint: str
+) -> None:
     """A wrong address says so; it leads to no other service."""
-    login = flower_login if door == "flower" else None
-    assert http("GET", f"{doors[door]}/no/such/page", auth=login).status_code == 404
+    login = flower_login if endpoint == "flower" else None
+    assert http("GET", f"{endpoints[endpoint]}/no/such/page", auth=login).status_code == 404
 
 
-def test_airflow_leads_to_its_login_page(http: Http, doors: dict[str, str]) -> None:
-    """Through a redirect that stays on this door, whatever port it is published on."""
-    home = http("GET", f"{doors['airflow']}/home")
+def test_airflow_leads_to_its_login_page(http: Http, endpoints: dict[str, str]) -> None:
+    """Through a redirect that stays on this endpoint, whatever port it is published on."""
+    home = http("GET", f"{endpoints['airflow']}/home")
     assert home.status_code == 302
     address = urlsplit(home.headers["Location"])
-    assert address.netloc in ("", urlsplit(doors["airflow"]).netloc)
+    assert address.netloc in ("", urlsplit(endpoints["airflow"]).netloc)
     assert address.path == "/login/"
-    page = http("GET", f"{doors['airflow']}/login/")
+    page = http("GET", f"{endpoints['airflow']}/login/")
     assert page.status_code == 200
     assert 'name="password"' in page.text
 
 
 @pytest.mark.parametrize("part", ["metadatabase", "scheduler"])
-def test_airflow_is_healthy(http: Http, doors: dict[str, str], part: str) -> None:
+def test_airflow_is_healthy(http: Http, endpoints: dict[str, str], part: str) -> None:
     """The webserver knows of the parts that it cannot work without."""
-    assert http("GET", f"{doors['airflow']}/health").json()[part]["status"] == "healthy"
+    assert http("GET", f"{endpoints['airflow']}/health").json()[part]["status"] == "healthy"
 
 
 @pytest.mark.parametrize("path", ["dags", "users", "variables", "connections", "config"])
@@ -98,23 +102,25 @@ def test_airflow_is_healthy(http: Http, doors: dict[str, str], part: str) -> Non
     ids=["no login", "admin:admin", "airflow:airflow"],
 )
 def test_airflow_api_refuses_strangers(
-    http: Http, doors: dict[str, str], path: str, login: Login | None
+    http: Http, endpoints: dict[str, str], path: str, login: Login | None
 ) -> None:
     """Nor do the logins of Airflow's own examples open anything."""
-    assert http("GET", f"{doors['airflow']}/api/v1/{path}", auth=login).status_code in (401, 403)
+    assert http("GET", f"{endpoints['airflow']}/api/v1/{path}", auth=login).status_code in (401, 403)
 
 
-def test_airflow_api_shows_no_configuration(http: Http, doors: dict[str, str], administrator: Login) -> None:
+def test_airflow_api_shows_no_configuration(
+    http: Http, endpoints: dict[str, str], administrator: Login
+) -> None:
     """Not even to the administrator: it has the keys and passwords of the whole platform."""
-    response = http("GET", f"{doors['airflow']}/api/v1/config", auth=administrator)
+    response = http("GET", f"{endpoints['airflow']}/api/v1/config", auth=administrator)
     assert response.status_code == 403
 
 
 def test_webhook_names_the_version_that_runs(
-    http: Http, doors: dict[str, str], execute: Any, settings: dict[str, str]
+    http: Http, endpoints: dict[str, str], execute: Any, settings: dict[str, str]
 ) -> None:
     """Asked of Airflow, not written by hand: what the page says is what the scheduler's own program says."""
-    answer = http("GET", f"{doors['webhook']}/").json()
+    answer = http("GET", f"{endpoints['webhook']}/").json()
     version = execute("airflow-scheduler", "airflow version").stdout.strip().splitlines()[-1]
     assert answer["airflow_version"] == version == settings["AIRFLOW_VERSION"]
     assert version in answer["status"]
@@ -124,36 +130,38 @@ def test_webhook_names_the_version_that_runs(
 @pytest.mark.parametrize(
     "login", [None, ("admin", "admin"), ("", "")], ids=["no login", "admin:admin", "empty login"]
 )
-def test_flower_refuses_strangers(http: Http, doors: dict[str, str], path: str, login: Login | None) -> None:
+def test_flower_refuses_strangers(
+    http: Http, endpoints: dict[str, str], path: str, login: Login | None
+) -> None:
     """It shows the arguments of every task, and can stop them."""
-    assert http("GET", f"{doors['flower']}{path}", auth=login).status_code == 401
+    assert http("GET", f"{endpoints['flower']}{path}", auth=login).status_code == 401
 
 
-def test_flower_metrics_are_closed(http: Http, doors: dict[str, str]) -> None:
+def test_flower_metrics_are_closed(http: Http, endpoints: dict[str, str]) -> None:
     """Flower gives them to anybody, whatever its login: they name every task and worker."""
-    assert http("GET", f"{doors['flower']}/metrics").status_code == 403
+    assert http("GET", f"{endpoints['flower']}/metrics").status_code == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_flower_lets_no_stranger_control_a_worker(http: Http, doors: dict[str, str], method: str) -> None:
+def test_flower_lets_no_stranger_control_a_worker(http: Http, endpoints: dict[str, str], method: str) -> None:
     """The addresses that stop a worker ask for the login as the pages do."""
-    response = http(method, f"{doors['flower']}/api/worker/shutdown/celery@nobody")
+    response = http(method, f"{endpoints['flower']}/api/worker/shutdown/celery@nobody")
     assert response.status_code in (401, 405)
     assert method == "GET" or response.status_code == 401
 
 
-def test_flower_opens_with_its_login(http: Http, doors: dict[str, str], flower_login: Login) -> None:
+def test_flower_opens_with_its_login(http: Http, endpoints: dict[str, str], flower_login: Login) -> None:
     """The login of the vault, the same in every environment."""
-    response = http("GET", f"{doors['flower']}/workers", auth=flower_login)
+    response = http("GET", f"{endpoints['flower']}/workers", auth=flower_login)
     assert response.status_code == 200
     assert "Flower" in response.text
 
 
 def test_airflows_administrator_is_nobody_to_flower(
-    http: Http, doors: dict[str, str], administrator: Login
+    http: Http, endpoints: dict[str, str], administrator: Login
 ) -> None:
     """Two logins: whoever may see workers may not thereby change DAGs, nor the other way round."""
-    assert http("GET", f"{doors['flower']}/", auth=administrator).status_code == 401
+    assert http("GET", f"{endpoints['flower']}/", auth=administrator).status_code == 401
 
 
 @pytest.mark.parametrize("what", ["the page", "its picture", "nothing"])
@@ -166,28 +174,28 @@ def test_airflows_administrator_is_nobody_to_flower(
     ],
 )
 def test_weather_page_has_its_headers(
-    http: Http, doors: dict[str, str], weather_run: dict[str, Any], what: str, header: str, value: str
+    http: Http, endpoints: dict[str, str], weather_run: dict[str, Any], what: str, header: str, value: str
 ) -> None:
     """It is made of other people's data: no script runs in it, and a browser shows no old picture."""
-    answer = http("GET", f"{doors['weather']}/" + ("no/such/page" if what == "nothing" else ""))
+    answer = http("GET", f"{endpoints['weather']}/" + ("no/such/page" if what == "nothing" else ""))
     if what == "its picture":
         [address] = re.findall(r'<img [^>]*src="([^"]+)"', answer.text)
-        answer = http("GET", f"{doors['weather']}/{address}")
+        answer = http("GET", f"{endpoints['weather']}/{address}")
         assert answer.headers["Content-Type"] == "image/jpeg"
     assert answer.headers[header] == value
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_weather_page_is_only_read(http: Http, doors: dict[str, str], method: str) -> None:
-    """The DAG writes to the volume; nobody writes through the door."""
-    assert http(method, f"{doors['weather']}/index.html", data="x").status_code in (403, 405)
+def test_weather_page_is_only_read(http: Http, endpoints: dict[str, str], method: str) -> None:
+    """The DAG writes to the volume; nobody writes through the endpoint."""
+    assert http(method, f"{endpoints['weather']}/index.html", data="x").status_code in (403, 405)
 
 
 @pytest.mark.parametrize("path", ["/../etc/passwd", "/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd"])
-def test_weather_page_leads_nowhere_else(doors: dict[str, str], host: Host, path: str) -> None:
+def test_weather_page_leads_nowhere_else(endpoints: dict[str, str], host: Host, path: str) -> None:
     """The server shows one volume."""
     # A client with manners would tidy such a path up before asking.
-    port = DOORS["weather"]
+    port = ENDPOINTS["weather"]
     request = f"GET {path} HTTP/1.0\\r\\n\\r\\n"
     answer = host.check_output(
         "bash -c %s",
@@ -196,7 +204,9 @@ def test_weather_page_leads_nowhere_else(doors: dict[str, str], host: Host, path
     assert answer.split()[1] in ("400", "403", "404")
 
 
-@pytest.mark.parametrize("door", ["webhook", "weather"])
-def test_server_does_not_tell_its_version(http: Http, doors: dict[str, str], door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["webhook", "weather"])
+def test_server_does_not_tell_its_version(http: Http, endpoints: dict[str, str], endpoint: str) -> None:
     """Whoever looks for old software should have to try."""
-    assert not any(digit in http("GET", f"{doors[door]}/").headers["Server"] for digit in "0123456789")
+    assert not any(
+        digit in http("GET", f"{endpoints[endpoint]}/").headers["Server"] for digit in "0123456789"
+    )

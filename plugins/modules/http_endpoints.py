@@ -11,15 +11,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
 DOCUMENTATION = r"""
-module: http_doors
+module: http_endpoints
 author: The data platform team
 short_description: Ask several HTTP addresses and check how each answers
 description:
   - Sends a GET to each address from the host, one after the other, and fails unless each answers as it
-    should.
-  - The message of a failure names every door that answered otherwise, and how.
+    should. It follows no redirect.
+  - The message of a failure names every address that answered otherwise, and how.
 options:
-  doors:
+  endpoints:
     description: What to ask.
     type: list
     elements: dict
@@ -30,9 +30,10 @@ options:
         type: str
         required: true
       status:
-        description: The HTTP status that it has to answer with.
-        type: int
-        default: 200
+        description: The HTTP statuses that it may answer with.
+        type: list
+        elements: int
+        default: [200]
       url_username:
         description: The user to log in as, with basic authentication. Without it there is no login.
         type: str
@@ -50,32 +51,33 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Ask two doors
-  http_doors:
-    doors:
+- name: Ask two endpoints
+  http_endpoints:
+    endpoints:
       - {url: "http://127.0.0.1:8080/health"}
       - {url: "http://127.0.0.1:8082/", status: 401}
 """
 
 RETURN = r"""
 contents:
-  description: What each answered, in the order of the doors.
+  description: What each answered, in the order of the endpoints.
   type: list
   elements: str
   returned: success
 """
 
 
-def ask(door: dict[str, Any], headers: dict[str, str], timeout: int) -> tuple[int | None, str]:
-    """Return a door's status and content; no status and the reason when there was no answer."""
+def ask(endpoint: dict[str, Any], headers: dict[str, str], timeout: int) -> tuple[int | None, str]:
+    """Return an endpoint's status and content; no status and the reason when there was no answer."""
     try:
         answer = open_url(
-            door["url"],
+            endpoint["url"],
             headers=headers,
             timeout=timeout,
-            url_username=door["url_username"],
-            url_password=door["url_password"],
-            force_basic_auth=door["url_username"] is not None,
+            url_username=endpoint["url_username"],
+            url_password=endpoint["url_password"],
+            force_basic_auth=endpoint["url_username"] is not None,
+            follow_redirects="none",
         )
     except HTTPError as refusal:
         answer = refusal
@@ -86,27 +88,28 @@ def ask(door: dict[str, Any], headers: dict[str, str], timeout: int) -> tuple[in
 
 
 def main() -> None:
-    """Ask each door; see DOCUMENTATION."""
-    door_options = {
+    """Ask each endpoint; see DOCUMENTATION."""
+    options = {
         "url": {"type": "str", "required": True},
-        "status": {"type": "int", "default": 200},
+        "status": {"type": "list", "elements": "int", "default": [200]},
         "url_username": {"type": "str"},
         "url_password": {"type": "str", "no_log": True},
     }
     module = AnsibleModule(
         argument_spec={
-            "doors": {"type": "list", "elements": "dict", "required": True, "options": door_options},
+            "endpoints": {"type": "list", "elements": "dict", "required": True, "options": options},
             "headers": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
     )
-    doors = module.params["doors"]
-    answers = [ask(door, module.params["headers"], module.params["timeout"]) for door in doors]
+    endpoints = module.params["endpoints"]
+    answers = [ask(endpoint, module.params["headers"], module.params["timeout"]) for endpoint in endpoints]
     wrong = [
-        f"{door['url']} should answer {door['status']}: {status or 'no answer'}, {content[:200]}"
-        for door, (status, content) in zip(doors, answers)
-        if status != door["status"]
+        f"{endpoint['url']} should answer {' or '.join(map(str, endpoint['status']))}:"
+        f" {status or 'no answer'}, {content[:200]}"
+        for endpoint, (status, content) in zip(endpoints, answers)
+        if status not in endpoint["status"]
     ]
     if wrong:
         module.fail_json(msg="; ".join(wrong))
