@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from airflow_release.backup import backups, sqlfile
-from airflow_release.core.database import KEPT, LIVE, NEXT, Database
+from airflow_release.core.database import ADMINISTRATION, KEPT, LIVE, NEXT, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
+from airflow_release.core.services import INIT_NEXT
 
 SMOKE_DAG = "weather-checker"
 PRODUCTION = "production"
@@ -39,7 +40,9 @@ def password(host: Host, files: Path) -> str:
 def set_password(database: Database, files: Path) -> None:
     """Give Postgres the password that a release's files have."""
     quoted = password(database.host, files).replace("'", "''")
-    database.sql(f"ALTER ROLE airflow PASSWORD '{quoted}'", "postgres", doing="setting Postgres' password")
+    database.sql(
+        f"ALTER ROLE airflow PASSWORD '{quoted}'", ADMINISTRATION, doing="setting Postgres' password"
+    )
 
 
 def make(database: Database, source: str) -> None:
@@ -81,7 +84,7 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
         ReleaseError: a step failed, or the key does not decrypt more values than was accepted.
     """
     point(host, NEXT)
-    _run_in_next(host, "airflow-init-next", doing="migrating the database")
+    _run_in_next(host, INIT_NEXT, doing="migrating the database")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
     if old != new:
         _check_fernet(host, accept_undecryptable, f"{new},{old}")
@@ -96,9 +99,7 @@ def _check_fernet(host: Host, accepted: int, keys: str = "") -> None:
     options = ["--re-encrypt"] if keys else []
     environment = {"AIRFLOW__CORE__FERNET_KEY": keys} if keys else None
     try:
-        said = _run_in_next(
-            host, "airflow-init-next", "check-fernet", *options, doing=doing, environment=environment
-        )
+        said = _run_in_next(host, INIT_NEXT, "check-fernet", *options, doing=doing, environment=environment)
     except ReleaseError as error:
         # It fails when there is such a value, and when it cannot ask the database.
         said = error.log
