@@ -1,4 +1,4 @@
-"""The Compose template as the catalogue of services: what programs read of it on the host is there, and right."""
+"""The Compose template as the catalogue of services: what programs on the host read of it is right."""
 
 from __future__ import annotations
 
