@@ -27,6 +27,12 @@ def test_second_worker_has_the_first_ones_label_and_needs() -> None:
     assert "airflow-worker-large" in found.wanted
 
 
+def test_services_that_airflow_works_without_are_said() -> None:
+    """All others are needed, and all of a release from before the label."""
+    assert read(compose_project.project()).dispensable == ["flower", "gate", "webhook"]
+    assert read(compose_project.unlabelled_project()).dispensable == []
+
+
 def test_release_from_before_the_label_is_read_by_its_names() -> None:
     """Such a host has to be upgraded, and such a release is what a rollback goes to."""
     found = read(compose_project.unlabelled_project())

@@ -11,6 +11,8 @@ from airflow_release.core.host import Host
 
 ROLE = "airflow-platform.role"
 """The label that says what a service does for Airflow. Several services may have the same role."""
+NEEDED = "airflow-platform.needed"
+"""The label that is "false" where pages, tasks and the smoke test work without a service."""
 PREFIX = "airflow-"
 """A service without the label has the role that its name says, without this prefix: the Compose files of
 releases from before the label have none, and such a release has to be upgraded, and may be rolled back to."""
@@ -35,6 +37,8 @@ class Service:
     """The services that it waits for (`depends_on`): of the stores these are the ones that it uses."""
     optional: bool
     """Whether it runs only when it is asked for (`profiles`)."""
+    needed: bool
+    """Whether pages and tasks need it. Without a label, as in earlier releases, they do."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Services:
     def wanted(self) -> list[str]:
         """Return those that should run."""
         return [service.name for service in self.known if not service.optional]
+
+    @property
+    def dispensable(self) -> list[str]:
+        """Return those that should run and that pages, tasks and the smoke test work without."""
+        return [service.name for service in self.known if not service.needed and not service.optional]
 
     def of_role(self, *roles: str) -> list[str]:
         """Return those that should run and have one of these roles, in the order of the roles."""
@@ -95,13 +104,15 @@ def parse(text: str, doing: str = "reading the Compose project") -> Services:
     """
     try:
         definitions = json.loads(text)["services"]
+        labels = {name: definition.get("labels") or {} for name, definition in definitions.items()}
         known = [
             Service(
                 name=name,
-                role=(definition.get("labels") or {}).get(ROLE) or name.removeprefix(PREFIX),
+                role=labels[name].get(ROLE) or name.removeprefix(PREFIX),
                 image=definition.get("image") or "",
                 needs=frozenset(definition.get("depends_on") or ()),
                 optional=bool(definition.get("profiles")),
+                needed=labels[name].get(NEEDED) != "false",
             )
             for name, definition in sorted(definitions.items())
         ]
