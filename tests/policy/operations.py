@@ -50,7 +50,7 @@ elif name == "begin":
         "to_version": option("--to-version"), "command": json.loads(option("--command")), "touched": 0,
         "database": option("--database"), "control": json.loads(option("--control")), "failure": {{}},
         "options": json.loads(option("--options")), "warnings": says.get("warnings", []),
-        "state": "prepared"}}
+        "state": "prepared", "done": says.get("done", {{}})}}
     save()
     print(json.dumps({{"id": operation["id"]}}))
 elif name == "start":
@@ -78,7 +78,9 @@ STUBS = {
             "ansible.builtin.assert": {"that": "the_run_passes", "fail_msg": "the run failed"},
         }
     ],
-    "roles/smoke/tasks/doors.yml": [{"name": "doors | Look", "ansible.builtin.debug": {"msg": "open"}}],
+    "roles/smoke/tasks/doors.yml": [
+        {"name": "doors | Look", "ansible.builtin.debug": {"msg": "asked but of {{ smoke_ill_services }}"}}
+    ],
 }
 _NOTHING = [{"name": "Do nothing", "ansible.builtin.debug": {"msg": "done"}}]
 RESTORE_STUBS = {

@@ -276,6 +276,23 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
+@pytest.mark.parametrize(("names", "asked"), [("fernet_key,redis_password", True), ("redis_password", False)])
+def test_rotation_asks_for_every_encrypted_value_first(hosts: Hosts, names: str, asked: bool) -> None:
+    hosts.says("one", failing={"check-rotation": "the Fernet key does not decrypt 1 of 41"})
+    command = {"kind": "rotate", "rotate": names}
+    run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
+    assert run.returncode == (2 if asked else 0), said(run)
+    assert ("does not decrypt 1 of 41" in said(run)) is asked
+
+
+def test_port_of_what_stays_ill_is_not_asked(hosts: Hosts) -> None:
+    """The host has said of it that it was ill before, and a restore does not fail for want of it."""
+    hosts.says("one", done={"begun": True, "still_ill": ["webhook"]})
+    run = hosts.play(**UPGRADE | {"upgrade_kind": "restore"})
+    assert run.returncode == 0, said(run)
+    assert "asked but of ['webhook']" in said(run)
+
+
 @pytest.mark.parametrize("database", ["copy", "database:airflow_kept_1"])
 def test_another_database_is_rehearsed_whatever_the_kind(hosts: Hosts, database: str) -> None:
     run = hosts.play(**UPGRADE | {"upgrade_kind": "restore", "upgrade_database": database})

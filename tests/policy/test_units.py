@@ -42,6 +42,12 @@ def test_unit_is_drawn(unit: str) -> None:
     assert f"{unit}.j2" in TEMPLATES
 
 
+def test_backup_has_the_time_that_it_takes() -> None:
+    """Twelve hours were enough for most databases, and killed the copy of a larger one every night."""
+    unit = (ROOT / "templates/etc/systemd/system/airflow-backup.service.j2").read_text(encoding="utf-8")
+    assert "TimeoutStartSec=infinity" in unit.splitlines()
+
+
 @pytest.mark.parametrize("unit", list(UNITS) if systemd_is_here() else [])
 def test_service_is_hardened(rendered: dict[str, Rendered], tmp_path: Path, unit: str) -> None:
     """Directives that contradict or misspell each other count for nothing here."""

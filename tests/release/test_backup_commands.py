@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -135,6 +136,19 @@ def test_backup_that_fails_for_its_settings_is_recorded(command: Command, host: 
     (tmp_path / "settings.json").write_text("{")
     assert command("backup", "take") != 0
     assert "cannot be understood" in status.read(host)["last_failure"]["reason"]
+
+
+@pytest.mark.parametrize("fault", ["an upgrade is under way since", "Is a directory"])
+def test_backup_whose_turn_never_comes_is_recorded(tmp_path: Path, fault: str) -> None:
+    """At night nobody reads the answer; without this the last good backup stays the last word."""
+    host = Host(tmp_path / "srv", tmp_path / "backups")
+    if fault == "Is a directory":
+        host.lock.mkdir(parents=True)
+    common = [f"--directory={host.directory}", f"--backups={host.backups}"]
+    with exclusive(host.lock, doing="an upgrade") if "upgrade" in fault else contextlib.nullcontext():
+        code = main([*common, "backup", "take", "--wait=0.1", f"--settings={tmp_path}/settings.json"])
+    assert code == 3
+    assert fault in status.read(host)["last_failure"]["reason"]
 
 
 def test_prune_removes_uploads_that_were_left_behind(command: Command, host: Host, capsys: Captured) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from airflow_release.switch.release_files import MANAGED, install
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +75,19 @@ def test_new_directory_has_the_mode_of_its_model(tmp_path: Path) -> None:
     (tmp_path / "live").mkdir()
     install(tmp_path / "next", tmp_path / "live")
     assert (tmp_path / "live/env").stat().st_mode & 0o7777 == 0o700
+
+
+def test_new_names_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a directory must not have the old file again, when the journal has gone on."""
+    draw(tmp_path / "next", {".env": (b"new", 0o600), "haproxy/haproxy.cfg": (b"new", 0o644)})
+    draw(tmp_path / "live", {".env": (b"old", 0o600), "haproxy/haproxy.cfg": (b"old", 0o644)})
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    install(tmp_path / "next", tmp_path / "live")
+    assert {str(tmp_path / "live"), str(tmp_path / "live/haproxy")} <= set(synced)

@@ -374,3 +374,21 @@ def test_a_copy_damaged_elsewhere_does_not_come_in(
     with pytest.raises(ReleaseError, match="not a whole backup"):
         restore.find(host, settings, "latest")
     assert list(host.backups.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["copy", "fetch"])
+def test_copy_has_the_time_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A bundle of some hundred GB takes longer than six hours; silence is what ends it."""
+    limits: list[object] = []
+
+    def run(host: Host, command: list[str], *, timeout: float | None = 600, **_: object) -> str:
+        limits.append(timeout)
+        assert "--timeout=5m" in command
+        return ""
+
+    monkeypatch.setattr(Host, "run", run)
+    config = tmp_path / "rclone.conf"
+    config.write_text("")
+    remote = Remote(Host(tmp_path / "srv"), Settings(remote="offsite:airflow", remote_config=config))
+    remote.copy(tmp_path / "a.tar") if way == "copy" else remote.fetch("a.tar", tmp_path / "a.tar")
+    assert set(limits) == {None}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -200,6 +202,34 @@ def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: 
 def test_copy_of_a_small_database_says_nothing_of_a_large_one(model: Platform) -> None:
     pace.remember(model, size=12 * 2**20, seconds=1.4)
     assert pace.copy_seconds(model, 8 * 2**30) is None
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [(0, True), (1, False)])
+def test_rotation_is_refused_for_a_value_that_the_key_does_not_decrypt(
+    model: Platform, accepted: int, refused: bool
+) -> None:
+    """By the running release, before the vault has a new key; later it was found with the pages away."""
+
+    def during(line: str) -> None:
+        if "check-fernet" in line:
+            log = "40 of 41 encrypted values can be decrypted\nnot with this key: variable a"
+            raise ReleaseError("decrypting failed with code 1", log)
+
+    model.world.during = during
+    command = ("check-rotation", "--options", json.dumps({"accept_undecryptable": accepted}))
+    if refused:
+        with pytest.raises(ReleaseError, match=r"does not decrypt 1 of 41 encrypted values: variable a\."):
+            call(model, *command)
+    else:
+        assert call(model, *command) == 0
+    [line] = [line for line in model.world.commands if "check-fernet" in line]
+    assert f"--project-directory {model.directory} " in line
+    assert line.endswith("airflow-init check-fernet")
+
+
+def test_rotation_that_will_not_fit_is_refused_before_the_vault_changes(model: Platform) -> None:
+    with pytest.raises(ReleaseError, match="upgrade_outage_limit is 5 s"):
+        call(model, "check-rotation", "--options", '{"outage_limit": 5}')
 
 
 def test_nothing_begins_during_a_backup(model: Platform) -> None:
@@ -403,6 +433,25 @@ def test_switch_at_work_cannot(model: Platform, command: tuple[str, ...], done: 
     with lock.exclusive(model.lock, doing="a switch"), pytest.raises(ReleaseError):
         call(model, *command, *wait)
     assert read(model) == operation
+
+
+@pytest.mark.parametrize("command", ["rehearse", "run"])
+def test_backup_under_way_is_awaited_however_long_it_takes(
+    model: Platform, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    begin(model)
+    real, waits = lock.exclusive, []
+
+    def exclusive(path: Path, wait_seconds: float = 0, **doing: str) -> AbstractContextManager[None]:
+        if path == model.lock:
+            waits.append(wait_seconds)
+            raise ReleaseError("a backup is under way")
+        return real(path, wait_seconds, **doing)
+
+    monkeypatch.setattr(lock, "exclusive", exclusive)
+    with pytest.raises(ReleaseError, match="a backup is under way"):
+        call(model, command)
+    assert waits == [math.inf]
 
 
 @pytest.mark.parametrize("state", ENDED)

@@ -19,7 +19,8 @@ from airflow_release.backup import backups
 from airflow_release.core import records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.switch import next_database, reserve
+from airflow_release.switch import commands as switch_commands
+from airflow_release.switch import next_database, rehearsal, reserve
 from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
@@ -54,13 +55,20 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlatformModel:
     render(host.directory, OLD)
     render(host.next, NEW)
 
-    def take(host: PlatformModel, **arguments: object) -> Path:
+    def take(host: PlatformModel, **arguments: Any) -> Path:
         if host.world.fail == "backup":
             raise OSError(5, "Input/output error")
+        if say := arguments.get("progress"):
+            say("dump 1 MiB")
         return host.backups / "bundle.tar"
+
+    def extract(path: Path, into: Path) -> Path:
+        (into / "dump").write_text("a dump")
+        return into / "dump"
 
     # Backups of a real database, made within a switch, are in test_switch_on_postgres.py.
     monkeypatch.setattr(backups, "take", take)
+    monkeypatch.setattr(backups, "extract_database", extract)
     monkeypatch.setattr(reserve, "SIZE", 4096)
     monkeypatch.setattr("airflow_release.switch.way_back.HEARTBEAT_SECONDS", 0)
     records.current(host, Database(host).revision())
@@ -476,6 +484,41 @@ def test_only_what_failed_is_kept(model: PlatformModel, phase: str) -> None:
     assert model.world.databases["airflow_failed"] == {"revision": expected}
 
 
+def test_rehearsed_copy_is_dropped_before_anything_stops(model: PlatformModel) -> None:
+    """It is as large as the live database, and nobody waits for its files to be removed."""
+    model.world.databases["airflow_next"] = {"revision": "rehearsed"}
+    there: list[bool] = []
+
+    def during(line: str) -> None:
+        if " stop " in line:
+            there.append("airflow_next" in model.world.databases)
+
+    model.world.during = during
+    commands_of_a_good_switch(model)
+    assert there[0] is False
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"airflow_failed": {"revision": "failed before"}}], ids=["", "failed"]
+)
+@pytest.mark.parametrize(
+    ("at", "kept"), [("RENAME TO airflow_previous", False), ("state ready; set server airflow/airflow", True)]
+)
+def test_interrupted_database_is_kept_once_somebody_may_have_written_to_it(
+    model: PlatformModel, at: str, kept: bool, before: dict[str, dict[str, str]]
+) -> None:
+    """Before, it is a copy of what is live again, and takes as much disk."""
+    model.world.die_at = next(i for i, line in enumerate(commands_until_killed(model)) if at in line)
+    model.world.die_before = False
+    model.world.databases |= before
+    with pytest.raises(Killed):
+        run(model)
+    operation = run(model)
+    check(model, operation)
+    failed = {"airflow_failed": {"revision": f"schema-of-{NEW}"}} if kept else before
+    assert {name: one for name, one in model.world.databases.items() if name != "airflow"} == failed
+
+
 @pytest.mark.parametrize("at", ["task_instance ti", "CREATE DATABASE airflow_next", "run --rm", "RENAME TO"])
 def test_stack_is_started_by_somebody_meanwhile(model: PlatformModel, at: str) -> None:
     """`docker compose up` knows nothing of a switch: what it starts writes nothing that is lost."""
@@ -517,6 +560,55 @@ def test_ill_platform_is_restored(model: PlatformModel, ill: set[str], stopped: 
     operation = run(model)
     assert operation.state == "succeeded", operation.failure
     check(model, operation)
+
+
+@pytest.mark.parametrize("how", ["unhealthy", "never created"])
+@pytest.mark.parametrize("ill", ["webhook", "flower"])
+@pytest.mark.parametrize("kind", ["restore", "rollback"])
+def test_what_stays_ill_does_not_end_a_repair(model: PlatformModel, kind: str, ill: str, how: str) -> None:
+    """Airflow works without it, and what it had before is not this release's fault."""
+
+    def during(line: str) -> None:
+        if how == "never created" and " up " in line and (ill in line or line.endswith("--no-build")):
+            raise ReleaseError(f"starting {ill} failed with code 1", "no such image")
+
+    if how == "unhealthy":
+        model.world.ill = {OLD: {ill}, NEW: {ill}}
+    else:
+        del model.world.running[ill]
+    model.world.during = during
+    if kind == "restore":
+        model.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+        change(model, database="bundle:/b.tar", done={"prepared": True})
+    change(model, kind=kind)
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    assert operation.done["still_ill"] == [ill]
+    words = "is unhealthy" if how == "unhealthy" else "does not run"
+    assert operation.warnings[0] == f"{ill} {words}, as it was before the {kind}"
+    if how == "unhealthy":
+        check(model, operation)
+
+
+def test_what_was_cured_is_no_warning(model: PlatformModel) -> None:
+    model.world.ill = {OLD: {"webhook"}}
+    change(model, kind="rollback")
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.warnings, operation.done["still_ill"]) == ("succeeded", [], [])
+    check(model, operation)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("upgrade", {"webhook"}), ("restore", set()), ("rollback", {"flower"})]
+)
+def test_what_the_new_release_makes_ill_ends_it(model: PlatformModel, kind: str, before: set[str]) -> None:
+    model.world.ill = {OLD: before, NEW: {"webhook"}}
+    change(model, kind=kind)
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "serve")
 
 
 @pytest.mark.parametrize("fault", ["alembic_version", "task_instance ti"])
@@ -648,39 +740,161 @@ def test_lost_database_is_restored(model: PlatformModel) -> None:
     check(model, operation)
 
 
+def test_lost_database_stays_lost_on_the_way_back(model: PlatformModel) -> None:
+    """The old release must not be given the new schema, with every DAG paused; and it is said."""
+    lose_the_database(model)
+    confirm(model, confirmed=False)
+    operation = run(model)
+    check_lost(model, operation)
+    assert model.world.databases == {"airflow_failed": {"revision": f"schema-of-{NEW}"}}
+    assert operation.warnings[0] == "there is no live database, as before the switch: restore a backup"
+
+
+def lose_the_database(host: PlatformModel) -> None:
+    """Have a restore that was rehearsed and is needed most."""
+    host.world.databases = {"airflow_next": {"revision": f"schema-of-{NEW}"}}
+    change(host, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+
+
+def check_lost(host: PlatformModel, operation: Operation) -> None:
+    """The new database is live, or none is."""
+    if operation.state == "reverted":
+        assert "airflow" not in host.world.databases
+        # For `check`, which asks for all else, too.
+        host.world.databases["airflow"] = {"revision": f"schema-of-{OLD}"}
+        check(host, operation)
+        del host.world.databases["airflow"]
+    else:
+        check(host, operation)
+
+
+def swap(host: PlatformModel) -> None:
+    """Have what was rehearsed, as a restore and most rollbacks have."""
+    host.world.databases["airflow_next"] = {"revision": f"schema-of-{NEW}"}
+    change(host, kind="restore", database="bundle:/b.tar", done={"prepared": True})
+
+
+def fill_in_the_switch(host: PlatformModel) -> None:
+    """Have nothing rehearsed, since Postgres gets another password."""
+    change(host, kind="restore", database="bundle:/b.tar")
+
+
+def take_the_kept_one(host: PlatformModel) -> None:
+    host.world.databases["airflow_kept_1"] = {"revision": f"schema-of-{OLD}"}
+    change(host, kind="rollback", database="database:airflow_kept_1")
+
+
+def change_the_key(host: PlatformModel) -> None:
+    (host.next / "env/airflow.env").write_text("AIRFLOW__CORE__FERNET_KEY=another\n")
+    change(host, kind="rotate")
+
+
+ENDINGS: dict[str, Callable[[PlatformModel], None]] = {
+    "good": lambda host: None,
+    "refused": lambda host: confirm(host, confirmed=False),
+    "ill": lambda host: host.world.ill.update({NEW: {WEBSERVER}}),
+    "not backed up": lambda host: setattr(host.world, "fail", "backup"),
+}
+WAYS: dict[str, Callable[[PlatformModel], None]] = {
+    "copied": lambda host: None,
+    "swapped": swap,
+    "lost": lose_the_database,
+    "filled in the switch": fill_in_the_switch,
+    "kept": take_the_kept_one,
+    "another key": change_the_key,
+}
+SWEEPS = [(way, ending) for way in WAYS for ending in ENDINGS]
+SHORT = [("copied", ending) for ending in ENDINGS]
+"""Each command of what most switches do is killed by default, too."""
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
-@pytest.mark.parametrize("ending", ["good", "refused", "ill", "not backed up"])
-def test_killed_at_every_command(model: PlatformModel, before: bool, ending: str, tmp_path: Path) -> None:
-    """The process is killed at each command in turn, and started again as systemd does."""
-    endings: dict[str, Callable[[PlatformModel], None]] = {
-        "good": lambda host: None,
-        "refused": lambda host: confirm(host, confirmed=False),
-        "ill": lambda host: host.world.ill.update({NEW: {WEBSERVER}}),
-        "not backed up": lambda host: setattr(host.world, "fail", "backup"),
-    }
+@pytest.mark.parametrize(("way", "ending"), SWEEPS)
+def test_killed_at_every_command(
+    model: PlatformModel, before: bool, way: str, ending: str, tmp_path: Path
+) -> None:
+    """The process is killed at each command in turn, and started again as systemd does.
+
+    Except for the upgrade every 20th by default, each one with UPGRADE_TESTS=all.
+    """
 
     def begin(name: str) -> PlatformModel:
         host = fresh(model, tmp_path / name)
+        WAYS[way](host)
         confirm(host)
-        endings[ending](host)
+        ENDINGS[ending](host)
         return host
 
     good = begin("good")
-    run(good)
+    end = run(good).state
+    assert end == ("reverted" if ending in ("refused", "ill") else "succeeded")
     total = len(good.world.commands)
-    for number in range(total):
+    step, killed = 1 if ALL or (way, ending) in SHORT else 20, 0
+    for number in range(sum(map(ord, way + ending)) % step, total, step):
         host = begin(f"{number}")
         host.world.die_at, host.world.die_before = number, before
         with pytest.raises(Killed):
             run(host)
         operation = run(host)
         forget_kept(host)
-        check(host, operation)
+        (check_lost if way == "lost" else check)(host, operation)
+        shutil.rmtree(tmp_path / f"{number}")
+        killed += 1
+    assert killed >= (total - step) // step
     assert total > 25
 
 
+@pytest.mark.parametrize("source", ["copy", "bundle:/b.tar"])
+def test_rehearsal_says_what_it_is_doing(model: PlatformModel, source: str) -> None:
+    """With a large database each of its steps takes hours, in which its command prints nothing."""
+    del model.world.running[STANDBY]
+    change(model, state="prepared", database=source)
+    standing: list[str] = []
+    model.world.during = lambda line: standing.append(read(model).standing)
+    rehearsal.rehearse(model, read(model))
+    lines = map(json.loads, (model.releases / "journal.jsonl").read_text().splitlines())
+    said = [line["detail"] for line in lines if line["event"] == "rehearse"]
+    steps = ["making", "migrating", "starting"]
+    assert [text.split()[0] for text in said] == (
+        ["dump", "making", "migrating", "copying", "starting"] if source == "copy" else steps
+    )
+    for text in said[source == "copy" :]:
+        assert any(one.endswith(f"({text})") for one in standing)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
+@pytest.mark.parametrize("source", ["copy", "bundle:/b.tar", "database:airflow_kept_1"])
+def test_killed_rehearsal_can_be_given_up(
+    model: PlatformModel, before: bool, source: str, tmp_path: Path
+) -> None:
+    """At each command: what runs is as it was, and nothing of what was tried stays."""
+
+    def begin(name: str) -> PlatformModel:
+        host = fresh(model, tmp_path / name)
+        host.world.databases["airflow_kept_1"] = {"revision": f"schema-of-{OLD}"}
+        del host.world.running[STANDBY]
+        change(host, state="prepared", database=source)
+        return host
+
+    good = begin("good")
+    rehearsal.rehearse(good, read(good))
+    for number in range(len(good.world.commands)):
+        host = begin(f"{number}")
+        host.world.die_at, host.world.die_before = number, before
+        with pytest.raises(Killed):
+            rehearsal.rehearse(host, read(host))
+        assert switch_commands._abandon(host, "id", 0, "killed", "") == 0
+        assert (read(host).state, read(host).warnings) == ("abandoned", [])
+        assert set(host.world.databases) == {"airflow", "airflow_kept_1"}
+        assert host.world.databases["airflow"] == {"revision": f"schema-of-{OLD}"}
+        assert host.world.running == dict.fromkeys(CONTAINERS, OLD)
+        assert host.world.closed == set()
+    assert len(good.world.commands) > 5
+
+
 def forget_kept(host: PlatformModel) -> None:
-    """Take away what stays by name on purpose; there is one at most."""
+    """Take away what stays by name on purpose; beside the source there is one at most."""
+    host.world.databases.pop("airflow_kept_1", None)
     kept = [name for name in host.world.databases if name.startswith("airflow_kept_")]
     assert len(kept) <= 1
     for name in kept:

@@ -29,8 +29,11 @@ from tests.release.test_switch import NEW, OLD, confirm, read, render
 SETTINGS = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
 AIRFLOW_TABLES = """
 CREATE TABLE job (id serial PRIMARY KEY, state varchar(20), latest_heartbeat timestamptz);
+CREATE TABLE trigger (id serial PRIMARY KEY);
+CREATE TABLE callback_request (id serial PRIMARY KEY);
 CREATE TABLE task_instance (dag_id varchar(250), task_id varchar(250), run_id varchar(250), job_id integer,
-  state varchar(20), external_executor_id varchar(250));
+  state varchar(20), external_executor_id varchar(250), end_date timestamptz,
+  trigger_id integer REFERENCES trigger ON DELETE CASCADE);
 INSERT INTO dag VALUES ('weather-checker', true);
 """
 
@@ -223,6 +226,37 @@ def test_restored_dags_run_in_production_alone(
     assert active == (["one"] if environment == "production" else [])
 
 
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_restored_work_goes_on_in_production_alone(
+    platform: PlatformOnPostgres, database: Database, environment: str
+) -> None:
+    """A paused DAG's triggers run, and so do the callbacks of its tasks whose process died."""
+    database.sql(
+        """
+INSERT INTO trigger VALUES (7);
+INSERT INTO callback_request VALUES (1);
+INSERT INTO task_instance (dag_id, task_id, state, trigger_id) VALUES
+  ('one', 'deferred', 'deferred', 7), ('one', 'running', 'running', NULL), ('one', 'done', 'success', NULL),
+  ('weather-checker', 'smoke', 'running', NULL);
+"""
+    )
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    env = platform.next / ".env"
+    env.write_text(env.read_text().replace("ENVIRONMENT=production", f"ENVIRONMENT={environment}"))
+    operation = switch(platform, database=f"bundle:{good}", kind="restore")
+    assert operation.state == "succeeded", operation.failure
+    states = dict(
+        row.split("|") for row in database.sql("SELECT task_id, state FROM task_instance").splitlines()
+    )
+    left = database.sql("SELECT (SELECT count(*) FROM trigger) + (SELECT count(*) FROM callback_request)")
+    if environment == "production":
+        assert states == {"deferred": "deferred", "running": "running", "done": "success", "smoke": "running"}
+        assert left == "2"
+    else:
+        assert states == {"deferred": "failed", "running": "failed", "done": "success", "smoke": "running"}
+        assert left == "0"
+
+
 SETTINGS_OF = """
 SELECT setting FROM pg_database, pg_db_role_setting, unnest(setconfig) AS setting
 WHERE oid = setdatabase AND datname = '{}' ORDER BY 1
@@ -231,6 +265,8 @@ GRANTS_OF = """
 SELECT grantee::regrole, privilege_type, is_grantable FROM pg_database, aclexplode(datacl)
 WHERE datname = '{}' ORDER BY 1, 2
 """
+LIMIT_OF = "SELECT datconnlimit FROM pg_database WHERE datname = '{}'"
+KEPT = (SETTINGS_OF, GRANTS_OF, LIMIT_OF)
 
 
 @pytest.mark.parametrize("source", ["copy", "bundle"])
@@ -240,6 +276,7 @@ def test_settings_and_grants_of_the_database_stay(
     database.sql(
         """
 ALTER DATABASE airflow SET work_mem = '64MB';
+ALTER DATABASE airflow CONNECTION LIMIT 321;
 ALTER DATABASE airflow SET search_path = public, "$user";
 ALTER DATABASE airflow SET application_name = 'it''s a "name"';
 DO $$ BEGIN CREATE ROLE bi LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -248,13 +285,14 @@ REVOKE CONNECT ON DATABASE airflow FROM PUBLIC;
 GRANT CONNECT ON DATABASE airflow TO bi WITH GRANT OPTION;
 """
     )
-    expected = [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)]
+    expected = [database.sql(query.format(LIVE), "postgres") for query in KEPT]
     assert "work_mem=64MB" in expected[0]
+    assert expected[2] == "321"
     if source == "bundle":
         source = f"bundle:{backups.take(platform, settings=SETTINGS, reason='timer')}"
     operation = switch(platform, database=source)
     assert operation.state == "succeeded", operation.failure
-    assert [database.sql(query.format(LIVE), "postgres") for query in (SETTINGS_OF, GRANTS_OF)] == expected
+    assert [database.sql(query.format(LIVE), "postgres") for query in KEPT] == expected
 
 
 def test_rehearsal_says_how_long_pages_will_be_away(platform: PlatformOnPostgres, database: Database) -> None:
@@ -300,7 +338,12 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
     )
 
     def check_fernet(
-        host: Host, service: str, *command: str, doing: str, environment: Mapping[str, str] | None = None
+        host: Host,
+        files: Path,
+        service: str,
+        *command: str,
+        doing: str,
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         if "check-fernet" not in command:
             return ""
@@ -310,7 +353,7 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
             raise ReleaseError(f"{doing} failed with code 1", said)
         return said
 
-    monkeypatch.setattr(next_database, "_run_in_next", check_fernet)
+    monkeypatch.setattr(next_database, "_run_once", check_fernet)
     operation = read(platform)
     operation.database, operation.options["accept_undecryptable"] = f"bundle:{good}", accepted
     if lost <= accepted:
@@ -351,6 +394,7 @@ def test_nothing_that_grows_with_the_data_has_a_limit(
         text = " ".join(command) + str(arguments.get("input") or "")
         for what in (
             "count(*)",
+            "max(start_date)",
             "TEMPLATE",
             "pg_dump",
             "pg_restore",
@@ -367,7 +411,7 @@ def test_nothing_that_grows_with_the_data_has_a_limit(
     next_database.make(database, "copy")
     database.open(LIVE)
     assert limits == dict.fromkeys(limits)
-    assert len(limits) == 6
+    assert len(limits) == 7
 
 
 def test_closed_database_takes_nobody(database: Database) -> None:

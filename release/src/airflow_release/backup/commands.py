@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -84,7 +85,14 @@ def _take(host: Host, arguments: argparse.Namespace) -> int:
     except ReleaseError as error:
         raise status.record_failure(host, error) from error
     started = time.monotonic()
-    with exclusive(host.lock, arguments.wait, doing="a backup"):
+    with contextlib.ExitStack() as turn:
+        try:
+            turn.enter_context(exclusive(host.lock, arguments.wait, doing="a backup"))
+        except (OSError, ReleaseError) as error:
+            # Another change is no failure of a backup for whom it is enough to be told so at once.
+            if isinstance(error, OSError) or arguments.wait:
+                raise status.record_failure(host, error) from error
+            raise
         path = backups.take(host, reason=arguments.reason, settings=settings, progress=_progress)
     seconds, size = round(time.monotonic() - started, 1), path.stat().st_size
     manifest = bundle.describe(path)

@@ -15,7 +15,8 @@ from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
 
-TIMEOUT_SECONDS = 6 * 3600
+SILENCE = "5m"
+"""After so long without a byte rclone gives up an attempt. How long a copy takes depends on its size."""
 END_BYTES = 512 * bundle.BLOCK
 """How much of a bundle's end holds its manifest for sure."""
 
@@ -92,9 +93,15 @@ class Remote:
 
     def _rclone(self, *arguments: str, doing: str, stdout: IO[bytes] | None = None) -> str:
         # rclone tries again by itself, three times and with pauses.
-        command = ["rclone", f"--config={self._configuration()}", "--contimeout=30s", *arguments]
+        command = [
+            "rclone",
+            f"--config={self._configuration()}",
+            "--contimeout=30s",
+            f"--timeout={SILENCE}",
+            *arguments,
+        ]
         return self.host.run(
-            command, stdout=stdout, environment=self.settings.proxies, timeout=TIMEOUT_SECONDS, doing=doing
+            command, stdout=stdout, environment=self.settings.proxies, timeout=None, doing=doing
         )
 
     def _configuration(self) -> Path:

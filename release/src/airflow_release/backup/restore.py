@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,6 @@ from airflow_release.core.files import move
 from airflow_release.core.host import Host
 from airflow_release.core.lock import exclusive
 from airflow_release.core.settings import Settings
-
-LOCK_SECONDS = 600
-"""How long to wait for a backup that is under way."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,8 @@ def fetch(host: Host, settings: Settings, remote: Remote, name: str) -> Path:
     Raises:
         ReleaseError: it could not be fetched, or arrived damaged.
     """
-    lock = exclusive(host.lock, LOCK_SECONDS, doing="the fetching of a backup")
+    # A backup that is under way takes as long as its database is large.
+    lock = exclusive(host.lock, math.inf, doing="the fetching of a backup")
     with lock, backups.working_directory(host) as directory:
         remote.fetch(name, directory / name)
         manifest = bundle.verify(directory / name)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
+from airflow_release.core.errors import ReleaseError
+
 CHUNK = 1 << 20
 LOOK_AHEAD = 1024
 """Bytes that are in memory behind the place that is read; longer than any token but a string."""
@@ -43,7 +45,7 @@ _END_OF_DATA = re.compile(rb"\n\\\.\r?\n")
 _STRING_PREFIXES = (b"E", b"e", b"B", b"b", b"X", b"x", b"N", b"n")
 
 
-class NotAccepted(Exception):
+class NotAccepted(ReleaseError):
     """What the file has in it that is not accepted, as the end of a sentence that begins with its name."""
 
 

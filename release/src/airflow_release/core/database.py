@@ -123,7 +123,9 @@ class Database:
             return ""
         form = 'YYYY-MM-DD"T"HH24:MI:SS"Z"'
         return self.sql(
-            f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run", database
+            f"SELECT to_char(max(start_date) AT TIME ZONE 'UTC', '{form}') FROM dag_run",
+            database,
+            timeout=None,
         )
 
     def drop(self, database: str) -> None:
@@ -170,7 +172,7 @@ class Database:
         self.adopt(source, target)
 
     def adopt(self, source: str, target: str) -> None:
-        """Give a database the settings and grants of another; no copy and no dump has them."""
+        """Give a database the settings, grants and limit of another; no copy and no dump has them."""
         listed = ", ".join(f"'{name}'" for name in QUOTED_LISTS)
         self.sql(
             f"""
@@ -183,6 +185,9 @@ JOIN pg_database AS source ON source.oid = settings.setdatabase AND source.datna
     LATERAL unnest(setconfig) AS setting,
     LATERAL (SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1))
         AS pair(name, value)
+\\gexec
+SELECT format('ALTER DATABASE {target} CONNECTION LIMIT %s', datconnlimit)
+FROM pg_database WHERE datname = '{source}' AND datconnlimit >= 0
 \\gexec
 SELECT 'REVOKE ALL ON DATABASE {target} FROM PUBLIC' FROM pg_database
 WHERE datname = '{source}' AND datacl IS NOT NULL

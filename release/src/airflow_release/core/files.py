@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def replace_file(path: Path, text: str, mode: int = 0o600, directory_mode: int | None = None) -> None:
@@ -14,11 +17,17 @@ def replace_file(path: Path, text: str, mode: int = 0o600, directory_mode: int |
     path.parent.mkdir(parents=True, exist_ok=True)
     if directory_mode is not None:
         path.parent.chmod(directory_mode)
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "w") as file:
-        os.fchmod(descriptor, mode)  # whatever the process' umask
-        file.write(text)
+    with replacing(path) as file:
+        os.fchmod(file.fileno(), mode)  # whatever the process' umask
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file, for nobody else's eyes yet, that takes the place of another when the block has ended."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     move(partial, path)

@@ -16,7 +16,7 @@ from airflow_release.core.errors import ReleaseError
 def exclusive(path: Path, wait_seconds: float = 0, *, doing: str = "a switch") -> Iterator[None]:
     """Hold the lock file; the kernel lets go of it when the process ends, however it ends.
 
-    `doing` is what others are told meanwhile, such as "a backup".
+    `wait_seconds` may be `math.inf`. `doing` is what others are told meanwhile, such as "a backup".
 
     Raises:
         ReleaseError: somebody else held it for all of `wait_seconds`.

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_release.core.errors import ReleaseError
-from airflow_release.core.files import move, replace_file
+from airflow_release.core.files import replace_file, replacing
 from airflow_release.core.host import Host
 from airflow_release.report import compose_file, dag_check, fix, packages, settings_in_use
 from airflow_release.report.release_folder import ReleaseFolder
@@ -206,11 +206,9 @@ def write(path: Path, report: Json, patch: bytes) -> None:
     Raises:
         ReleaseError: they cannot be written.
     """
-    partial = path.with_name("fix.patch.partial")
     try:
-        partial.touch(mode=0o600)
-        partial.write_bytes(patch)
-        move(partial, path.with_name("fix.patch"))
+        with replacing(path.with_name("fix.patch")) as file:
+            file.write(patch)
         replace_file(path, json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise ReleaseError(f"{error.filename or path} cannot be written: {error.strerror}") from error

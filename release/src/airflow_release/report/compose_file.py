@@ -15,10 +15,6 @@ SECONDS = 15  # for one file
 SIZE_LIMIT = 2**20  # bytes; the real files have 11 KiB
 
 
-class Unreachable(Exception):
-    """Why a file could not be had."""
-
-
 def compare(template: str | None, old: str, new: str) -> dict[str, Any]:
     """Return {"addresses", "note", "diff"}: a unified diff, or a note that says why there is none.
 
@@ -32,7 +28,7 @@ def compare(template: str | None, old: str, new: str) -> dict[str, Any]:
         return result | {"note": "The version stays, and so does upstream's Compose file."}
     try:
         before, after = (fetch(each).splitlines(keepends=True) for each in addresses)
-    except Unreachable as error:
+    except ReleaseError as error:
         return result | {"note": f"Not compared: {error}."}
     names = (f"{old}/docker-compose.yaml", f"{new}/docker-compose.yaml")
     lines = difflib.unified_diff(before, after, *names)
@@ -53,19 +49,19 @@ def address(template: str, version: str) -> str:
 def fetch(url: str) -> str:
     """Return a text from the web, by the proxies and certificate authorities of the environment.
 
-    Raises Unreachable.
+    Raises ReleaseError.
     """
     try:
         # `address` lets nothing but http and https pass.
         with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310
             content: bytes = response.read(SIZE_LIMIT + 1)
         if len(content) > SIZE_LIMIT:
-            raise Unreachable(f"{url} has more than {SIZE_LIMIT} bytes")
+            raise ReleaseError(f"{url} has more than {SIZE_LIMIT} bytes")
         return content.decode("utf-8")
     except urllib.error.HTTPError as error:
         error.close()
-        raise Unreachable(f"{url} answers {error.code} {error.reason}") from error
+        raise ReleaseError(f"{url} answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise Unreachable(f"{url} cannot be reached ({error.reason})") from error
+        raise ReleaseError(f"{url} cannot be reached ({error.reason})") from error
     except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
-        raise Unreachable(f"{url} cannot be read ({type(error).__name__}: {error})") from error
+        raise ReleaseError(f"{url} cannot be read ({type(error).__name__}: {error})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import secrets
 import shutil
@@ -19,17 +20,14 @@ from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.switch import engine, pace, rehearsal, release_files, rollback, stack
-from airflow_release.switch.journal import PHASES, Journal, Operation
+from airflow_release.switch import engine, next_database, pace, rehearsal, release_files, rollback, stack
+from airflow_release.switch.journal import PHASES, REPAIRS, Journal, Operation
 from airflow_release.switch.options import Options
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` returns; argparse does not export its type."""
 
 KINDS = ("upgrade", "rollback", "restore", "rotate")
-REPAIRS = ("rollback", "restore")
-"""Kinds that one needs when the platform is ill, so they begin on an ill one, too."""
-
 UNIT = "airflow-release.service"
 POLL_SECONDS = 20
 """How long one poll lasts: less than what a firewall takes for an idle connection."""
@@ -79,6 +77,12 @@ def register(subparsers: Subparsers) -> None:
     command.add_argument(
         "--options", type=_object, default={}, help=f"JSON; defaults: {json.dumps(asdict(Options()))}"
     )
+    command = add(
+        "check-rotation",
+        check_rotation,
+        "say whether the Fernet key decrypts what is to be encrypted with another one, and in time",
+    )
+    command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
     command = add("abandon", abandon, "end an operation that has changed nothing yet")
     _of_operation(command)
     _with_reason(command)
@@ -170,6 +174,23 @@ def check_options(host: Host, arguments: argparse.Namespace) -> int:
     """Parse options as `begin` does, before anything is changed anywhere."""
     Options.parse(arguments.options)
     print("The options are good.")
+    return 0
+
+
+def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
+    """Read every encrypted value of the live database, before the vault or the host has another key.
+
+    Raises:
+        ReleaseError: more cannot be decrypted than was accepted, or it will take longer than pages may be
+            away: reading all is the least of what the switch does with the values.
+    """
+    options = Options.parse(arguments.options)
+    began = time.monotonic()
+    next_database.check_live_fernet(host, options.accept_undecryptable)
+    reading, size = time.monotonic() - began, Database(host).size()
+    copying = pace.copy_seconds(host, size) or 0.0
+    pace.require_outage(reading + copying + pace.SECONDS_BESIDE_THE_DATA, size, options.outage_limit)
+    print(f"The Fernet key decrypts what it has to; reading all of it took {reading:.0f} s.")
     return 0
 
 
@@ -379,8 +400,8 @@ def guard(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
-    """Run phase `rehearse`."""
-    with lock.exclusive(host.lock, wait_seconds=3600, doing="the rehearsal of a switch"):
+    """Run phase `rehearse`, after a backup that is under way, however large it is."""
+    with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a switch"):
         rehearsal.rehearse(host, _require(Journal(host).read(), arguments.operation, "prepared"))
     return 0
 
@@ -408,7 +429,7 @@ def start(host: Host, arguments: argparse.Namespace) -> int:
 
 def run(host: Host, arguments: argparse.Namespace) -> int:
     """Take the operation to its end; at once when there is nothing to do."""
-    with lock.exclusive(host.lock, wait_seconds=3600):
+    with lock.exclusive(host.lock, math.inf):
         with Journal(host).changing() as operation:
             pass  # so `start` has its answer from systemd, and the operation is what it will be
         if operation and operation.active and operation.state != "prepared":

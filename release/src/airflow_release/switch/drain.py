@@ -20,10 +20,6 @@ ORDER BY 1
 calls it a zombie after five minutes, and it must not hold up a switch for ever."""
 
 
-class DrainTimeoutError(ReleaseError):
-    """Tasks were still running when the time was up."""
-
-
 def drain(database: Database, services: Services, seconds: float, *, terminate: bool, replaced: bool) -> str:
     """Stop scheduling, wait for the tasks under way, stop the workers; return a note on what happened.
 
@@ -32,7 +28,7 @@ def drain(database: Database, services: Services, seconds: float, *, terminate: 
     waits in its queue is not waited for, and neither is anything when it cannot say what runs.
 
     Raises:
-        DrainTimeoutError: tasks were left, and may not be ended.
+        ReleaseError: tasks were left, and may not be ended.
     """
     host = database.host
     schedulers, workers = services.of_role(SCHEDULER), services.of_role(WORKER)
@@ -55,7 +51,7 @@ def drain(database: Database, services: Services, seconds: float, *, terminate: 
             break
         if time.monotonic() - started > seconds:
             if not terminate:
-                raise DrainTimeoutError(
+                raise ReleaseError(
                     f"{len(tasks)} tasks were still under way after {seconds:.0f} s: "
                     f"{'; '.join(tasks[:10])}. Give them more time with upgrade_drain_timeout (seconds), or "
                     "have them ended and retried with upgrade_on_drain_timeout=terminate."

@@ -33,6 +33,9 @@ from airflow_release.switch import (
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
 
+ILL_SECONDS = 60
+"""What was ill before a restore or rollback gets this long to be healthy, and keeps nothing waiting then."""
+
 
 class Engine:
     """Takes one operation from `switching` to its end."""
@@ -83,6 +86,9 @@ class Engine:
     def _drain(self) -> str:
         """Keep the files that run, stop scheduling, and let tasks end."""
         reserve.put_aside(self.host)
+        if self.operation.repairs:
+            # Before anything is stopped. What Airflow needs has to be well in the end, also after a repair.
+            self._remember(ill=sorted(set(stack.ill(self.host)) & set(self._left_services.dispensable)))
         if self._replaces:
             stack.ensure_database(self.host)
         if PREVIOUS in self.database.names():
@@ -90,6 +96,9 @@ class Engine:
                 f"There is a database {PREVIOUS} of an operation that did not get to its end. Look at it, "
                 f"and rename or drop it: docker compose exec postgres dropdb --username=airflow {PREVIOUS}"
             )
+        if "prepared" not in self.operation.done:
+            # The rehearsed one is as large: it goes while everything is served and scheduled.
+            self.database.drop(NEXT)
         old = records.current(self.host, self.database.revision_or_none(LIVE))
         release_files.install(self.host.directory, old.files(self.host))
         self._remember(saved=old.id, scheduling_stopped=time.time())
@@ -136,18 +145,20 @@ class Engine:
         # Nobody may be connected while a database gets its name, not even what somebody has started again.
         next_database.point(self.host, "nowhere")
         stack.stop(self.host, *self._left_services.users(POSTGRES, optional=False), seconds=0)
-        self._remember(renaming=True)
+        self._remember(renaming=True, lost=not self._live_is_there())
         self.database.rename(*([(LIVE, PREVIOUS)] if self._live_is_there() else []), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)
         if any(name.startswith("haproxy/") for name in changed) and HAPROXY in self.host.running():
             haproxy.reload(self.host)
+        # From here on somebody may write to the new database.
+        self._remember(served=True)
         # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
         ready = STANDBY in self.host.running() and HAPROXY in self.host.running()
         if ready:
             haproxy.use(self.host, haproxy.STANDBY)
             self._remember(door_open=time.time())
-        first = services.read(self.host).of_role(SCHEDULER, WORKER) if ready else []
+        first = services.read(self.host).of_role(SCHEDULER, WORKER) if ready else self._well()
         stack.start(self.host, *first, seconds=self.options.start_timeout)
         if not ready:
             haproxy.use(self.host, haproxy.LIVE)
@@ -166,8 +177,10 @@ class Engine:
 
     def _serve(self) -> str:
         """Have everything healthy, and let Airflow's port lead to the webserver that stays."""
-        stack.start(self.host, seconds=self.options.start_timeout)
+        stack.start(self.host, *self._well(), seconds=self.options.start_timeout)
         haproxy.use(self.host, haproxy.LIVE)
+        if ill := self._ill():
+            stack.try_to_start(self.host, *ill, seconds=ILL_SECONDS)
         standby.remove(self.host)
         left = records.load(self.host, self.operation.done["saved"])
         try:
@@ -177,8 +190,15 @@ class Engine:
         return "all ports lead to the new release"
 
     def _verify(self) -> str:
-        stack.verify(self.host, self.operation.to_version, self.options.start_timeout)
-        return f"everything healthy and on {self.operation.to_version}"
+        """Check that all is healthy but what was ill before the repair; warn of what still is."""
+        ill_before = self._ill()
+        stack.verify(self.host, self.operation.to_version, self.options.start_timeout, ignore=ill_before)
+        ill = {name: text for name, text in stack.ill(self.host).items() if name in ill_before}
+        self._remember(still_ill=sorted(ill))
+        for text in ill.values():
+            self.journal.warn(self.operation, f"{text}, as it was before the {self.operation.kind}")
+        but = f" but {', '.join(ill)}" if ill else ""
+        return f"everything healthy{but}, and on {self.operation.to_version}"
 
     def _smoke(self) -> str:
         """Wait for the control node's word; without one the old release comes back."""
@@ -260,6 +280,16 @@ class Engine:
     def _left_services(self) -> Services:
         """Return the services of the release that is left. They are read before its files are replaced."""
         return services.read(self.host)
+
+    def _ill(self) -> list[str]:
+        """Return the services that were ill before a repair, and need not be well after it."""
+        before = self.operation.done.get("ill", [])
+        return [name for name in before if name in services.read(self.host).wanted] if before else []
+
+    def _well(self) -> list[str]:
+        """Return the services to wait for; [] stands for all."""
+        ill = self._ill()
+        return [name for name in services.read(self.host).wanted if name not in ill] if ill else []
 
     def _live_is_there(self) -> bool:
         """Say whether there is a live database; a restore may be the remedy for its loss."""

@@ -43,6 +43,9 @@ ACTIVE = ("prepared", "switching", "unconfirmed", "finishing", "reverting")
 ENDED = ("succeeded", "reverted", "abandoned")
 """States of an operation that is over."""
 
+REPAIRS = ("rollback", "restore")
+"""Kinds that one needs when the platform is ill, so illness keeps none of them from its end."""
+
 PHASES = (
     "build",
     "report",
@@ -104,6 +107,11 @@ class Operation:
     def active(self) -> bool:
         """Say whether it is not over."""
         return self.state in ACTIVE
+
+    @property
+    def repairs(self) -> bool:
+        """Say whether it is what one does when the platform is ill."""
+        return self.kind in REPAIRS
 
     @property
     def never_began(self) -> bool:

@@ -10,7 +10,7 @@ from airflow_release.core.database import ADMINISTRATION, KEPT, LIVE, NEXT, Data
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.core.services import INIT_NEXT
+from airflow_release.core.services import INIT, INIT_NEXT
 
 SMOKE_DAG = "weather-checker"
 PRODUCTION = "production"
@@ -19,6 +19,16 @@ PRODUCTION = "production"
 REQUEUE = "UPDATE task_instance SET state = 'scheduled', external_executor_id = NULL WHERE state = 'queued'"
 """What was waiting for a worker gets a new message: that of a backup is gone, and that of a drain which was
 cut short names a task that another version's worker may not know, and then drops."""
+
+END_WORK = f"""
+UPDATE task_instance SET state = 'failed', end_date = now()
+WHERE state IN ('running', 'restarting', 'deferred') AND dag_id <> '{SMOKE_DAG}';
+UPDATE task_instance SET trigger_id = NULL WHERE trigger_id IS NOT NULL;
+DELETE FROM trigger;
+DELETE FROM callback_request;
+"""
+"""Ends what runs whether its DAG is paused or not: triggers and callbacks, also those of tasks whose process
+died. Deleting a trigger deletes its task, unless the task names it no more."""
 
 UNDECRYPTABLE = re.compile(r"^not with this key: (.*)$", re.MULTILINE)
 """What `check-fernet` of every image prints for each value that the key does not decrypt."""
@@ -84,7 +94,9 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
         ReleaseError: a step failed, or the key does not decrypt more values than was accepted.
     """
     point(host, NEXT)
-    _run_in_next(host, INIT_NEXT, doing="migrating the database")
+    _run_once(host, host.next, INIT_NEXT, doing="migrating the database")
+    if source != "copy" and not _is_production(host, host.next):
+        Database(host).sql(END_WORK, NEXT, timeout=None, doing="ending what production had under way")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
     if old != new:
         _check_fernet(host, accept_undecryptable, f"{new},{old}")
@@ -93,13 +105,23 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
         _check_fernet(host, accept_undecryptable)
 
 
-def _check_fernet(host: Host, accepted: int, keys: str = "") -> None:
-    """Have the next release's image decrypt every encrypted value, and encrypt it anew if keys are given."""
+def check_live_fernet(host: Host, accepted: int) -> None:
+    """Have the running release decrypt every encrypted value of the live database, and change none.
+
+    Raises:
+        ReleaseError: its key does not decrypt more values than was accepted.
+    """
+    _check_fernet(host, accepted, live=True)
+
+
+def _check_fernet(host: Host, accepted: int, keys: str = "", *, live: bool = False) -> None:
+    """Have a release's image decrypt every encrypted value, and encrypt it anew if keys are given."""
     doing = f"{'re-encrypting' if keys else 'decrypting'} connections and variables"
     options = ["--re-encrypt"] if keys else []
     environment = {"AIRFLOW__CORE__FERNET_KEY": keys} if keys else None
     try:
-        said = _run_in_next(host, INIT_NEXT, "check-fernet", *options, doing=doing, environment=environment)
+        files, service = (host.directory, INIT) if live else (host.next, INIT_NEXT)
+        said = _run_once(host, files, service, "check-fernet", *options, doing=doing, environment=environment)
     except ReleaseError as error:
         # It fails when there is such a value, and when it cannot ask the database.
         said = error.log
@@ -128,7 +150,7 @@ def unpause(database: Database, paused: list[str]) -> None:
 
     Outside production that is the smoke test's alone: data of production must not start production's work.
     """
-    if database.host.environment().get("ENVIRONMENT") != PRODUCTION:
+    if not _is_production(database.host, database.host.directory):
         paused = [name for name in paused if name == SMOKE_DAG]
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in paused)
     database.sql(
@@ -139,16 +161,25 @@ def unpause(database: Database, paused: list[str]) -> None:
     )
 
 
+def _is_production(host: Host, files: Path) -> bool:
+    return host.environment(project=files).get("ENVIRONMENT") == PRODUCTION
+
+
 def _fernet_key(host: Host, files: Path) -> str:
     return host.environment("env/airflow.env", files).get("AIRFLOW__CORE__FERNET_KEY", "")
 
 
-def _run_in_next(
-    host: Host, service: str, *command: str, doing: str, environment: dict[str, str] | None = None
+def _run_once(
+    host: Host,
+    files: Path,
+    service: str,
+    *command: str,
+    doing: str,
+    environment: dict[str, str] | None = None,
 ) -> str:
-    """Run a service of the next release once; `environment` is on no command line."""
+    """Run a service of a release's files once; `environment` is on no command line."""
     names = [f"--env={name}" for name in environment or {}]
     once = ["--profile=switch", "run", "--rm", "--no-deps", "--no-TTY", *names, service, *command]
     return host.run(
-        host.compose_command(*once, project=host.next), environment=environment, timeout=None, doing=doing
+        host.compose_command(*once, project=files), environment=environment, timeout=None, doing=doing
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from airflow_release.backup import backups
 from airflow_release.core.database import LIVE, NEXT, SCRATCH, Database
@@ -27,13 +28,21 @@ def rehearse(host: Host, operation: Operation) -> None:
         if replaces and _password_changes(host):
             phase.note = "not rehearsed: Postgres gets another password with the new release"
             return
-        source = operation.database if replaces else f"bundle:{_fresh_backup(host, operation)}"
+
+        def say(doing: str) -> None:
+            """Show it to whoever asks for the status; a step takes as long as the database is large."""
+            journal.say(operation, doing)
+
+        source = operation.database if replaces else f"bundle:{_fresh_backup(host, operation, say)}"
+        say(f"making the next database from {source.partition(':')[2]}")
         next_database.make(database, source)
         began = time.time()
+        say(f"migrating {database.size(NEXT) / 2**20:.0f} MiB")
         next_database.migrate(host, source, options.accept_undecryptable)
         migrated = time.time() - began
         # Before anybody is connected to it, as a copy asks for.
-        copied = 0.0 if replaces else _copy_seconds(database)
+        copied = 0.0 if replaces else _copy_seconds(database, say)
+        say("starting the new webserver on it")
         standby.start(host, options.start_timeout)
         if replaces:
             operation.done["prepared"] = True
@@ -48,22 +57,25 @@ def rehearse(host: Host, operation: Operation) -> None:
 
 
 def clean_up(host: Host) -> None:
-    """Remove what a rehearsal left: the standby webserver and its database."""
+    """Remove what a rehearsal left: the standby webserver and its database, and the copy that was timed."""
     standby.remove(host)
-    Database(host).drop(NEXT)
+    for name in (NEXT, SCRATCH):
+        Database(host).drop(name)
 
 
-def _fresh_backup(host: Host, operation: Operation) -> str:
-    return str(backups.take(host, reason=f"rehearsal of {operation.id}"))
+def _fresh_backup(host: Host, operation: Operation, say: Callable[[str], None]) -> str:
+    return str(backups.take(host, reason=f"rehearsal of {operation.id}", progress=say))
 
 
 def _password_changes(host: Host) -> bool:
     return next_database.password(host, host.directory) != next_database.password(host, host.next)
 
 
-def _copy_seconds(database: Database) -> float:
+def _copy_seconds(database: Database, say: Callable[[str], None]) -> float:
     """Measure a copy of the rehearsed database, and scale it to the size of the live one."""
-    size, began = database.size(NEXT), time.time()
+    size = database.size(NEXT)
+    say(f"copying {size / 2**20:.0f} MiB, as the switch will")
+    began = time.time()
     database.copy(NEXT, SCRATCH)
     pace.remember(database.host, size, time.time() - began)
     database.drop(SCRATCH)

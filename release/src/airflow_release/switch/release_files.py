@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from airflow_release.core.files import replacing
+
 MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-socket-proxy")
 """What belongs to a release. The rest below the platform's directory is data or changes by itself."""
 
@@ -52,13 +54,8 @@ def _copy(source: Path, target: Path) -> None:
         parent.mkdir(mode=0o700)
         shutil.copystat(model, parent)
         os.chown(parent, model.stat().st_uid, model.stat().st_gid)
-    partial = target.with_name(f".{target.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with source.open("rb") as reader, open(descriptor, "wb") as writer:
+    with source.open("rb") as reader, replacing(target) as writer:
         shutil.copyfileobj(reader, writer)
-        writer.flush()
-        os.fsync(writer.fileno())
-    _, owner, group = _owner(source)
-    os.chown(partial, owner, group)
-    partial.chmod(source.stat().st_mode & 0o7777)
-    partial.replace(target)
+        mode, owner, group = _owner(source)
+        os.fchown(writer.fileno(), owner, group)
+        os.fchmod(writer.fileno(), mode & 0o7777)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ def start(
         raise ReleaseError(str(error), error.log + _logs(host)) from error
 
 
+def try_to_start(host: Host, *names: str, seconds: int) -> None:
+    """Start services, or all; one that is ill or cannot be started keeps none of the others away."""
+    try:
+        start(host, *names, seconds=seconds, dependencies=not names)
+    except ReleaseError:
+        for name in names or services.read(host).wanted:
+            # What stays away is for the caller to look at.
+            with contextlib.suppress(ReleaseError):
+                launch(host, name)
+
+
 def missing(host: Host) -> list[str]:
     """Return the services that should run and do not."""
     return sorted(set(services.read(host).wanted) - set(host.running()))
@@ -125,14 +137,26 @@ def own(host: Host) -> None:
     host.run(["systemctl", "enable", "--now", UNIT], doing=f"enabling {UNIT}")
 
 
-def problems(host: Host) -> list[str]:
-    """Return what keeps the platform from being healthy, each in words; [] when it is well."""
+def ill(host: Host) -> dict[str, str]:
+    """Return the services that do not run or are not healthy, each with a sentence that says so."""
     running = host.running()
-    found = [f"{name} does not run" for name in services.read(host).wanted if name not in running]
-    found += [
-        f"{name} is {health}" for name, health in sorted(running.items()) if health not in ("healthy", "")
-    ]
-    if WEBSERVER in running:
+    wanted = services.read(host).wanted
+    absent = {name: f"{name} does not run" for name in wanted if name not in running}
+    unhealthy = {
+        name: f"{name} is {health}"
+        for name, health in sorted(running.items())
+        if health not in ("healthy", "")
+    }
+    return {**absent, **unhealthy}
+
+
+def problems(host: Host, ignore: Collection[str] = ()) -> list[str]:
+    """Return what keeps the platform from being healthy, each in words; [] when it is well.
+
+    How the services in `ignore` are is not looked at.
+    """
+    found = [text for name, text in ill(host).items() if name not in ignore]
+    if WEBSERVER in host.running():
         try:
             found += _airflow_problems(_ask(host, "/health"))
         except (ReleaseError, ValueError) as error:
@@ -153,14 +177,14 @@ def pending_migrations(host: Host) -> list[str]:
     ]
 
 
-def verify(host: Host, version: str, seconds: float) -> None:
-    """Wait until everything is healthy and check that everything of Airflow's image is of that version.
+def verify(host: Host, version: str, seconds: float, ignore: Collection[str] = ()) -> None:
+    """Wait until all but `ignore` is healthy and check that everything of Airflow's image is of that version.
 
     Raises:
         ReleaseError: it was not so within `seconds`; with the logs of what is not healthy.
     """
     deadline = time.monotonic() + seconds
-    while found := problems(host):
+    while found := problems(host, ignore):
         if time.monotonic() > deadline:
             raise ReleaseError(f"The platform is not healthy: {'; '.join(found)}.", _logs(host))
         time.sleep(1)  # heartbeats come every few seconds
@@ -174,7 +198,7 @@ def verify(host: Host, version: str, seconds: float) -> None:
             "ps", "--format", "{{.Service}} {{.Image}}", doing="looking at the images"
         ).splitlines()
     )
-    expected = services.read(host).of_image(wanted)
+    expected = [name for name in services.read(host).of_image(wanted) if name not in ignore]
     others = [f"{name} ({running.get(name)})" for name in expected if running.get(name) != wanted]
     if others:
         raise ReleaseError(f"Not on {wanted}: {', '.join(others)}.")

@@ -35,6 +35,8 @@ def take(host: Host, operation: Operation) -> None:
     with journal.phase(operation, "revert") as phase:
         _revert(host, operation, journal)
         ill = _ill(host, operation.from_version)
+        if LIVE not in Database(host).names():
+            ill.insert(0, "there is no live database, as before the switch: restore a backup")
         for text in ill:
             journal.warn(operation, text)
         phase.note = f"Airflow {operation.from_version} runs as before" + (
@@ -67,12 +69,12 @@ def _revert(host: Host, operation: Operation, journal: Journal) -> None:
     _take_back_database(database, operation)
     next_database.set_password(database, host.directory)
     # People first: whatever else is ill must not keep the pages away.
-    _try_to_start(host, WEBSERVER, HAPROXY)
+    stack.try_to_start(host, WEBSERVER, HAPROXY, seconds=SERVICE_SECONDS)
     if "haproxy_changed" in operation.done:
         haproxy.reload(host)
     haproxy.use(host, haproxy.LIVE)
     standby.remove(host)
-    _try_to_start(host)
+    stack.try_to_start(host, seconds=SERVICE_SECONDS)
 
 
 def _remove_what_is_new(host: Host, operation: Operation, journal: Journal) -> None:
@@ -81,17 +83,6 @@ def _remove_what_is_new(host: Host, operation: Operation, journal: Journal) -> N
         stack.remove_others(host, host.next)
     except ReleaseError as error:
         journal.warn(operation, f"what only the next release has is not removed: {error}")
-
-
-def _try_to_start(host: Host, *names: str) -> None:
-    """Start services, or all; one that is ill or cannot be started keeps none of the others away."""
-    try:
-        stack.start(host, *names, seconds=SERVICE_SECONDS, dependencies=not names)
-    except ReleaseError:
-        for name in names or services.read(host).wanted:
-            # What stays away is told at the end.
-            with contextlib.suppress(ReleaseError):
-                stack.launch(host, name)
 
 
 def _ill(host: Host, version: str) -> list[str]:
@@ -104,22 +95,25 @@ def _ill(host: Host, version: str) -> list[str]:
 
 
 def _take_back_database(database: Database, operation: Operation) -> None:
-    """Give the old database its name back. One that failed is kept for a look as `airflow_failed`."""
-    names = database.names()
+    """Give the old database its name back. One that failed is kept for a look as `airflow_failed`.
+
+    So is one that was interrupted, once somebody may have written to it; before that it is worth nothing.
+    """
+    names, done = database.names(), operation.done
+    worthless = operation.failure.get("phase") in WORTHLESS_AFTER and "served" not in done
     # What lies there from an operation that was thrown away is not this one's to take.
-    if PREVIOUS in names and "renaming" in operation.done:
+    old = [(PREVIOUS, LIVE)] if PREVIOUS in names else []
+    # Where the live database was lost, none comes back: the old release must not run on the new one.
+    if "renaming" in done and NEXT not in names and LIVE in names and (old or done.get("lost")):
+        aside = NEXT if worthless else FAILED
         database.close(LIVE)
-        if operation.failure.get("phase") in WORTHLESS_AFTER and FAILED in names:
-            database.rename((LIVE, NEXT), (PREVIOUS, LIVE))
+        database.drop(aside)
+        database.rename((LIVE, aside), *old)
+    if NEXT in database.names():
+        if worthless or "door_shut" not in done:
             database.drop(NEXT)
         else:
-            database.drop(FAILED)
-            database.rename((LIVE, FAILED), (PREVIOUS, LIVE))
-    elif NEXT in names:
-        if "door_shut" in operation.done and operation.failure.get("phase") not in WORTHLESS_AFTER:
             database.drop(FAILED)
             database.rename((NEXT, FAILED))
-        else:
-            database.drop(NEXT)
     if LIVE in database.names():
         database.open(LIVE)
