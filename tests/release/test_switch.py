@@ -591,6 +591,24 @@ def test_what_stays_ill_does_not_end_a_repair(model: PlatformModel, kind: str, i
         check(model, operation)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("labels", "no labels"), ("no labels", "labels"), ("no labels", "no labels")]
+)
+@pytest.mark.parametrize("ill", ["webhook", "gate"])
+def test_what_stays_ill_does_not_end_a_repair_without_labels(
+    model: PlatformModel, before: str, after: str, ill: str
+) -> None:
+    """A rollback to a release from before the labels, and one from there, are as lenient."""
+    use(model, PROJECTS[before](OLD), PROJECTS[after](NEW))
+    model.world.ill = {OLD: {ill}, NEW: {ill}}
+    change(model, kind="rollback")
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    assert operation.done["still_ill"] == [ill]
+    check(model, operation)
+
+
 def test_what_was_cured_is_no_warning(model: PlatformModel) -> None:
     model.world.ill = {OLD: {"webhook"}}
     change(model, kind="rollback")

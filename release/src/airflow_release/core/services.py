@@ -16,6 +16,8 @@ NEEDED = "airflow-platform.needed"
 PREFIX = "airflow-"
 """A service without the label has the role that its name says, without this prefix: the Compose files of
 releases from before the label have none, and such a release has to be upgraded, and may be rolled back to."""
+DISPENSABLE_BEFORE_LABELS = frozenset({"flower", "gate", "webhook"})
+"""What Airflow works without in the releases whose projects have none of these labels."""
 
 SCHEDULER, TRIGGERER, WORKER = "scheduler", "triggerer", "worker"
 """The roles that a switch stops and starts in an order of its own."""
@@ -38,7 +40,7 @@ class Service:
     optional: bool
     """Whether it runs only when it is asked for (`profiles`)."""
     needed: bool
-    """Whether pages and tasks need it. Without a label, as in earlier releases, they do."""
+    """Whether pages and tasks need it. A service without the label is needed."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def parse(text: str, doing: str = "reading the Compose project") -> Services:
     try:
         definitions = json.loads(text)["services"]
         labels = {name: definition.get("labels") or {} for name, definition in definitions.items()}
+        labelled = any(ROLE in own or NEEDED in own for own in labels.values())
+        dispensable = {name for name, own in labels.items() if own.get(NEEDED) == "false"}
         known = [
             Service(
                 name=name,
@@ -112,7 +116,7 @@ def parse(text: str, doing: str = "reading the Compose project") -> Services:
                 image=definition.get("image") or "",
                 needs=frozenset(definition.get("depends_on") or ()),
                 optional=bool(definition.get("profiles")),
-                needed=labels[name].get(NEEDED) != "false",
+                needed=name not in (dispensable if labelled else DISPENSABLE_BEFORE_LABELS),
             )
             for name, definition in sorted(definitions.items())
         ]
