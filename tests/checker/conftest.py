@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from airflow_checker.facts import Connect, Container, Database, Disk, Facts, Unit
+from airflow_checker import roles
+from airflow_checker.facts import Connect, Container, Database, Disk, Facts, Service, Unit
 from airflow_checker.judge import DAY
 
 NOW = 1_800_000_000.0
@@ -33,11 +34,16 @@ def containers(**changes: dict[str, Any]) -> dict[str, Container]:
     return {name: container(name, **changes.get(name.replace("-", "_"), {})) for name in SERVICES}
 
 
+def wanted(name: str, image: str, labels: dict[str, str] | None = None) -> Service:
+    """A service of the project."""
+    return Service(image, roles.role(name, labels or {}))
+
+
 def well(**changes: Any) -> Facts:
     """What is observed on a host where nothing is wrong."""
     facts = Facts(
         now=NOW,
-        services=dict(SERVICES),
+        services={name: wanted(name, image) for name, image in SERVICES.items()},
         containers=containers(),
         units=[Unit("docker.service"), Unit("airflow-backup.timer", sub="waiting", next=NOW + 60)],
         database=Database(size=10**8, scheduler_age=3, triggerer_age=3, parsed_age=20),

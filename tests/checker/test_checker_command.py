@@ -510,6 +510,18 @@ def test_compose_is_asked_when_its_files_change(settings: Settings, programs: Pr
     assert len([command for command in programs.commands if command[0] == "docker"]) == 2
 
 
+def test_note_of_an_earlier_version_is_not_read(settings: Settings, programs: Programs) -> None:
+    """It has the services' images alone."""
+    cli.check(settings, programs)
+    memory = json.loads(settings.memory.read_text())
+    note = memory["notes"]["project"]
+    note.update(stamp=note["stamp"][1:], services=dict.fromkeys(SERVICES, "i:1"))
+    settings.memory.write_text(json.dumps(memory))
+    cli.check(settings, programs)
+    assert len([command for command in programs.commands if command[0] == "docker"]) == 2
+    assert health(settings)["findings"] == []
+
+
 def outcomes(document: dict[str, Any]) -> list[tuple[int, int]]:
     return [(hour["succeeded"], hour["failed"]) for hour in document["figures"]["hours"]]
 

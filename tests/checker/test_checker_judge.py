@@ -12,7 +12,7 @@ from airflow_checker.judge import DAY, HOUR, Trends
 from airflow_checker.lights import LIGHTS, OF_THE_WEBHOOK, Finding
 from airflow_release.switch import journal
 
-from tests.checker.conftest import NOW, SERVICES, container, containers, database_of, well
+from tests.checker.conftest import NOW, container, containers, database_of, wanted, well
 
 
 def found(facts: Facts, trends: Trends | None = None) -> set[str]:
@@ -358,7 +358,7 @@ def test_restart_that_may_help_is_named(fault: str, service: str) -> None:
 
 def test_every_service_is_judged() -> None:
     """The project says which; no list of this package does."""
-    facts = well(services={**SERVICES, "new": "new:1"})
+    facts = well(services={**(well().services or {}), "new": wanted("new", "new:1")})
     assert found(facts) == {"service-down new"}
 
 

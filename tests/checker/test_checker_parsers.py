@@ -303,6 +303,7 @@ CONTAINER: dict[str, Any] = {
         "Labels": {
             "com.docker.compose.service": "airflow-worker",
             "com.docker.compose.depends_on": "redis:service_healthy:false,postgres:service_healthy:false",
+            "airflow-platform.role": "worker",
         },
     },
     "NetworkSettings": {"Networks": {"airflow_broker": {"IPAddress": "172.18.0.4"}, "x": {"IPAddress": ""}}},
@@ -321,6 +322,7 @@ def test_container_is_read_without_its_secrets() -> None:
     assert known.environment == {"AIRFLOW__CELERY__WORKER_CONCURRENCY": "4"}
     assert known.depends_on == ("postgres", "redis")
     assert known.addresses == ("172.18.0.4",)
+    assert known.labels == {"airflow-platform.role": "worker"}
     assert "secret" not in repr(known)
 
 

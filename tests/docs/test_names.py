@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import compose_project
 from tests.docs.documents import ROOT, blocks, commands, handwritten, name, spans
 
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -107,10 +108,7 @@ def test_playbook_and_inventory_exist(text: str) -> None:
 
 @named(compose)
 def test_service_exists(text: str) -> None:
-    project = (ROOT / "templates/srv/airflow/docker-compose.yaml.j2").read_text(encoding="utf-8")
-    services = re.findall(
-        r"^  ([a-z-]+):(?: &[a-z-]+)?$", project.split("\nservices:\n")[1].split("\nnetworks:\n")[0], re.M
-    )
+    services = compose_project.project()["services"]
     arguments = iter(words(text)[3:])
     for argument in arguments:
         if argument in OPTIONS_WITH_A_VALUE:

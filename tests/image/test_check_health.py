@@ -38,6 +38,16 @@ def go_deaf(state):
     return {{"ok": "deaf"}}
 """
 
+# Process 1 of this machine is no worker.
+ASK = """
+import importlib.machinery, importlib.util, pathlib, sys
+loader = importlib.machinery.SourceFileLoader("check_health", sys.argv[1])
+check = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+loader.exec_module(check)
+check.COMMAND = pathlib.Path(sys.argv[2])
+sys.exit(check.worker() or 0)
+"""
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[str]:
@@ -100,9 +110,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def check(environment: dict[str, str]) -> tuple[int, str]:
+def check(environment: dict[str, str], *command: str) -> tuple[int, str]:
+    """Run the check as in a container with this command."""
+    (folder := Path(environment["PYTHONPATH"])).joinpath("command").write_text("\0".join(command))
     asked = subprocess.run(
-        [sys.executable, str(CHECK), "worker"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-B", "-c", ASK, str(CHECK), str(folder / "command")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     return asked.returncode, asked.stderr
 
@@ -137,6 +153,25 @@ def test_worker_whose_consumer_was_cancelled_is_not(
     assert "does not consume the queue default" in said
     run(environment, tmp_path, "control", "add_consumer", "default")
     assert check(environment) == (0, "")
+
+
+@pytest.mark.parametrize("option", [["--queues", "large"], ["-q", "large"], ["--queues=large"]])
+def test_queues_are_those_of_the_command(
+    option: list[str], environment: dict[str, str], worker: None
+) -> None:
+    """A second worker may have a queue of its own, and none of the first one's."""
+    code, said = check(environment, "airflow", "celery", "worker", *option)
+    assert code == 1
+    assert "does not consume the queue large" in said
+
+
+def test_worker_with_a_queue_of_its_own_is_healthy(
+    environment: dict[str, str], worker: None, tmp_path: Path
+) -> None:
+    run(environment, tmp_path, "control", "add_consumer", "large")
+    run(environment, tmp_path, "control", "cancel_consumer", "default")
+    assert check(environment, "airflow", "celery", "worker", "--queues", "large") == (0, "")
+    assert check(environment)[0] == 1
 
 
 def test_worker_that_takes_nothing_is_not(environment: dict[str, str], worker: None, tmp_path: Path) -> None:

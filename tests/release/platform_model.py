@@ -5,29 +5,22 @@ The commands are the real ones that the engine gives; this is what Docker, Postg
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host, read_environment
 
-CONTAINERS = (
-    "airflow-webserver",
-    "airflow-scheduler",
-    "airflow-triggerer",
-    "airflow-worker",
-    "flower",
-    "postgres",
-    "redis",
-    "haproxy",
-    "webhook",
-)
+from tests import compose_project
+
+CONTAINERS = tuple(sorted(compose_project.enabled(compose_project.project())["services"]))
+"""The services that should run."""
 STANDBY = "airflow-webserver-standby"
-CLIENTS = ("airflow-webserver", "airflow-scheduler", "airflow-triggerer", "airflow-worker", STANDBY)
-"""What has sessions with its database for as long as it runs, and connects again when one is ended."""
 
 
 class Killed(BaseException):
@@ -62,6 +55,11 @@ class World:
     """What the database says of tasks under way, an answer for each time that it is asked; then nothing."""
     during: Callable[[str], None] = lambda line: None
     """Told of each command before it takes effect: what else happens on the host at that moment."""
+
+
+@functools.lru_cache(maxsize=100)
+def _parse(project: str) -> dict[str, Any]:
+    return dict(json.loads(project)["services"])
 
 
 _WORLDS: dict[Path, World] = {}
@@ -187,25 +185,49 @@ class PlatformModel(Host):
         service_file = self.releases / "database/pg_service.conf"
         pointed = service_file.read_text().partition("dbname=")[2].strip() if service_file.exists() else ""
         world.sessions = {one: to for one, to in world.sessions.items() if one in world.running}
-        for client in CLIENTS:
+        for client in self._clients():
             wanted = pointed if client == STANDBY else "airflow"
             if client in world.running and wanted in world.databases and wanted not in world.closed:
                 world.sessions.setdefault(client, wanted)
+
+    def _clients(self) -> set[str]:
+        """Return what connects to its database while it runs: what is on the network with it."""
+        known = {**self._services(self.next), **self._services(self.directory)}
+        networks = {name: service.get("networks") or () for name, service in known.items()}
+        return {name for name, reached in networks.items() if "database" in reached} - {"postgres"}
+
+    def _services(self, project: Path) -> dict[str, Any]:
+        """Return the services of the release whose files these are."""
+        file = project / "docker-compose.yaml"
+        return _parse(file.read_text()) if file.exists() else {}
+
+    def wanted(self, project: Path | None = None) -> list[str]:
+        """Return the services that should run."""
+        services = self._services(project or self.directory)
+        return [name for name, service in services.items() if not service.get("profiles")]
 
     def _version(self, project: Path) -> str:
         return read_environment((project / ".env").read_text())["AIRFLOW_VERSION"]
 
     def _up(self, project: Path, services: list[str], command: list[str]) -> str:
         version = self._version(project)
-        for service in services or CONTAINERS:
+        self._known(project, services)
+        services = services or self.wanted(project)
+        for service in services:
             if service not in self.world.running or "--no-recreate" not in command:
                 self.world.running[service] = version
-        ill = self.world.ill.get(version, set()) & set(services or CONTAINERS)
+        ill = self.world.ill.get(version, set()) & set(services)
         if ill and "--wait" in command:
             raise ReleaseError(f"{', '.join(sorted(ill))} is unhealthy")
         return ""
 
+    def _known(self, project: Path, services: list[str]) -> None:
+        """Compose works on the services of the project that it is given, whatever else runs."""
+        if unknown := set(services) - self._services(project).keys():
+            raise ReleaseError(f"no such service: {', '.join(sorted(unknown))}")
+
     def _stop(self, project: Path, services: list[str], command: list[str]) -> str:
+        self._known(project, services)
         for service in services:
             self.world.running.pop(service, None)
         return ""
@@ -249,7 +271,8 @@ class PlatformModel(Host):
         return "\n".join(f"{name} {'running ' if 'State' in form else ''}{health[name]}" for name in running)
 
     def _config(self, project: Path, services: list[str], command: list[str]) -> str:
-        return "\n".join(CONTAINERS)
+        profiles = [word.partition("=")[2] for word in command if word.startswith("--profile=")]
+        return json.dumps(compose_project.enabled({"services": self._services(project)}, profiles))
 
     def _logs(self, project: Path, services: list[str], command: list[str]) -> str:
         return "log"

@@ -28,6 +28,7 @@ from airflow_release.switch import engine, next_database, pace, release_files, r
 from airflow_release.switch.journal import ACTIVE, ENDED, PHASES, Journal, Operation
 from airflow_release.switch.options import Options
 
+from tests import compose_project
 from tests.release.conftest import SOURCE
 from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, render
@@ -619,6 +620,17 @@ def test_service_that_cannot_be_started_keeps_no_other_away(model: Platform, cap
     assert call(model, "up") == 1
     assert set(CONTAINERS) - set(model.world.running) == {"flower"}
     assert "starting flower failed with code 1: as asked" in capsys.readouterr().out
+
+
+def test_second_worker_is_looked_after(model: Platform, capsys: Capture) -> None:
+    """The project says that it should run; nothing else has to."""
+    project = compose_project.project(OLD, compose_project.SECOND_WORKER)
+    (model.directory / "docker-compose.yaml").write_text(json.dumps(project))
+    assert call(model, "health") == 1
+    assert "airflow-worker-large does not run" in capsys.readouterr().out
+    assert call(model, "up") == 0
+    assert call(model, "health") == 0
+    assert model.world.running["airflow-worker-large"] == OLD
 
 
 @pytest.mark.parametrize("state", ["none", *ENDED])

@@ -25,20 +25,23 @@ from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
 
+from tests import compose_project
 from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformModel, World
 
 OLD, NEW = "2.5.3", "2.6.1"
 WEBSERVER = "airflow-webserver"
+WORKERS = ["airflow-worker", "airflow-worker-large"]
 ALL = os.environ.get("UPGRADE_TESTS") == "all"
 
 
-def render(directory: Path, version: str) -> None:
+def render(directory: Path, version: str, project: compose_project.Project | None = None) -> None:
     (directory / "env").mkdir(parents=True)
     (directory / "haproxy").mkdir()
     (directory / ".env").write_text(
         f"AIRFLOW_VERSION={version}\nAIRFLOW_IMAGE=airflow:{version}\nENVIRONMENT=production\n"
     )
-    (directory / "docker-compose.yaml").write_text(f"# {version}\n")
+    project = project or compose_project.project(version)
+    (directory / "docker-compose.yaml").write_text(json.dumps(project))
     (directory / "env/airflow.env").write_text("AIRFLOW__CORE__FERNET_KEY=key\n")
     (directory / "env/postgres.env").write_text("POSTGRES_PASSWORD='pass''word'\n")
     (directory / "haproxy/haproxy.cfg").write_text(f"# for {version}\n")
@@ -110,7 +113,7 @@ def check(host: PlatformModel, operation: Operation) -> None:
     assert world.databases["airflow"]["revision"] == f"schema-of-{version}"
     assert set(world.databases) <= {"airflow", "airflow_failed"}
     assert world.closed == set()
-    assert world.running == dict.fromkeys(CONTAINERS, version)
+    assert world.running == dict.fromkeys(host.wanted(), version)
     assert host.environment()["AIRFLOW_VERSION"] == version
     assert (host.directory / "haproxy/haproxy.cfg").read_text() == f"# for {version}\n"
     assert world.doors.get("airflow", "ready") == "ready"
@@ -134,6 +137,100 @@ def test_good_switch(model: PlatformModel) -> None:
     phases = [(phase.name, phase.state) for phase in read(model).phases]
     expected = ["drain", "migrate", "start", "serve", "verify", "smoke", "finish", "backup"]
     assert phases == [(name, "done") for name in expected]
+
+
+def use(host: PlatformModel, before: compose_project.Project, after: compose_project.Project) -> None:
+    """Have the old and the new release other services."""
+    for directory, project in ((host.directory, before), (host.next, after)):
+        (directory / "docker-compose.yaml").write_text(json.dumps(project))
+    host.world.running = dict.fromkeys(host.wanted(), OLD) | {STANDBY: NEW}
+
+
+def two_workers(version: str) -> compose_project.Project:
+    return compose_project.project(version, compose_project.SECOND_WORKER)
+
+
+PROJECTS = {
+    "labels": compose_project.project,
+    "no labels": compose_project.unlabelled_project,
+    "two workers": two_workers,
+}
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.parametrize("after", PROJECTS)
+@pytest.mark.parametrize("before", PROJECTS)
+def test_releases_with_other_services(model: PlatformModel, before: str, after: str, confirmed: bool) -> None:
+    """To and from a release from before the labels; and a worker that only one release has goes with it."""
+    use(model, PROJECTS[before](OLD), PROJECTS[after](NEW))
+    confirm(model, confirmed=confirmed)
+    operation = run(model)
+    assert operation.state == ("succeeded" if confirmed else "reverted"), operation.failure
+    assert operation.warnings == []
+    check(model, operation)
+
+
+def test_second_worker_is_stopped_and_started_like_the_first(model: PlatformModel) -> None:
+    use(model, two_workers(OLD), two_workers(NEW))
+    model.world.tasks = ["dag.task (run), running"]
+    commands = commands_of_a_good_switch(model)
+    stopped = [line.partition("--timeout=")[2].split()[1:] for line in commands if " stop " in line]
+    assert stopped[:2] == [["airflow-scheduler"], [*WORKERS, "airflow-triggerer"]]
+    assert {*WORKERS, "airflow-scheduler", "airflow-triggerer", WEBSERVER} in map(set, stopped)
+    first_up = next(line for line in commands if " up " in line)
+    assert first_up.split()[-3:] == ["airflow-scheduler", *WORKERS]
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_nothing_but_the_scheduler_is_stopped_while_tasks_run(model: PlatformModel, project: str) -> None:
+    use(model, PROJECTS[project](OLD), PROJECTS[project](NEW))
+    model.world.tasks = ["dag.task (run), running"] * 2
+    commands = commands_of_a_good_switch(model)
+    [*_, last] = [number for number, line in enumerate(commands) if "task_instance ti" in line]
+    stops = [line for line in commands[:last] if " stop " in line]
+    assert [line.split()[-1] for line in stops] == ["airflow-scheduler"]
+
+
+@pytest.mark.parametrize("stopped", ["", *WORKERS])
+def test_queue_without_its_worker_is_not_waited_for(model: PlatformModel, stopped: str) -> None:
+    """It would never be empty; whether the other worker runs says nothing of it."""
+    use(model, two_workers(OLD), two_workers(NEW))
+    model.world.running.pop(stopped, None)
+    commands = commands_of_a_good_switch(model)
+    [asked] = [line for line in commands if "task_instance ti" in line]
+    assert ("ti.state = 'queued'" in asked) is (not stopped)
+
+
+@pytest.mark.parametrize("service", [*WORKERS, "flower", "gate"])
+def test_service_of_the_old_image_is_no_success(model: PlatformModel, service: str) -> None:
+    use(model, two_workers(OLD), two_workers(NEW))
+
+    def during(line: str) -> None:
+        if "{{.Image}}" in line and model.environment()["AIRFLOW_VERSION"] == NEW:
+            model.world.running[service] = OLD
+
+    model.world.during = during
+    confirm(model)
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "verify")
+    assert f"Not on airflow:{NEW}: {service} (airflow:{OLD})" in operation.failure["message"]
+    check(model, operation)
+
+
+def test_next_project_that_cannot_be_read_keeps_nothing_away(model: PlatformModel) -> None:
+    """It is only asked for what the old release has not; what stays is told."""
+
+    def during(line: str) -> None:
+        if " config " in line and f"{model.next} " in line:
+            raise ReleaseError("reading the Compose project failed with code 1")
+
+    model.world.during = during
+    confirm(model, confirmed=False)
+    operation = run(model)
+    assert operation.state == "reverted"
+    [warning] = operation.warnings
+    assert "what only the next release has is not removed" in warning
+    check(model, operation)
 
 
 def test_refused_by_smoke(model: PlatformModel) -> None:
@@ -492,6 +589,24 @@ def test_what_stays_ill_does_not_end_a_repair(model: PlatformModel, kind: str, i
     assert operation.warnings[0] == f"{ill} {words}, as it was before the {kind}"
     if how == "unhealthy":
         check(model, operation)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("labels", "no labels"), ("no labels", "labels"), ("no labels", "no labels")]
+)
+@pytest.mark.parametrize("ill", ["webhook", "gate"])
+def test_what_stays_ill_does_not_end_a_repair_without_labels(
+    model: PlatformModel, before: str, after: str, ill: str
+) -> None:
+    """A rollback to a release from before the labels, and one from there, are as lenient."""
+    use(model, PROJECTS[before](OLD), PROJECTS[after](NEW))
+    model.world.ill = {OLD: {ill}, NEW: {ill}}
+    change(model, kind="rollback")
+    confirm(model)
+    operation = run(model)
+    assert operation.state == "succeeded", operation.failure
+    assert operation.done["still_ill"] == [ill]
+    check(model, operation)
 
 
 def test_what_was_cured_is_no_warning(model: PlatformModel) -> None:

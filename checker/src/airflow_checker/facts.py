@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_checker import roles
+
 OUTCOME_HOURS = 24
 """For so many hours the outcomes of tasks are counted, the one that is not over included."""
 
@@ -33,6 +35,21 @@ class Container:
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     """Only what `gather.docker` names; never a secret."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """As `environment`."""
+
+    @property
+    def role(self) -> str:
+        """Return what it does for Airflow."""
+        return roles.role(self.service, self.labels)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of the Compose project."""
+
+    image: str
+    role: str
 
 
 @dataclass(frozen=True)
@@ -117,8 +134,8 @@ class Facts:
     docker: bool = True
     live_restore: bool | None = None
     """Whether containers outlive Docker, by its own account."""
-    services: dict[str, str] | None = None
-    """What the Compose project wants running: each service with its image."""
+    services: dict[str, Service] | None = None
+    """What the Compose project wants running, by name."""
     containers: dict[str, Container] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
     boot: str = ""
@@ -161,3 +178,7 @@ class Facts:
     """The commit whose DAGs are live, "" where they come from no repository."""
     gaps: dict[str, str] = field(default_factory=dict)
     """What could not be looked at, and why."""
+
+    def wanted(self, role: str) -> list[str]:
+        """Return the services that should run and have this role; [] where it is unknown what should run."""
+        return sorted(name for name, service in (self.services or {}).items() if service.role == role)

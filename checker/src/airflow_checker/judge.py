@@ -9,6 +9,7 @@ from typing import Any
 from airflow_checker.facts import Container, Disk, Facts, Unit
 from airflow_checker.gather.host import DOCKER_UNITS, KEEPER
 from airflow_checker.lights import Finding
+from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, WORKER
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -112,15 +113,15 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
         yield Finding(told.light, "", told.what)
 
 
-SERVICE_OF = {
-    "database-silent": "postgres",
-    "queue-silent": "redis",
-    "scheduler-silent": "airflow-scheduler",
-    "dags-not-parsed": "airflow-scheduler",
-    "run-overdue": "airflow-scheduler",
-    "triggerer-silent": "airflow-triggerer",
+ROLE_OF = {
+    "database-silent": POSTGRES,
+    "queue-silent": REDIS,
+    "scheduler-silent": SCHEDULER,
+    "dags-not-parsed": SCHEDULER,
+    "run-overdue": SCHEDULER,
+    "triggerer-silent": TRIGGERER,
 }
-"""Whose illness a light is, where the light itself does not say it."""
+"""The role of the services whose illness a light is, where the light itself does not say it."""
 CAUSES = ("service-down", "database-silent", "queue-silent", "scheduler-silent", "triggerer-silent")
 HEALTH_RANK = len(CAUSES)
 """The cause of a service's other findings is the first of these, or else its failing health check."""
@@ -128,26 +129,27 @@ HEALTH_RANK = len(CAUSES)
 
 def with_causes(findings: list[Finding], facts: Facts) -> Iterator[Finding]:
     """Say of each finding whether it follows from another, in the same service or in one that it needs."""
-    ill = [(ill_service(finding), finding) for finding in findings]
-    for service, finding in ill:
-        container = facts.containers.get(service)
-        needs = container.depends_on if container else ()
+    ill = [(ill_services(finding, facts), finding) for finding in findings]
+    for services, finding in ill:
+        containers = [facts.containers[name] for name in services if name in facts.containers]
+        needs = {name for container in containers for name in container.depends_on}
         yield dataclasses.replace(
             finding,
             follows=any(
-                (other == service and rank(cause) < rank(finding))
-                or (other in needs and finding.light != "service-down" and rank(cause) <= HEALTH_RANK)
-                for other, cause in ill
-                if service and other
+                (others & services and rank(cause) < rank(finding))
+                or (others & needs and finding.light != "service-down" and rank(cause) <= HEALTH_RANK)
+                for others, cause in ill
             ),
         )
 
 
-def ill_service(finding: Finding) -> str:
-    """Return the service whose illness it is, "" for none."""
+def ill_services(finding: Finding, facts: Facts) -> set[str]:
+    """Return the services whose illness it is."""
     if finding.light in ("service-down", "service-unhealthy"):
-        return finding.subject
-    return SERVICE_OF.get(finding.light, finding.mends)
+        return {finding.subject}
+    if finding.light in ROLE_OF:
+        return set(facts.wanted(ROLE_OF[finding.light]))
+    return {finding.mends} - {""}
 
 
 def rank(finding: Finding) -> int:
@@ -159,14 +161,14 @@ def rank(finding: Finding) -> int:
 
 def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
     """Judge each service that the Compose project wants."""
-    for service, image in (facts.services or {}).items():
+    for service, wanted in (facts.services or {}).items():
         container = facts.containers.get(service)
         if container is None:
             yield Finding("service-down", service, f"{service} has no container.")
             continue
         yield from running(container, facts.now)
-        if image and container.image and container.image != image:
-            what = f"{service} runs the image {container.image}, and the files name {image}."
+        if wanted.image and container.image and container.image != wanted.image:
+            what = f"{service} runs the image {container.image}, and the files name {wanted.image}."
             yield Finding("image-differs", service, what)
         if memory.starts(service) >= RESTARTS:
             what = f"{service} was started {memory.starts(service)} times within the hour."
@@ -230,20 +232,17 @@ def timer(unit: Unit, now: float) -> Iterator[Finding]:
 def airflow(facts: Facts) -> Iterator[Finding]:
     """Judge what Airflow's tables and Redis say."""
     workers = [container for container in facts.containers.values() if is_worker(container)]
-    scheduler, triggerer = "airflow-scheduler", "airflow-triggerer"
-    wanted = facts.services or {}
+    schedulers, triggerers = facts.wanted(SCHEDULER), facts.wanted(TRIGGERER)
     database = facts.database
     if database is None:
-        if "postgres" in wanted:
+        if facts.wanted(POSTGRES):
             yield Finding("database-silent", "", f"The database does not answer{because(facts, 'database')}.")
     else:
-        if scheduler in wanted:
-            yield from heartbeat("scheduler-silent", scheduler, database.scheduler_age)
-        if triggerer in wanted:
-            yield from heartbeat("triggerer-silent", triggerer, database.triggerer_age)
+        yield from heartbeat("scheduler-silent", schedulers, database.scheduler_age)
+        yield from heartbeat("triggerer-silent", triggerers, database.triggerer_age)
         if database.parsed_age is not None and database.parsed_age > PARSED_SECONDS:
             what = f"No DAG file was parsed for {minutes(database.parsed_age)}."
-            yield Finding("dags-not-parsed", "", what, mends=scheduler)
+            yield Finding("dags-not-parsed", "", what, mends=first(schedulers))
         slots = sum(concurrency(worker) for worker in workers)
         consumed = {queue for worker in workers for queue in queues_of(worker)}
         for queue, age in sorted(database.oldest_queued.items()):
@@ -258,7 +257,7 @@ def airflow(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     "run-overdue", dag, f"The next run of {dag} should have been created {minutes(age)} ago."
                 )
-    if facts.queues is None and "redis" in wanted:
+    if facts.queues is None and facts.wanted(REDIS):
         yield Finding("queue-silent", "", f"Redis does not answer{because(facts, 'queues')}.")
     if workers:
         yield from unconsumed(facts, workers)
@@ -275,12 +274,18 @@ def unconsumed(facts: Facts, workers: list[Container]) -> Iterator[Finding]:
         yield Finding("queue-without-worker", queue, what)
 
 
-def heartbeat(light: str, service: str, age: float | None) -> Iterator[Finding]:
-    """Judge when a service last said that it is alive."""
-    if age is None:
-        yield Finding(light, "", f"{service} has never said that it is alive.", mends=service)
-    elif age > HEARTBEAT_SECONDS:
-        yield Finding(light, "", f"{service} was last alive {minutes(age)} ago.", mends=service)
+def heartbeat(light: str, services: list[str], age: float | None) -> Iterator[Finding]:
+    """Judge when one of these services last said that it is alive; there may be none that should."""
+    name = first(services)
+    if services and age is None:
+        yield Finding(light, "", f"{name} has never said that it is alive.", mends=name)
+    elif services and age is not None and age > HEARTBEAT_SECONDS:
+        yield Finding(light, "", f"{name} was last alive {minutes(age)} ago.", mends=name)
+
+
+def first(services: list[str]) -> str:
+    """Return the first of them, "" for none: one that works is enough, and the others have a health check."""
+    return services[0] if services else ""
 
 
 def database_growth(memory: Trends) -> Iterator[Finding]:
@@ -291,8 +296,8 @@ def database_growth(memory: Trends) -> Iterator[Finding]:
 
 
 def is_worker(container: Container) -> bool:
-    """Say whether tasks run in it, by its command."""
-    return container.command[:3] == ("airflow", "celery", "worker")
+    """Say whether tasks run in it."""
+    return container.role == WORKER
 
 
 def queues_of(worker: Container) -> list[str]:

@@ -123,7 +123,7 @@ LIGHTS = {
     "queue-without-worker": Light(
         CRITICAL,
         "Tasks wait in a queue that no worker consumes.",
-        "Correct the task's `queue`, or leave it out: the worker consumes the default queue alone.",
+        "Correct the task's `queue`, leave it out, or add a worker that consumes it.",
     ),
     "run-overdue": Light(
         CRITICAL,

@@ -9,6 +9,7 @@ from airflow_checker.facts import Facts
 from airflow_checker.gather.host import Run
 from airflow_checker.lights import Finding
 from airflow_checker.memory import Memory
+from airflow_checker.roles import POSTGRES, REDIS
 
 MOST = 3
 """Restarts of a service within an hour."""
@@ -67,7 +68,7 @@ def _stands(finding: Finding, facts: Facts, memory: Memory) -> bool:
 def _can_be_well(service: str, facts: Facts) -> bool:
     """Say whether all that it depends on is well: without Redis no restart helps a worker."""
     needed = facts.containers[service].depends_on
-    silent = {"postgres": facts.database is None, "redis": facts.queues is None}
+    silent = {POSTGRES: facts.database is None, REDIS: facts.queues is None}
     return all(
         name in facts.containers
         and facts.containers[name].state == "running"

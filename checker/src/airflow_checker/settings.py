@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_checker.roles import POSTGRES
+
 FILE = Path("/etc/airflow-checker/settings.json")
 
 
@@ -27,7 +29,7 @@ class Settings:
     host: str = ""
     status_page: str = ""
     backup_remote: bool = False
-    never_restart: tuple[str, ...] = ("postgres",)
+    never_restart: tuple[str, ...] = (POSTGRES,)
     slack: str = ""
     """The address of Slack's incoming webhook, a secret; "" for no messages."""
     heartbeat: str = ""

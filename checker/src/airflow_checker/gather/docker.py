@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from airflow_checker import roles
 from airflow_checker.facts import Container
 
 SOCKET = "/var/run/docker.sock"
@@ -136,6 +137,7 @@ def parse(document: dict[str, Any]) -> Container:
         depends_on=depends_on(config["Labels"].get("com.docker.compose.depends_on", "")),
         command=tuple(config.get("Cmd") or ()),
         environment={name: value for name, _, value in pairs if name in KEPT},
+        labels={name: value for name, value in config["Labels"].items() if name == roles.LABEL},
     )
 
 

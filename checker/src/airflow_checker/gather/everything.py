@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Told
+from airflow_checker import roles
+from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Service, Told
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
@@ -42,7 +44,7 @@ def observe(
     units = attempt("units", lambda: host.units(run)) or []
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
     environment = host.environment(directory / ".env")
-    database = attempt("database", lambda: _database(docker, known)) if "postgres" in known else None
+    database = attempt("database", lambda: _database(docker, known)) if roles.POSTGRES in known else None
     info: dict[str, Any] = attempt("Docker itself", lambda: docker.get("/info")) or {}
     facts = Facts(
         now=time.time(),
@@ -57,8 +59,10 @@ def observe(
         stopped=host.stopped(units),
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
-        queues=attempt("queues", lambda: _queues(known, directory)) if "redis" in known else None,
-        webhook=(attempt("webhook", lambda: _webhook(known)) or []) if _is_well(known.get("webhook")) else [],
+        queues=attempt("queues", lambda: _queues(known, directory)) if roles.REDIS in known else None,
+        webhook=attempt("webhook", lambda: _webhook(known)) or []
+        if _is_well(known.get(roles.WEBHOOK))
+        else [],
         disks=attempt("disks", lambda: host.disks(_places(info, settings))) or [],
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
         connect=attempt("Connect", lambda: _connect(directory)),
@@ -80,21 +84,23 @@ def observe(
     return facts
 
 
-def _services(settings: Settings, memory: Memory, run: host.Run) -> dict[str, str]:
+def _services(settings: Settings, memory: Memory, run: host.Run) -> dict[str, Service]:
     """Ask Compose only when the project's files are others: that costs more than all else together."""
     files = [settings.directory / name for name in ("docker-compose.yaml", ".env")]
-    stamp = [[path.stat().st_mtime_ns, path.stat().st_size] for path in files]
+    # With the fields' names: an earlier version of this package has kept others.
+    fields = [each.name for each in dataclasses.fields(Service)]
+    stamp = [fields, *([path.stat().st_mtime_ns, path.stat().st_size] for path in files)]
     kept = memory.kept("project")
     if kept.get("stamp") != stamp:
-        kept.update(services=host.project(run, settings.directory), stamp=stamp)
-    services: dict[str, str] = kept["services"]
-    return services
+        services = host.project(run, settings.directory)
+        kept.update(services={name: vars(service) for name, service in services.items()}, stamp=stamp)
+    return {name: Service(**values) for name, values in kept["services"].items()}
 
 
 def _database(docker: Docker, containers: dict[str, Container]) -> Any:
     from airflow_checker.gather import database
 
-    return database.parse(docker.execute(containers["postgres"].id, database.command()))
+    return database.parse(docker.execute(containers[roles.POSTGRES].id, database.command()))
 
 
 def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) -> dict[int, tuple[int, int]]:
@@ -109,7 +115,7 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
         since = int((asked - 60) // database.HOUR) * database.HOUR if asked <= now else 0
         since = max(first, since)
         question = database.command(database.outcomes(since))
-        answer = database.parse_outcomes(docker.execute(containers["postgres"].id, question))
+        answer = database.parse_outcomes(docker.execute(containers[roles.POSTGRES].id, question))
         before = {
             hour: counts for hour, counts in kept.get("hours", {}).items() if first <= int(hour) < since
         }
@@ -140,14 +146,14 @@ def _address(container: Container) -> str:
 def _webhook(containers: dict[str, Container]) -> list[Told]:
     from airflow_checker.gather import webhook
 
-    return webhook.ask(_address(containers["webhook"]))
+    return webhook.ask(_address(containers[roles.WEBHOOK]))
 
 
 def _queues(containers: dict[str, Container], directory: Path) -> dict[str, int]:
     from airflow_checker.gather import redis
 
     password = host.environment(directory / "env/redis.env").get("REDISCLI_AUTH", "")
-    return redis.queues(_address(containers["redis"]), password)
+    return redis.queues(_address(containers[roles.REDIS]), password)
 
 
 def _places(info: dict[str, Any], settings: Settings) -> list[Path]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_checker.facts import Disk, Unit
+from airflow_checker import roles
+from airflow_checker.facts import Disk, Service, Unit
 
 Run = Callable[[Sequence[str], float], str]
 """Runs a command for at most so many seconds and returns what it printed."""
@@ -269,8 +270,8 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
 
 
-def project(run: Run, directory: Path) -> dict[str, str]:
-    """Return the services that the Compose project wants running, each with its image.
+def project(run: Run, directory: Path) -> dict[str, Service]:
+    """Return the services that the Compose project wants running: what has a profile runs only when asked.
 
     Raises:
         OSError: Compose refuses the project.
@@ -278,4 +279,7 @@ def project(run: Run, directory: Path) -> dict[str, str]:
     """
     command = ["docker", "compose", "--project-directory", str(directory), "config", "--format", "json"]
     services = json.loads(run(command, 30))["services"]
-    return {str(name): str(service.get("image", "")) for name, service in services.items()}
+    return {
+        str(name): Service(str(one.get("image", "")), roles.role(str(name), one.get("labels") or {}))
+        for name, one in services.items()
+    }

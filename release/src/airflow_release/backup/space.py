@@ -10,6 +10,7 @@ from airflow_release.backup import bundle, store
 from airflow_release.core.database import FAILED, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import POSTGRES
 
 RESERVE_BYTES = 256 * 2**20
 """What stays free on a disk: a full one stops Postgres."""
@@ -89,7 +90,7 @@ def _left_over(host: Host) -> str:
     except ReleaseError:
         # What is missing has been found already; this is a hint on top of it.
         return ""
-    drop = " ".join(host.compose_command("exec", "postgres", "dropdb", "--username=airflow"))
+    drop = " ".join(host.compose_command("exec", POSTGRES, "dropdb", "--username=airflow"))
     return "".join(
         f". Nothing uses the database {name} of {size / 2**20:.0f} MiB; to drop it: `{drop} {name}`"
         for name, size in sizes.items()

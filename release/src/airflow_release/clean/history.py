@@ -18,6 +18,7 @@ from airflow_release.backup.space import require_space
 from airflow_release.core.database import APPLICATION, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import INIT
 from airflow_release.core.settings import Settings
 
 TABLES = {
@@ -146,7 +147,7 @@ def _run(host: Host, tables: list[str], limit: str) -> None:
     libpq = (f"--env=PGOPTIONS={options}", f"--env=PGAPPNAME={APPLICATION}")
     command = ("airflow", "db", "clean", "--skip-archive", "--yes", f"--clean-before-timestamp={limit}")
     host.run(
-        host.compose_command(*once, *libpq, "airflow-init", *command, f"--tables={','.join(tables)}"),
+        host.compose_command(*once, *libpq, INIT, *command, f"--tables={','.join(tables)}"),
         timeout=None,
         doing="airflow db clean",
     )

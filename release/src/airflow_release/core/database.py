@@ -11,6 +11,7 @@ from pathlib import Path
 
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import POSTGRES
 
 LIVE = "airflow"
 NEXT = "airflow_next"
@@ -59,7 +60,7 @@ class Database:
 
     def command(self, *program: str) -> list[str]:
         """Return the command that runs one of Postgres' programs inside its container."""
-        return self.host.compose_command("exec", "--no-TTY", "postgres", *program)
+        return self.host.compose_command("exec", "--no-TTY", POSTGRES, *program)
 
     def sql(
         self, statements: str, database: str = LIVE, *, timeout: float | None = 600, doing: str = ""

@@ -6,6 +6,7 @@ import time
 
 from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
+from airflow_release.core.services import SCHEDULER, TRIGGERER, WORKER, Services
 from airflow_release.switch import stack
 
 UNDER_WAY = """
@@ -19,7 +20,7 @@ ORDER BY 1
 calls it a zombie after five minutes, and it must not hold up a switch for ever."""
 
 
-def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool) -> str:
+def drain(database: Database, services: Services, seconds: float, *, terminate: bool, replaced: bool) -> str:
     """Stop scheduling, wait for the tasks under way, stop the workers; return a note on what happened.
 
     With `terminate`, tasks that are left after `seconds` are ended, and retried as their DAGs say.
@@ -30,16 +31,16 @@ def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool
         ReleaseError: tasks were left, and may not be ended.
     """
     host = database.host
+    schedulers, workers = services.of_role(SCHEDULER), services.of_role(WORKER)
     started = time.monotonic()
     notes: list[str] = []
     while True:
         # Each time: somebody may have started it again, by `docker compose up` on the host.
         running = set(host.running())
-        if stack.SCHEDULER in running:
-            stack.stop(host, stack.SCHEDULER)
+        stack.stop(host, *(name for name in schedulers if name in running))
         try:
-            # Without a worker the queue would never be empty. The next release queues its tasks again.
-            queued = stack.WORKER in running and not replaced
+            # Without its worker a queue would never be empty. The next release queues its tasks again.
+            queued = bool(workers) and running.issuperset(workers) and not replaced
             tasks = _tasks(database, queued=queued)
         except ReleaseError as error:
             if not replaced:
@@ -58,7 +59,7 @@ def drain(database: Database, seconds: float, *, terminate: bool, replaced: bool
             break
         time.sleep(0.5)  # tasks end when they end; Postgres cannot call us
     # A worker that is asked to stop takes nothing more and finishes what it has.
-    stack.stop(host, stack.WORKER, stack.TRIGGERER, seconds=30)
+    stack.stop(host, *workers, *services.of_role(TRIGGERER), seconds=30)
     notes.append(f"ended {len(tasks)} tasks: {'; '.join(tasks[:10])}" if tasks else "every task finished")
     return "; ".join(notes)
 

@@ -6,6 +6,7 @@ ones lie beside the new ones, and no DAG but the smoke test's runs; so the way b
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_release.backup import backups
-from airflow_release.core import records
+from airflow_release.core import records, services
 from airflow_release.core.database import LIVE, NEXT, PREVIOUS, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import HAPROXY, POSTGRES, SCHEDULER, STANDBY, WEBSERVER, WORKER, Services
 from airflow_release.switch import (
     drain,
     haproxy,
@@ -86,7 +88,7 @@ class Engine:
         reserve.put_aside(self.host)
         if self.operation.repairs:
             # Before anything is stopped. What Airflow needs has to be well in the end, also after a repair.
-            self._remember(ill=sorted(set(stack.ill(self.host)) - set(stack.NEEDED)))
+            self._remember(ill=sorted(set(stack.ill(self.host)) & set(self._left_services.dispensable)))
         if self._replaces:
             stack.ensure_database(self.host)
         if PREVIOUS in self.database.names():
@@ -102,6 +104,7 @@ class Engine:
         self._remember(saved=old.id, scheduling_stopped=time.time())
         return drain.drain(
             self.database,
+            self._left_services,
             self.options.drain_timeout,
             terminate=self.options.on_drain_timeout == "terminate",
             replaced=self._replaces,
@@ -110,11 +113,11 @@ class Engine:
     def _migrate(self) -> str:
         """Show the maintenance page, and make the next database from the one that now stands still."""
         self._remember(door_shut=time.time())
-        if stack.HAPROXY in self.host.running():
+        if HAPROXY in self.host.running():
             haproxy.use(self.host, None)
             # It serves nobody any more, and its own way to end takes seconds in which there is no page.
             haproxy.wait_until_idle(self.host, haproxy.LIVE, seconds=5)
-        stack.stop(self.host, stack.WEBSERVER, seconds=0)
+        stack.stop(self.host, WEBSERVER, seconds=0)
         next_database.set_password(self.database, self.host.next)
         if "prepared" in self.operation.done:
             if self._live_is_there():
@@ -141,21 +144,22 @@ class Engine:
     def _start(self) -> str:
         # Nobody may be connected while a database gets its name, not even what somebody has started again.
         next_database.point(self.host, "nowhere")
-        stack.stop(self.host, *stack.AIRFLOW, seconds=0)
+        stack.stop(self.host, *self._left_services.users(POSTGRES, optional=False), seconds=0)
         self._remember(renaming=True, lost=not self._live_is_there())
         self.database.rename(*([(LIVE, PREVIOUS)] if self._live_is_there() else []), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)
-        if any(name.startswith("haproxy/") for name in changed) and stack.HAPROXY in self.host.running():
+        if any(name.startswith("haproxy/") for name in changed) and HAPROXY in self.host.running():
             haproxy.reload(self.host)
         # From here on somebody may write to the new database.
         self._remember(served=True)
         # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
-        ready = stack.STANDBY in self.host.running() and stack.HAPROXY in self.host.running()
+        ready = STANDBY in self.host.running() and HAPROXY in self.host.running()
         if ready:
             haproxy.use(self.host, haproxy.STANDBY)
             self._remember(door_open=time.time())
-        stack.start(self.host, *(stack.FIRST if ready else self._well()), seconds=self.options.start_timeout)
+        first = services.read(self.host).of_role(SCHEDULER, WORKER) if ready else self._well()
+        stack.start(self.host, *first, seconds=self.options.start_timeout)
         if not ready:
             haproxy.use(self.host, haproxy.LIVE)
             self._remember(door_open=time.time())
@@ -178,6 +182,11 @@ class Engine:
         if ill := self._ill():
             stack.try_to_start(self.host, *ill, seconds=ILL_SECONDS)
         standby.remove(self.host)
+        left = records.load(self.host, self.operation.done["saved"])
+        try:
+            stack.remove_others(self.host, left.files(self.host))
+        except ReleaseError as error:
+            self.journal.warn(self.operation, f"what only the old release had is not removed: {error}")
         return "all ports lead to the new release"
 
     def _verify(self) -> str:
@@ -267,15 +276,20 @@ class Engine:
         reason, files = f"before {self.operation.id}", left.files(self.host)
         return backups.take(self.host, database=PREVIOUS, reason=reason, files=files)
 
+    @functools.cached_property
+    def _left_services(self) -> Services:
+        """Return the services of the release that is left. They are read before its files are replaced."""
+        return services.read(self.host)
+
     def _ill(self) -> list[str]:
         """Return the services that were ill before a repair, and need not be well after it."""
         before = self.operation.done.get("ill", [])
-        return [name for name in before if name in stack.services(self.host)] if before else []
+        return [name for name in before if name in services.read(self.host).wanted] if before else []
 
     def _well(self) -> list[str]:
         """Return the services to wait for; [] stands for all."""
         ill = self._ill()
-        return [name for name in stack.services(self.host) if name not in ill] if ill else []
+        return [name for name in services.read(self.host).wanted if name not in ill] if ill else []
 
     def _live_is_there(self) -> bool:
         """Say whether there is a live database; a restore may be the remedy for its loss."""
@@ -299,7 +313,7 @@ class Engine:
 
     def _end_leftovers(self) -> None:
         """End what an earlier process of this operation still has Postgres do: it would come in between."""
-        if stack.POSTGRES in self.host.running():
+        if POSTGRES in self.host.running():
             self.database.end_leftovers()
 
     def _take(self, step: Callable[[], str]) -> None:

@@ -7,6 +7,7 @@ import time
 
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import HAPROXY
 
 LIVE = "airflow"
 STANDBY = "standby"
@@ -46,7 +47,7 @@ def reload(host: Host) -> None:
         ReleaseError: HAProxy does not run, or does not take the configuration.
     """
     before = _process(host)
-    host.compose("exec", "--no-TTY", "haproxy", "bash", "-c", "kill -HUP 1", doing="reloading HAProxy")
+    host.compose("exec", "--no-TTY", HAPROXY, "bash", "-c", "kill -HUP 1", doing="reloading HAProxy")
     deadline = time.monotonic() + RELOAD_SECONDS
     while _process(host) in (before, ""):
         if time.monotonic() > deadline:
@@ -81,5 +82,5 @@ def _ask(host: Host, command: str) -> str:
     # HAProxy's image has bash and no socat; the API listens on the container's own loopback address.
     script = f"exec 3<>/dev/tcp/127.0.0.1/9999 && printf '%s\\n' '{command}' >&3 && cat <&3"
     return host.compose(
-        "exec", "--no-TTY", "haproxy", "bash", "-c", script, doing=f"telling HAProxy `{command}`"
+        "exec", "--no-TTY", HAPROXY, "bash", "-c", script, doing=f"telling HAProxy `{command}`"
     ).strip()

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from airflow_release.backup import backups, sqlfile
-from airflow_release.core.database import KEPT, LIVE, NEXT, Database
+from airflow_release.core.database import ADMINISTRATION, KEPT, LIVE, NEXT, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
+from airflow_release.core.services import INIT, INIT_NEXT
 
 SMOKE_DAG = "weather-checker"
 PRODUCTION = "production"
@@ -49,7 +50,9 @@ def password(host: Host, files: Path) -> str:
 def set_password(database: Database, files: Path) -> None:
     """Give Postgres the password that a release's files have."""
     quoted = password(database.host, files).replace("'", "''")
-    database.sql(f"ALTER ROLE airflow PASSWORD '{quoted}'", "postgres", doing="setting Postgres' password")
+    database.sql(
+        f"ALTER ROLE airflow PASSWORD '{quoted}'", ADMINISTRATION, doing="setting Postgres' password"
+    )
 
 
 def make(database: Database, source: str) -> None:
@@ -91,7 +94,7 @@ def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
         ReleaseError: a step failed, or the key does not decrypt more values than was accepted.
     """
     point(host, NEXT)
-    _run_once(host, host.next, "airflow-init-next", doing="migrating the database")
+    _run_once(host, host.next, INIT_NEXT, doing="migrating the database")
     if source != "copy" and not _is_production(host, host.next):
         Database(host).sql(END_WORK, NEXT, timeout=None, doing="ending what production had under way")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
@@ -117,7 +120,7 @@ def _check_fernet(host: Host, accepted: int, keys: str = "", *, live: bool = Fal
     options = ["--re-encrypt"] if keys else []
     environment = {"AIRFLOW__CORE__FERNET_KEY": keys} if keys else None
     try:
-        files, service = (host.directory, "airflow-init") if live else (host.next, "airflow-init-next")
+        files, service = (host.directory, INIT) if live else (host.next, INIT_NEXT)
         said = _run_once(host, files, service, "check-fernet", *options, doing=doing, environment=environment)
     except ReleaseError as error:
         # It fails when there is such a value, and when it cannot ask the database.

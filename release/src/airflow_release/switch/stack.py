@@ -9,33 +9,37 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_release.core import images
+from airflow_release.core import images, services
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-
-SCHEDULER, TRIGGERER, WORKER = "airflow-scheduler", "airflow-triggerer", "airflow-worker"
-FIRST = (SCHEDULER, WORKER)
-"""What the smoke test's DAG waits for, and with it every other DAG."""
-POSTGRES = "postgres"
-HAPROXY = "haproxy"
-WEBSERVER = "airflow-webserver"
-STANDBY = "airflow-webserver-standby"
-AIRFLOW = (*FIRST, TRIGGERER, WEBSERVER)
-NEEDED = (*AIRFLOW, POSTGRES, HAPROXY, "redis", "weather", "docker-socket-proxy")
-"""What pages, tasks and the smoke test need. Airflow works without the other services."""
-CLIENTS = (*AIRFLOW, STANDBY, "flower")
-"""What speaks to the stores, and is stopped while they are replaced."""
+from airflow_release.core.services import POSTGRES, WEBSERVER
 
 UNIT = "airflow.service"
 """While it is active, every service should run: it starts them at boot, and stops them at shutdown."""
 
 
-def stop(host: Host, *services: str, seconds: int = 30) -> None:
-    """Stop services in order; what does not end within `seconds` is killed."""
-    host.compose(
-        "--profile=switch", "stop", f"--timeout={seconds}", *services, doing=f"stopping {', '.join(services)}"
-    )
+def stop(host: Host, *names: str, seconds: int = 30, project: Path | None = None) -> None:
+    """Stop services; what does not end within `seconds` is killed. None are stopped where none is named."""
+    if names:
+        command = ("--profile=switch", "stop", f"--timeout={seconds}", *names)
+        host.compose(*command, project=project, doing=f"stopping {', '.join(names)}")
+
+
+def remove_others(host: Host, files: Path) -> None:
+    """Remove the services that a release with these files has, and the platform's own files have not.
+
+    Compose stops and removes only what is in the project that it is given: such a service would go on
+    working, on a database and a queue that are not its release's.
+
+    Raises:
+        ReleaseError: one of the projects cannot be read, or a container stays.
+    """
+    others = sorted(services.read(host, files).names - services.read(host).names)
+    if others:
+        stop(host, *others, seconds=10, project=files)
+        command = ("--profile=switch", "rm", "--force", *others)
+        host.compose(*command, project=files, doing=f"removing {', '.join(others)}")
 
 
 def ensure_database(host: Host) -> None:
@@ -48,20 +52,20 @@ def ensure_database(host: Host) -> None:
         start(host, POSTGRES, seconds=600)
 
 
-def launch(host: Host, *services: str) -> None:
+def launch(host: Host, *names: str) -> None:
     """Start services, or all, replace those whose definition changed, and have none wait for another."""
     host.compose(
         "up",
         "--detach",
         "--no-build",
         "--no-deps",
-        *services,
-        doing=f"starting {', '.join(services) or 'the stack'}",
+        *names,
+        doing=f"starting {', '.join(names) or 'the stack'}",
     )
 
 
 def start(
-    host: Host, *services: str, seconds: int, project: Path | None = None, dependencies: bool = True
+    host: Host, *names: str, seconds: int, project: Path | None = None, dependencies: bool = True
 ) -> None:
     """Start services, or all, replace those whose definition changed, and wait until they are healthy.
 
@@ -78,10 +82,10 @@ def start(
             f"--wait-timeout={seconds}",
             "--no-build",
             *([] if dependencies else ["--no-deps"]),
-            *services,
+            *names,
             project=project,
             timeout=seconds + 120,
-            doing=f"starting {', '.join(services) or 'the stack'}",
+            doing=f"starting {', '.join(names) or 'the stack'}",
         )
     except ReleaseError as error:
         raise ReleaseError(str(error), error.log + _logs(host)) from error
@@ -92,15 +96,15 @@ def try_to_start(host: Host, *names: str, seconds: int) -> None:
     try:
         start(host, *names, seconds=seconds, dependencies=not names)
     except ReleaseError:
-        for service in names or services(host):
+        for name in names or services.read(host).wanted:
             # What stays away is for the caller to look at.
             with contextlib.suppress(ReleaseError):
-                launch(host, service)
+                launch(host, name)
 
 
 def missing(host: Host) -> list[str]:
     """Return the services that should run and do not."""
-    return sorted(set(services(host)) - set(host.running()))
+    return sorted(set(services.read(host).wanted) - set(host.running()))
 
 
 def resume(host: Host, names: Sequence[str]) -> list[str]:
@@ -133,15 +137,11 @@ def own(host: Host) -> None:
     host.run(["systemctl", "enable", "--now", UNIT], doing=f"enabling {UNIT}")
 
 
-def services(host: Host) -> list[str]:
-    """Return what should run."""
-    return host.compose("config", "--services", doing="reading the Compose file").split()
-
-
 def ill(host: Host) -> dict[str, str]:
     """Return the services that do not run or are not healthy, each with a sentence that says so."""
     running = host.running()
-    absent = {name: f"{name} does not run" for name in sorted(set(services(host)) - set(running))}
+    wanted = services.read(host).wanted
+    absent = {name: f"{name} does not run" for name in wanted if name not in running}
     unhealthy = {
         name: f"{name} is {health}"
         for name, health in sorted(running.items())
@@ -178,7 +178,7 @@ def pending_migrations(host: Host) -> list[str]:
 
 
 def verify(host: Host, version: str, seconds: float, ignore: Collection[str] = ()) -> None:
-    """Wait until all but `ignore` is healthy and check that everything of Airflow is of that version.
+    """Wait until all but `ignore` is healthy and check that everything of Airflow's image is of that version.
 
     Raises:
         ReleaseError: it was not so within `seconds`; with the logs of what is not healthy.
@@ -192,13 +192,14 @@ def verify(host: Host, version: str, seconds: float, ignore: Collection[str] = (
     if answered != version:
         raise ReleaseError(f"The webserver is of version {answered}, not {version}.")
     wanted = host.environment()["AIRFLOW_IMAGE"]
-    images = dict(
+    running = dict(
         line.split(" ", 1)
         for line in host.compose(
             "ps", "--format", "{{.Service}} {{.Image}}", doing="looking at the images"
         ).splitlines()
     )
-    others = [f"{name} ({images.get(name)})" for name in AIRFLOW if images.get(name) != wanted]
+    expected = [name for name in services.read(host).of_image(wanted) if name not in ignore]
+    others = [f"{name} ({running.get(name)})" for name in expected if running.get(name) != wanted]
     if others:
         raise ReleaseError(f"Not on {wanted}: {', '.join(others)}.")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-from airflow_release.core import records
+from airflow_release.core import records, services
 from airflow_release.core.database import FAILED, LIVE, NEXT, PREVIOUS, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
+from airflow_release.core.services import HAPROXY, POSTGRES, REDIS, WEBSERVER
 from airflow_release.switch import haproxy, next_database, release_files, reserve, stack, standby
 from airflow_release.switch.journal import Journal, Operation
 
@@ -57,22 +58,31 @@ def _revert(host: Host, operation: Operation, journal: Journal) -> None:
             journal.save(operation)
     # A switch that was still draining has stopped the scheduler only, and workers may be at work.
     if "door_shut" in operation.done:
-        if stack.HAPROXY in host.running():
+        if HAPROXY in host.running():
             # It only makes the pages go in good order: what serves them is stopped next in any case.
             with contextlib.suppress(ReleaseError):
                 haproxy.use(host, None)
-        stack.stop(host, *stack.CLIENTS, seconds=10)
-    stack.start(host, stack.POSTGRES, seconds=POSTGRES_SECONDS)
+        _remove_what_is_new(host, operation, journal)
+        stack.stop(host, *services.read(host).users(POSTGRES, REDIS, optional=True), seconds=10)
+    stack.start(host, POSTGRES, seconds=POSTGRES_SECONDS)
     database.end_leftovers()
     _take_back_database(database, operation)
     next_database.set_password(database, host.directory)
     # People first: whatever else is ill must not keep the pages away.
-    stack.try_to_start(host, stack.WEBSERVER, stack.HAPROXY, seconds=SERVICE_SECONDS)
+    stack.try_to_start(host, WEBSERVER, HAPROXY, seconds=SERVICE_SECONDS)
     if "haproxy_changed" in operation.done:
         haproxy.reload(host)
     haproxy.use(host, haproxy.LIVE)
     standby.remove(host)
     stack.try_to_start(host, seconds=SERVICE_SECONDS)
+
+
+def _remove_what_is_new(host: Host, operation: Operation, journal: Journal) -> None:
+    """Remove the services that only the next release has. The old release comes back even if one stays."""
+    try:
+        stack.remove_others(host, host.next)
+    except ReleaseError as error:
+        journal.warn(operation, f"what only the next release has is not removed: {error}")
 
 
 def _ill(host: Host, version: str) -> list[str]:

@@ -1,0 +1,85 @@
+"""The Compose template as `docker compose config --format json` prints it, for tests that need its services.
+
+It is rendered without Ansible, which the Pythons of `tests/release/on_other_pythons` do not have; what a host
+sets is empty. `tests/policy` compares the services with those that Ansible renders.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+TEMPLATE = Path(__file__).parents[1] / "templates/srv/airflow/docker-compose.yaml.j2"
+UNLABELLED = Path(__file__).parent / "release/unlabelled_project.json"
+"""The services of a release from before the label `airflow-platform.role`, as Compose printed them."""
+
+SECOND_WORKER = """
+  airflow-worker-large:
+    <<: *airflow-worker
+    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid, --queues, large]
+"""
+"""What somebody adds to the template for a worker with a queue of its own (docs/architecture.md)."""
+
+FACTS = ("image", "command", "labels", "networks", "depends_on", "profiles")
+
+Project = dict[str, Any]
+
+
+def project(version: str = "2.11.2", more: str = "") -> Project:
+    """Return the project of an Airflow version, with more services at the end of its list."""
+    return _with_images(_rendered(more), version)
+
+
+def unlabelled_project(version: str = "2.11.2") -> Project:
+    """Return the project that a release from before the label has."""
+    return _with_images(json.loads(UNLABELLED.read_text(encoding="utf-8")), version)
+
+
+def enabled(project: Project, profiles: Collection[str] = ()) -> Project:
+    """Return the project as Compose prints it when these profiles are on."""
+    services = {
+        name: service
+        for name, service in project["services"].items()
+        if not service.get("profiles") or set(service["profiles"]) & set(profiles)
+    }
+    return {**project, "services": services}
+
+
+@functools.cache
+def _rendered(more: str) -> Project:
+    environment = jinja2.Environment(trim_blocks=True, autoescape=False)
+    environment.filters |= {
+        "comment": lambda text: "#",
+        "combine": lambda *parts: {},
+        "to_json": json.dumps,
+        "hash": lambda text, name: "hash",
+    }
+    environment.globals["lookup"] = lambda *names, **options: ""
+    text, networks = TEMPLATE.read_text(encoding="utf-8"), "\nnetworks:\n"
+    assert text.count(networks) == 1
+    text = environment.from_string(text.replace(networks, more + networks)).render()
+    services = yaml.safe_load(text)["services"]
+    return {"services": {name: _facts(service) for name, service in services.items()}}
+
+
+def _facts(service: dict[str, Any]) -> dict[str, Any]:
+    """Return what programs read of a service."""
+    return {name: service[name] for name in FACTS if name in service}
+
+
+def _with_images(project: Project, version: str) -> Project:
+    """Give each service the image that .env names: Airflow's by its version, the others by their name."""
+    project = copy.deepcopy(project)
+    for service in project["services"].values():
+        found = re.fullmatch(r"\$\{(\w+)_IMAGE\}", service["image"])
+        assert found
+        service["image"] = f"airflow:{version}" if found[1] == "AIRFLOW" else f"{found[1].lower()}:1"
+    return project
