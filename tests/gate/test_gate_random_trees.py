@@ -34,18 +34,6 @@ NAMES = [
     ),
     *(".airflowignore", ".airflowignore", ".airflowignore", "a-1.0.dist-info", "a.pth", "a.so", "\udcff.py"),
 ]
-CONTENTS: list[Callable[[random.Random], str | bytes]] = [
-    lambda _: "",
-    lambda chance: chance.randbytes(200),
-    lambda chance: f"# airflow dag\n{DAG.format(chance.randrange(6))}",
-    lambda chance: (
-        f"import {chance.choice(['a', 'b', 'utils', 'utils.common', 'shared', 'airflow'])}  # dag\n"
-    ),
-    lambda chance: chance.choice(["# airflow dag\n", ""]) + chance.choice(BODIES),
-    lambda chance: "\n".join(chance.choices(PATTERNS, k=3)),
-    lambda chance: chance.choice(PATTERNS).encode("utf-16"),
-    lambda chance: _archive({"in_it.py": DAG.format(chance.randrange(6)), "a/\xe9.py": "x = ("}),
-]
 BODIES = [
     "def broken(:\n",
     "raise SystemExit(0)\n",
@@ -71,6 +59,18 @@ PATTERNS = [
     *("a", r".*\.py", "utils", "^", "(", "[", "*", "a{2,1}", "x{99999999999999999999}", "(?P<a>b)(?P<a>c)"),
     *("(?<!a)b", r"\1", "é", "# only", "", "/", "!a", "a\0b", "(" * 200 + ")" * 200, r"\udcff", "(?i)A"),
 ]
+CONTENTS: list[Callable[[random.Random], str | bytes]] = [
+    lambda _: "",
+    lambda chance: chance.randbytes(200),
+    lambda chance: f"# airflow dag\n{DAG.format(chance.randrange(6))}",
+    lambda chance: (
+        f"import {chance.choice(['a', 'b', 'utils', 'utils.common', 'shared', 'airflow'])}  # dag\n"
+    ),
+    lambda chance: chance.choice(["# airflow dag\n", ""]) + chance.choice(BODIES),
+    lambda chance: "\n".join(chance.choices(PATTERNS, k=3)),
+    lambda chance: chance.choice(PATTERNS).encode("utf-16"),
+    lambda chance: _archive({"in_it.py": DAG.format(chance.randrange(6)), "a/\xe9.py": "x = ("}),
+]
 TARGETS = [
     *("..", ".", "a", "utils", "../shared", "../dags", "../../dags", "nowhere", "a/../..", "b.py", "shared"),
     *(".airflowignore", "n" * 300, "dags", "\udcff"),
@@ -92,7 +92,7 @@ def fill(tree: Tree, chance: random.Random) -> None:
         name = "/".join(filter(None, (chance.choice(FOLDERS), chance.choice(NAMES))))
         path = root / name
         link = chance.random() < 0.3
-        target, content = chance.choice(TARGETS), chance.choice(CONTENTS)(random)
+        target, content = chance.choice(TARGETS), chance.choice(CONTENTS)(chance)
         # Never through a link: nothing may be written elsewhere.
         if os.path.lexists(path) or os.path.realpath(path.parent) != str(path.parent):
             continue

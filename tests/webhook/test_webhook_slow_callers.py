@@ -188,8 +188,8 @@ def test_large_request_is_airflows_alone(
     with haproxy({endpoint: two_workers}, tmp_path / "haproxy") as ports:
         wait_for_page(ports[endpoint])
         url = f"http://127.0.0.1:{ports[endpoint]}/"
-        content = content if isinstance(content, bytes) else iter(content)
-        assert httpx.post(url, content=content, timeout=PATIENCE, trust_env=False).status_code == 413
+        sent = content if isinstance(content, bytes) else iter(content)
+        assert httpx.post(url, content=sent, timeout=PATIENCE, trust_env=False).status_code == 413
 
 
 def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -> None:
