@@ -219,12 +219,12 @@ def test_what_a_file_leaves_in_scratch_is_gone(server: Server, tree: Tree, left:
     code = f"# airflow dag\nimport os\nfolder = os.environ['TMPDIR']\n{LEFT[left]}\n"
     tree.write("dags/leaves.py", code)
     assert server.check(tree)["problems"] == []
-    server.ask({"ping": True})  # it answers when the folder is as before
     assert _content(server) == before
     assert (tree.path / "dags/leaves.py").is_file()
 
 
 def _content(server: Server) -> dict[str, str]:
+    server.ask({"ping": True})  # it answers once the folder is as it was before the last check
     return {
         str(path): oct(path.lstat().st_mode) + (path.read_bytes().hex() if path.is_file() else "")
         for path in server.scratch.rglob("*")

@@ -31,6 +31,8 @@ class Gate:
         self._airflow = dags.Airflow(Path(self._home.name), dict(os.environ), foreign_paths)
         self._cache: dict[tuple[str, str | None], tuple[ParsedFile, dict[str, str | None]]] = {}
         self._plugins: list[Any] = []
+        self.checks = 0
+        """How many were begun."""
         children.adopt_strays()
 
     @property
@@ -50,6 +52,7 @@ class Gate:
         Raises:
             TooLongError: there was no time for all files. Those that were checked need none the next time.
         """
+        self.checks += 1
         started = time.monotonic()
         deadline = started + seconds
         tree = tree.resolve()

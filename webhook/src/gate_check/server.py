@@ -25,7 +25,7 @@ def serve(path: Path, root: Path, limits: Limits, scratch_folders: Iterable[Path
     """Answer one request after the other, until SIGTERM.
 
     Airflow is loaded once and each file gets a fork of it, so that a check costs what the changed files cost.
-    `scratch_folders` are emptied after each request but for what is there when Airflow is loaded, such as the
+    `scratch_folders` are emptied after each check but for what is there when Airflow is loaded, such as the
     gate's own database. Where that fails this process ends: a container that starts has empty ones.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -49,12 +49,14 @@ def serve(path: Path, root: Path, limits: Limits, scratch_folders: Iterable[Path
             connection, _ = server.accept()
             with connection:
                 connection.settimeout(10)
+                checks = gate.checks
                 try:
                     answer = _answer(gate, root, connection.makefile("rb").readline(2**16))
                     connection.sendall(answer + b"\n")
                 except OSError as error:  # the client went away; the next one is served all the same
                     print(f"a client was lost: {error}", flush=True)
-            scratch.restore()
+            if gate.checks != checks:
+                scratch.restore()
 
 
 def _answer(gate: Gate, root: Path, line: bytes) -> bytes:
