@@ -74,6 +74,20 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"containers": containers(weather={"health": "starting", "started": NOW - HOUR})},
         {"service-unhealthy weather"},
     ),
+    "containers outlive a Docker that starts again": (
+        {
+            "containers": containers(weather={"health": "starting", "started": NOW - HOUR}),
+            "units": [Unit("docker.service", started=NOW - 20)],
+        },
+        set(),
+    ),
+    "a container starts for ever after Docker": (
+        {
+            "containers": containers(weather={"health": "starting", "started": NOW - 24 * HOUR}),
+            "units": [Unit("docker.service", started=NOW - HOUR)],
+        },
+        {"service-unhealthy weather"},
+    ),
     "another image": ({"containers": containers(weather={"image": "nginx:0"})}, {"image-differs weather"}),
     "another version": ({"version": "2.6.1"}, {"version-differs"}),
     "the inventory asks for another version": ({"asked_version": "2.6.1"}, {"pin-differs"}),

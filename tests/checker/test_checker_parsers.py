@@ -149,7 +149,7 @@ def test_time_of_a_certificate(tag: int, text: str, expected: str) -> None:
 def test_units_are_read() -> None:
     text = (
         "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nResult=success\n"
-        "UnitFileState=enabled\nNextElapseUSecRealtime=\nNRestarts=2\n\n"
+        "UnitFileState=enabled\nNextElapseUSecRealtime=\nNRestarts=2\nActiveEnterTimestamp=@1799999999\n\n"
         "Id=airflow-backup.timer\nLoadState=loaded\nActiveState=active\nSubState=waiting\nResult=success\n"
         "UnitFileState=enabled\nNextElapseUSecRealtime=@1800000000\nNextElapseUSecMonotonic=infinity\n"
         "LastTriggerUSec=@1799913600\n\n"
@@ -160,6 +160,7 @@ def test_units_are_read() -> None:
     assert (timer.name, timer.sub, timer.next) == ("airflow-backup.timer", "waiting", 1_800_000_000)
     assert timer.restarts == 0
     assert (engine.last, timer.last) == (0, 1_799_913_600)
+    assert (engine.started, timer.started) == (1_799_999_999, 0)
 
 
 def test_timer_that_counts_from_the_hosts_start_has_a_next_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,8 @@ class Unit:
     """How often systemd has started it again by itself since somebody started it (NRestarts)."""
     last: float = 0.0
     """When a timer elapsed last; 0 when it has not since the host's start."""
+    started: float = 0.0
+    """When it became active last; 0 when it has not since the host's start."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_checker.facts import Container, Disk, Facts, Unit
-from airflow_checker.gather.host import DOCKER_UNITS, KEEPER
+from airflow_checker.gather.host import DOCKER, DOCKER_UNITS, KEEPER
 from airflow_checker.lights import Finding
 from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, WORKER
 
@@ -161,12 +161,14 @@ def rank(finding: Finding) -> int:
 
 def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
     """Judge each service that the Compose project wants."""
+    # A Docker that starts says of every container that outlived it that it is starting, until its next check.
+    docker_started = max((unit.started for unit in facts.units if unit.name == DOCKER), default=0.0)
     for service, wanted in (facts.services or {}).items():
         container = facts.containers.get(service)
         if container is None:
             yield Finding("service-down", service, f"{service} has no container.")
             continue
-        yield from running(container, facts.now)
+        yield from running(container, facts.now, docker_started)
         if wanted.image and container.image and container.image != wanted.image:
             what = f"{service} runs the image {container.image}, and the files name {wanted.image}."
             yield Finding("image-differs", service, what)
@@ -175,14 +177,15 @@ def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
             yield Finding("service-restarts", service, what)
 
 
-def running(container: Container, now: float) -> Iterator[Finding]:
-    """Judge one container: it runs, and its check passes."""
+def running(container: Container, now: float, docker_started: float) -> Iterator[Finding]:
+    """Judge one container: it runs, and its check passes; times are in seconds since the epoch."""
     name = container.service
     if container.state != "running":
         yield Finding("service-down", name, f"The container of {name} is {container.state}.")
     elif container.health == "starting":
-        if now - container.started > STARTING_SECONDS:
-            what = f"{name} has been starting for {minutes(now - container.started)}."
+        starting = now - max(container.started, docker_started)
+        if starting > STARTING_SECONDS:
+            what = f"{name} has been starting for {minutes(starting)}."
             yield Finding("service-unhealthy", name, what, mends=name)
     elif container.health == "unhealthy" or container.failing:
         count = f"{container.failing} times in a row" if container.failing > 1 else "once"

@@ -156,7 +156,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(
-    host: Host, http: Any, doors: dict[str, str], env_files: dict[str, dict[str, str]], weather_run: Any
+    host: Host, http: Any, endpoints: dict[str, str], env_files: dict[str, dict[str, str]], weather_run: Any
 ) -> dict[str, list[str]]:
     """The names of the canaries that are in each place, after a run of the DAG and a call of the webhook."""
     key = ConnectVault(connect_from_environment(env_files["webhook.env"])).read()
@@ -166,7 +166,7 @@ def found(
         "X-Webhook-Nonce": nonce,
         "X-Webhook-Signature": f"sha256={signature(key, now, nonce, b'')}",
     }
-    call = http("POST", f"{doors['webhook']}/webhook", headers=headers)
+    call = http("POST", f"{endpoints['webhook']}/webhook", headers=headers)
     assert call.status_code not in (401, 403), call.text
     documents = (json.dumps(document) for document in (STREAMS, PAGES, READABLE))
     result = host.run("timeout 300 python3 -c %s %s %s %s %s", SEARCH, DIRECTORY, *documents)

@@ -23,12 +23,13 @@ KEEPER = "airflow.service"
 """The unit that keeps the platform running; stop.yml disables it."""
 STOPPING = "status/told-to-stop"
 """The file that this unit touches when it is told to stop, below the platform's directory."""
-DOCKER_UNITS = ("docker.service", "containerd.service")
+DOCKER = "docker.service"
+DOCKER_UNITS = (DOCKER, "containerd.service")
 UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
-    "NextElapseUSecRealtime,NextElapseUSecMonotonic,LastTriggerUSec,NRestarts"
+    "NextElapseUSecRealtime,NextElapseUSecMonotonic,LastTriggerUSec,NRestarts,ActiveEnterTimestamp"
 )
 _SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPANS.update({"month": 2_629_800, "y": 31_557_600})
@@ -104,6 +105,7 @@ def parse_units(text: str) -> list[Unit]:
                 next=moment(values.get("NextElapseUSecRealtime", ""))
                 or after_boot(values.get("NextElapseUSecMonotonic", "")),
                 last=moment(values.get("LastTriggerUSec", "")),
+                started=moment(values.get("ActiveEnterTimestamp", "")),
                 restarts=int(values["NRestarts"]) if values.get("NRestarts", "").isdigit() else 0,
             )
         )
