@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
-# The annotated picture is compared with what the annotating program itself draws, and attacks on Docker are
+# The annotated picture is compared with what the annotating program itself makes, and attacks on Docker are
 # those of the filter's own tests.
 sys.path += [str(ROOT / "images" / "annotate"), str(ROOT)]
 
