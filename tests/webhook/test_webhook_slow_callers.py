@@ -19,11 +19,11 @@ import pytest
 from tests.webhook.doubles import GateDouble, wait_until
 from tests.webhook.front import ROOT, haproxy
 from tests.webhook.network import free_port
+from tests.webhook.routes import ROUTES
 
 Start = Callable[..., subprocess.Popen[str]]
 KINDS = ["headers", "body", "large body", "chunks", "large chunks", "large head"]
-ROUTES = 8
-"""How many of them bench/slow_callers calls."""
+PATHS = [route.format("x") for route in ROUTES]
 PATIENCE = 60
 """Seconds that a machine may need which is busy with other things."""
 # One that sends or reads slowly is cut off after this time, in the place of the template's.
@@ -160,8 +160,9 @@ def test_large_requests_pass_one_at_a_time(two_workers: int, tmp_path: Path) -> 
 
 def cut_off(port: int, kinds: list[str], *options: str) -> set[str]:
     """Return the kinds of slow callers that all had an end, on every route."""
-    more = [f"--callers={ROUTES * len(kinds)}", "--pause=0.1", "--once", f"--seconds={PATIENCE}"]
-    with slow_callers(port, *more, *(f"--kind={kind}" for kind in kinds), *options) as stop:
+    more = [f"--callers={len(PATHS) * len(kinds)}", "--pause=0.1", "--once", f"--seconds={PATIENCE}"]
+    more += [f"--kind={kind}" for kind in kinds] + [f"--path={path}" for path in PATHS]
+    with slow_callers(port, *more, *options) as stop:
         found = stop(wait=True)
     return {kind for kind, callers in found.items() if callers["opened"] == callers["ended"] > 0}
 
