@@ -3,6 +3,7 @@ mute.
 """
 
 import contextlib
+import secrets
 import selectors
 import socket
 import struct
@@ -14,12 +15,17 @@ from typing import Any, Self
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
+PORTS = range(20_000, 28_000)
+"""Below those that Linux gives to connections, one of which could take a port before its server does."""
+
 
 def free_port() -> int:
     """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
