@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha1
+from hashlib import sha1, sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict
@@ -39,9 +39,10 @@ SPECIFICATION: dict[str, Any] = {
             "secret": {"type": "bool", "default": False},
             **OWNERSHIP,
         },
-        "required_one_of": [["src", "content"]],
         "mutually_exclusive": [["src", "content"]],
     },
+    "templates": {"type": "str", "default": ""},
+    "root": {"type": "str", "default": "/"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "look_at": {"type": "list", "elements": "str", "default": []},
@@ -66,13 +67,15 @@ class Wanted:
     validate: str | None
     secret: bool
 
+    @property
+    def checksum(self) -> str:
+        """The SHA-1 of its text, by which `find` tells files apart."""
+        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
     def is_there(self, found: Found) -> bool:
         """Say whether the host has exactly this."""
         there = found.get(self.path, {})
-        return (
-            fits(there, self.ownership)
-            and there.get("checksum") == sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        )
+        return fits(there, self.ownership) and there.get("checksum") == self.checksum
 
 
 def fits(there: dict[str, Any], wanted: Ownership) -> bool:
@@ -96,16 +99,20 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         self._variables: dict[str, Any] = task_vars or {}
         _, arguments = self.validate_argument_spec(SPECIFICATION)
-        directories = {one["path"]: self._ownership(one, arguments) for one in arguments["directories"]}
+        root = Path(arguments["root"])
+        directories = {
+            str(root / one["path"]): self._ownership(one, arguments) for one in arguments["directories"]
+        }
         files = [self._wanted(one, arguments) for one in arguments["files"]]
+        look_at = [str(root / path) for path in arguments["look_at"]]
 
-        paths = [*directories, *(one.path for one in files), *arguments["look_at"]]
+        paths = [*directories, *(one.path for one in files), *look_at]
         found, missing = self._look(paths)
         result: Result = {"changed": False, "written": [], "diff": []}
         result["found"] = [path for path in paths if path in found]
-        result["checksums"] = {
-            path: found[path].get("checksum", "") for path in arguments["look_at"] if path in found
-        }
+        result["checksums"] = {path: found[path].get("checksum", "") for path in look_at if path in found}
+        result["modes"] = {path: found[path]["mode"] for path in look_at if path in found}
+        result["fingerprint"] = sha256("".join(one.checksum for one in files).encode()).hexdigest()
         steps = chain(
             self._create_those_that_differ(directories, found),
             self._write_those_that_differ(files, found, missing),
@@ -130,10 +137,23 @@ class ActionModule(ActionBase):
 
     def _wanted(self, one: dict[str, Any], arguments: dict[str, Any]) -> Wanted:
         """Render an entry of `files`."""
-        text = one["content"] if one["src"] is None else self._render(one["src"])
         return Wanted(
-            one["path"], text, self._ownership(one, arguments), one["validate"] or None, one["secret"]
+            path=str(Path(arguments["root"], one["path"])),
+            text=one["content"] if one["content"] is not None else self._render(self._source(one, arguments)),
+            ownership=self._ownership(one, arguments),
+            validate=one["validate"] or None,
+            secret=one["secret"],
         )
+
+    def _source(self, one: dict[str, Any], arguments: dict[str, Any]) -> str:
+        """Return an entry's template: the one that it names, or else the one of the same path."""
+        if one["src"] is not None:
+            return str(one["src"])
+        if not arguments["templates"]:
+            raise AnsibleActionFail(
+                f"{one['path']}: it needs src or content, or the task the option templates"
+            )
+        return f"{arguments['templates']}/{one['path'].lstrip('/')}.j2"
 
     def _render(self, source: str) -> str:
         """Return what ansible.builtin.template would write."""
@@ -206,6 +226,8 @@ class ActionModule(ActionBase):
             if file.validate:
                 task.args["validate"] = file.validate
             task.diff = self._task.diff and not file.secret
+            # The host's journal has a module's arguments, and copy's have the checksum of the text.
+            task.no_log = self._task.no_log or file.secret
             copy = self._shared_loader_obj.action_loader.get(
                 "ansible.legacy.copy",
                 task=task,

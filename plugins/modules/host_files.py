@@ -34,8 +34,12 @@ options:
     default: []
     suboptions:
       path: {description: The path on the host., type: str, required: true}
-      src: {description: A template on the control node. Either this or C(content)., type: str}
-      content: {description: The text itself. Either this or C(src)., type: str}
+      src:
+        description:
+          - A template on the control node. Without this and C(content) it is the one of the same path in
+            O(templates).
+        type: str
+      content: {description: "The text itself, instead of a template.", type: str}
       owner: {description: A name or a number. The default is the option O(owner)., type: str}
       group: {description: A name or a number. The default is the option O(group)., type: str}
       mode: {description: "The mode in four octal digits, in quotes.", type: str}
@@ -46,6 +50,16 @@ options:
         description: Never show the text, neither in a diff nor in what a failed C(validate) says.
         type: bool
         default: false
+  templates:
+    description:
+      - A directory of the control node that holds the host's files as templates. The template of
+        C(etc/example.conf) or C(/etc/example.conf) there is C(etc/example.conf.j2).
+    type: str
+    default: ""
+  root:
+    description: Where on the host the paths begin that are not absolute.
+    type: str
+    default: /
   owner:
     description: Who owns what says nothing of its own.
     type: str
@@ -64,16 +78,19 @@ options:
 EXAMPLES = r"""
 - name: Render the settings and the unit
   host_files:
+    templates: /project/templates
     directories:
       - {path: /etc/example, mode: "0700"}
     files:
-      - {path: /etc/example/token, content: "{{ token }}", mode: "0400", secret: true}
-      - path: /etc/systemd/system/example.service
-        src: /project/templates/etc/systemd/system/example.service.j2
-        mode: "0644"
-        validate: systemd-analyze verify %s
-  no_log: true # The arguments have the token in them.
+      - {path: /etc/example/password.env, mode: "0600", secret: true}
+      - {path: /etc/systemd/system/example.service, mode: "0644", validate: systemd-analyze verify %s}
   notify: Restart example
+
+- name: Write a token
+  host_files:
+    files:
+      - {path: /etc/example/token, content: "{{ token }}", mode: "0400", secret: true}
+  no_log: true # The arguments have the token in them.
 """
 
 RETURN = r"""
@@ -91,6 +108,14 @@ checksums:
   description: The SHA-1 checksum of each path of O(look_at) that is there, "" for a directory.
   returned: always
   type: dict
+modes:
+  description: The mode of each path of O(look_at) that is there, in four octal digits.
+  returned: always
+  type: dict
+fingerprint:
+  description: The SHA-256 of all texts of O(files) in their order. It differs when one of them does.
+  returned: always
+  type: str
 path:
   description: The path at which it failed.
   returned: failure

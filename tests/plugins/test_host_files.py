@@ -146,6 +146,7 @@ def test_from_a_bare_host_to_a_quiet_second_run(host: Host) -> None:
         f"{host.root}/env": "",
         f"{host.root}/empty": "da39a3ee5e6b4b0d3255bfef95601890afd80709",
     }
+    assert host.done["modes"] == {f"{host.root}/env": "0700", f"{host.root}/empty": "0644"}
     assert not host.notified
     # One look, however many files.
     assert len(re.findall(r"EXEC /bin/sh -c", second.stdout)) == 1
@@ -174,6 +175,33 @@ def test_what_differs_is_written_and_nothing_else(host: Host) -> None:
     assert empty.stat().st_mtime_ns == before
 
 
+def test_template_of_the_same_path_is_rendered(host: Host) -> None:
+    """So that a table of paths and modes is enough; what is not absolute is below the root."""
+    (host.folder / "templates/etc").mkdir()
+    (host.folder / "templates/etc/one.conf.j2").write_text("{{ text }}\n")
+    (host.folder / "templates/two.conf.j2").write_text("two: {{ text }}\n")
+    host.directories = [{"path": "etc", "mode": "0755"}]
+    host.files = [{"path": "etc/one.conf", "mode": "0644"}, {"path": "two.conf", "mode": "0600"}]
+    host.play(templates=f"{host.folder}/templates", root=str(host.root), look_at=["etc"])
+    assert host.done["written"] == [f"{host.root}/{name}" for name in ("etc", "etc/one.conf", "two.conf")]
+    assert (host.root / "etc/one.conf").read_text() == f"{PLAIN}\n"
+    assert (host.root / "two.conf").read_text() == f"two: {PLAIN}\n"
+
+    host.play(templates=f"{host.folder}/templates", root=str(host.root), look_at=["etc"])
+    assert (host.done["written"], host.done["modes"]) == ([], {f"{host.root}/etc": "0755"})
+
+
+def test_fingerprint_is_of_the_texts(host: Host) -> None:
+    """It says what differs from the run before, whether or not that was written already."""
+    host.play("--check")
+    first = host.done["fingerprint"]
+    host.play()
+    assert host.done["fingerprint"] == first
+    host.files[2]["content"] = f"another {SECRET}"
+    host.play("--check")
+    assert host.done["fingerprint"] != first
+
+
 @pytest.mark.parametrize("secret", [False, True])
 def test_refused_file_stays_as_it_was(host: Host, secret: bool) -> None:
     """What comes before it is written; what the program said is shown unless it may quote a secret."""
@@ -193,7 +221,7 @@ def test_refused_file_stays_as_it_was(host: Host, secret: bool) -> None:
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "path": {"content": "x"},
-    "src, content": {"path": "/x"},
+    "option templates": {"path": "/x"},
     "mutually exclusive": {"path": "/x", "src": "a", "content": "b"},
     "owners": {"path": "/x", "content": "b", "owners": "root"},
     "/no/such.j2": {"path": "/x", "src": "/no/such.j2"},

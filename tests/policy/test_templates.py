@@ -87,21 +87,6 @@ def test_secret_is_quoted(rendered: dict[str, Rendered], secrets: dict[str, str]
     assert [line for line in carriers if not re.fullmatch(r"\w+='[^']*'", line)] == []
 
 
-def test_files_with_secrets_are_for_root_alone() -> None:
-    """Whatever template mentions a secret lands on the host as 0600."""
-    files = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text(encoding="utf-8"))["__stack_files"]
-    listed = {f"srv/airflow/{file['path']}.j2": file["mode"] for file in files}
-    carriers = {
-        template
-        for template in TEMPLATES
-        if re.search(
-            r"stack_secrets|stack_onepassword", (ROOT / "templates" / template).read_text(encoding="utf-8")
-        )
-    }
-    assert carriers
-    assert {template: listed[template] for template in carriers if listed[template] != "0600"} == {}
-
-
 @every_case
 def test_project_has_all_services(projects: dict[str, Compose], case: str) -> None:
     """The stack is the same for every version and every source."""

@@ -165,15 +165,11 @@ def test_switch_may_replace_the_files_of_a_release(tmp_path: Path) -> None:
 @as_root
 def test_checker_may_read_the_certificate(tmp_path: Path) -> None:
     """With the owner and the mode that the role gives it: the unit has no capability."""
-    [task] = [
-        task
-        for task in load(ROOT / "roles/haproxy/tasks/configure.yml")
-        if task["name"].endswith("Install the certificate")
-    ]
+    [certificate] = load(ROOT / "roles/haproxy/vars/main.yml")["__haproxy_certificate_files"]
     file = tmp_path / "certificate.pem"
     file.write_text("the certificate")
     os.chown(file, *CERTIFICATE_OF)
-    file.chmod(int(task["ansible.builtin.copy"]["mode"], 8))
+    file.chmod(int(certificate["mode"], 8))
     tmp_path.chmod(0o755)
     run = with_the_rights_of("airflow-checker.service", "cat", str(file))
     assert run.stdout == "the certificate", run.stderr

@@ -1,0 +1,103 @@
+"""The tables of files that roles give to host_files: complete, and secret where they have to be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+from airflow_release.backup.backups import CONFIGURATION
+from airflow_release.switch.release_files import MANAGED
+
+from tests.policy.conftest import ROLES, ROOT, TEMPLATES, load
+from tests.policy.test_roles import EXPRESSION
+from tests.policy.test_tasks import SECRET
+
+Entry = dict[str, Any]
+
+OF_A_RELEASE = ("stack", "haproxy")
+"""Roles whose relative paths are those of a release, and their templates are in templates/srv/airflow."""
+
+ELSEWHERE = {
+    "srv/airflow/build/docker-bake.json.j2": "roles/stack/tasks/build.yml",
+    "srv/airflow/releases/report.html.j2": "roles/upgrade/tasks/render.yml",
+}
+"""Templates that are rendered when they are needed, by a task of their own."""
+
+
+def tables() -> list[tuple[str, Entry]]:
+    """Return every entry of a table, with its role."""
+    found = []
+    for role in ROLES:
+        path = ROOT / f"roles/{role}/vars/main.yml"
+        variables = load(path) if path.exists() else {}
+        for name, table in variables.items():
+            if name.endswith(("_files", "_credentials")) and isinstance(table[0], dict):
+                found += [(role, {**entry, "path": plain(entry["path"], variables)}) for entry in table]
+    return found
+
+
+def plain(path: str, variables: dict[str, Any]) -> str:
+    """Return a path with the role's own variables in it, as far as they are plain text."""
+    return re.sub(r"{{ (\w+) }}", lambda found: str(variables.get(found[1], found[0])), path)
+
+
+def template(role: str, entry: Entry) -> str:
+    """Return an entry's template, "" for one with a content of its own."""
+    if "content" in entry:
+        return ""
+    if "src" in entry:
+        return str(entry["src"]).split("}}/", 1)[1]
+    return ("srv/airflow/" if role in OF_A_RELEASE else "") + entry["path"].lstrip("/") + ".j2"
+
+
+ENTRIES = tables()
+RELEASE = {entry["path"]: entry for role, entry in ENTRIES if role in OF_A_RELEASE}
+
+
+def test_every_template_lands_on_the_host_once() -> None:
+    """What templates/ has is what the host gets."""
+    rendered = [template(role, entry) for role, entry in ENTRIES if "content" not in entry]
+    assert sorted([*rendered, *ELSEWHERE]) == TEMPLATES
+    for path, tasks in ELSEWHERE.items():
+        assert path in (ROOT / tasks).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("role", "entry"), ENTRIES, ids=[f"{role}: {entry['path']}" for role, entry in ENTRIES]
+)
+def test_file_with_a_secret_is_neither_shown_nor_readable(role: str, entry: Entry) -> None:
+    """A task names its table as a whole, so the table says it. Whether a secret is there may be known."""
+    path = template(role, entry)
+    text = (ROOT / "templates" / path).read_text(encoding="utf-8") if path else entry["content"]
+    shown = [found for found in EXPRESSION.findall(text) if re.match(r"{{|{%-? for ", found)]
+    if any(SECRET.search(expression) for expression in shown):
+        assert entry["secret"] is True
+        assert entry["mode"] in ("0400", "0440", "0600")
+
+
+def test_release_command_replaces_all_files_of_a_release() -> None:
+    assert {PurePosixPath(path).parts[0] for path in RELEASE} == set(MANAGED)
+
+
+def test_backup_has_the_configuration_without_secrets() -> None:
+    """`.env` is not shown because of a hash in it; the maintenance page says nothing of a host."""
+    copied = {
+        path for path in RELEASE if any(PurePosixPath(path).is_relative_to(top) for top in CONFIGURATION)
+    }
+    public = {path for path, entry in RELEASE.items() if not entry.get("secret")}
+    assert copied == public - {"haproxy/maintenance.html"} | {".env"}
+
+
+def test_destroy_removes_what_is_outside_the_platforms_directory() -> None:
+    """Docker and its settings stay."""
+    [play] = load(ROOT / "playbooks/destroy.yml")
+    removed = play["vars"]["__destroy_elsewhere"]
+    outside = [
+        entry["path"] for role, entry in ENTRIES if role != "docker_engine" and entry["path"].startswith("/")
+    ]
+    assert outside
+    assert [
+        path for path in outside if not any(PurePosixPath(path).is_relative_to(top) for top in removed)
+    ] == []
