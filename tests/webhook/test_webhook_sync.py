@@ -380,6 +380,36 @@ def test_nearly_full_disk_keeps_only_trees_that_tasks_may_read(
     assert names() == {commits[-1]}
 
 
+def test_nearly_full_disk_keeps_no_damaged_trees(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the live tree is damaged. A task that began in one finds the same files where it was."""
+
+    def made() -> list[Path]:
+        folder = settings.trees_dir / "worktrees"
+        return [path for path in folder.iterdir() if not path.is_symlink()]
+
+    first, content = remote.head, remote.tree(remote.head)
+    Syncer(settings).sync("test")
+    begun_in = []
+    for _ in range(2):
+        begun_in.append(current(settings).resolve())
+        (current(settings) / "dags/one.py").unlink()
+        assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert len(made()) == 3
+    free(monkeypatch, 0.09)
+    Syncer(settings).sync("test")
+    assert made() == [current(settings).resolve()]
+    assert [files_below(path) for path in begun_in] == [content] * 2
+    remote.commit({"dags/one.py": "one = 2\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert [files_below(path) for path in begun_in] == [content] * 2
+    assert Syncer(settings).pin(first).outcome is Outcome.SWITCHED
+    assert not (settings.trees_dir / os.readlink(current(settings))).is_symlink()
+    Syncer(replace(settings, keep_trees_seconds=0)).sync("test")
+    assert [*(settings.trees_dir / "worktrees").iterdir()] == made() == [current(settings).resolve()]
+
+
 def test_rule_counts_from_when_a_tree_stopped_being_current() -> None:
     rule = trees.kept_by_age_and_count(seconds=100, count=1)
     retired = {"a": 0.0, "b": 950.0, "c": 980.0}

@@ -240,6 +240,8 @@ class _Run:
         rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
         for name in self._trees.prune(self._state.retired, rule, time.time()):
             removals.info("removed the worktree %s", name)
+        for name in self._trees.link_damaged() if low else ():
+            removals.info("removed the damaged worktree %s: the one made in its place stands in for it", name)
         if self._mirror.directory.is_dir():
             self._mirror.tidy()
 
