@@ -986,6 +986,28 @@ def test_pin_overtakes_a_fetch(
     assert (live(settings), load(settings).pin) == (first, first)
 
 
+def test_pin_without_the_gate_overtakes_a_check(settings: Settings, remote: Remote, gate: GateDouble) -> None:
+    """A gate that never answers is what it is for. The sync that was waiting begins again after the pin."""
+    first = remote.head
+    Syncer(settings).sync("test")
+    second = remote.commit({"dags/one.py": "one = 2\n"}, amend=True)
+    answers = threading.Event()
+    gate.before_answer = answers.wait
+    thread = threading.Thread(target=Syncer(settings).sync, args=["test"])
+    try:
+        thread.start()
+        wait_until(lambda: len(gate.checked) == 2)
+        assert Syncer(settings).pin(first, with_gate=False).outcome is Outcome.UNCHANGED
+        assert load(settings).pin == first
+    finally:
+        answers.set()
+        thread.join()
+    found = load(settings)
+    assert (live(settings), found.last_sync and found.last_sync.trigger) == (first, "test")
+    assert found.forced_push is not None
+    assert found.forced_push.after == second
+
+
 def test_pin_to_what_is_not_there_fetches_it(settings: Settings, remote: Remote) -> None:
     Syncer(settings).sync("test")
     commit = remote.commit({"dags/one.py": "one = 2\n"})
