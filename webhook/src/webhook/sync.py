@@ -78,7 +78,7 @@ class Syncer:
         self._repository: RepositorySettings = settings.repository
         self._state_path = settings.state_dir / "state.json"
         self._mirror_path = settings.state_dir / "mirror.git"
-        # Held while a pin waits: one that needs no fetch, and one that needs no gate.
+        # Locked by a pin until its end: by one that needs no fetch, and by one that needs no gate.
         self._pin_lock = settings.state_dir / "pin.lock"
         self._gateless_pin_lock = settings.state_dir / "pin-no-gate.lock"
         self._reporter = Reporter(settings)
