@@ -27,7 +27,7 @@ PATIENCE = Retry(
     backoff_jitter=0.5,
     max_backoff_wait=8.0,
     status_forcelist=(403, 429, 500, 502, 503, 504),
-    allowed_methods=(HTTPMethod.GET, HTTPMethod.PUT),
+    allowed_methods=(HTTPMethod.GET, HTTPMethod.PUT, HTTPMethod.PATCH),
 )
 
 ADVICE = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.gate.gate_server import DAG, Server, Tree, problems
+from tests.gate.gate_server import DAG, PROGRAM, Server, Tree, problems
 
 
 def test_break_in_a_helper_is_found_in_files_that_did_not_change(server: Server, tree: Tree) -> None:
@@ -133,6 +136,14 @@ LINKS: dict[str, tuple[str, Callable[[Tree], None]]] = {
         "import os\nassert os.path.realpath(os.path.dirname(__file__) + '/conf').endswith('/conf_a')",
         lambda tree: tree.link("dags/conf", "conf_b"),
     ),
+    "what a link says": (
+        "import os\nassert os.readlink(os.path.dirname(__file__) + '/conf') == 'conf_a'",
+        lambda tree: tree.link("dags/conf", "conf_b"),
+    ),
+    "a link to nothing": (
+        "import os\nassert not os.path.islink(os.path.dirname(__file__) + '/dead')",
+        lambda tree: tree.link("dags/dead", "nowhere"),
+    ),
     "what a link leads to": (
         "import os\nassert not open(os.path.dirname(__file__) + '/conf/text').read()",
         lambda tree: tree.link("dags/conf", "conf_b"),
@@ -160,6 +171,35 @@ def test_verdict_depends_on_the_file_system(server: Server, tree: Tree, reader: 
     assert server.check(tree)["problems"] == []
     change(tree)
     assert problems(server.check(tree)) == [("import", "dags/reader.py")]
+
+
+# How Python 3.10 has it, on which the official image runs.
+PATHLIB_OF_ITS_OWN = """
+import os, pathlib, sys
+
+class _NormalAccessor:
+    stat = os.stat
+
+if not hasattr(pathlib, "_NormalAccessor"):
+    pathlib._NormalAccessor = _NormalAccessor
+    pathlib.Path.stat = lambda self, **options: _NormalAccessor().stat(self, **options)
+sys.path.insert(0, sys.argv[1])
+from gate_check.dependencies import Recorder
+from gate_check.report import ParsedFile
+
+tree, parsed = pathlib.Path(sys.argv[2]), ParsedFile()
+recorder = Recorder(tree)
+recorder.start()
+assert not (tree / "stop.txt").is_file()
+recorder.write(parsed)
+print(*parsed.reads)
+"""
+
+
+def test_pathlib_that_calls_no_function_of_os_is_seen(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PATHLIB_OF_ITS_OWN, str(PROGRAM.parent), str(tmp_path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "stop.txt\n"
 
 
 PROGRAMS = {

@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils.onepassword_connect import ConnectError, ConnectVault, FieldPath
 from ansible.module_utils.onepassword_connect_writer import ConnectWriter, previous
 
-from tests.served import TOKEN, Fault, FaultyServer
+from tests.served import TOKEN, VAULT_ID, Fault, FaultyServer
 
 PASSWORD = FieldPath("Database", "password", "production")
 OTHER = FieldPath("Database", "other", "production")
@@ -29,14 +29,19 @@ def wanted() -> Makers:
     return {path: lambda: f"new value {next(numbers)}" for path in (PASSWORD, OTHER)}
 
 
-@pytest.fixture
-def old(put: Any) -> None:
+@pytest.fixture(params=["PUT", "PATCH"], ids=["first time", "again"])
+def old(request: pytest.FixtureRequest, put: Any) -> str:
+    """An item with an outdated value, and how it is renewed: alone where no field is to be added."""
+    method: str = request.param
+    kept = [("production", "password (previous)", "older")] if method == "PATCH" else []
     put(
         "Database",
         ("production", "password", OLD),
+        *kept,
         ("production", "other", "stays"),
         ("development", "password", OLD),
     )
+    return method
 
 
 AFTERWARDS = {
@@ -108,33 +113,35 @@ def test_looking_writes_nothing(
     assert {method for method, _ in server.requests} == {"GET"}
 
 
-@pytest.mark.usefixtures("old")
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "answer lost"])
 @pytest.mark.parametrize(
     "status", ["429 Too Many Requests", "500 Internal Server Error", "504 Gateway Timeout"]
 )
 def test_a_write_that_fails_is_repeated_but_renews_once(
-    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any, status: str, after: bool
+    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any, old: str, status: str, after: bool
 ) -> None:
     """Twice in a row, so that the repetition of a lost answer is lost, too."""
-    server.faults.extend([Fault(status, b"<html>", method="PUT", after=after)] * 2)
+    server.faults.extend([Fault(status, b"<html>", method=old, after=after)] * 2)
     assert ConnectWriter(vault, outdated=OUTDATED).ensure(wanted) == {PASSWORD: True}
     assert stored("Database") == [AFTERWARDS]
 
 
-@pytest.mark.usefixtures("old")
 def test_an_answer_lost_for_good_still_renews_once(
-    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any
+    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any, old: str
 ) -> None:
     """Every try of the client's own is taken and none is answered: only a look tells that it was."""
-    server.faults.extend([Fault("503 Service Unavailable", method="PUT", after=True)] * 7)
+    server.faults.extend([Fault("503 Service Unavailable", method=old, after=True)] * 7)
     assert ConnectWriter(vault, outdated=OUTDATED).ensure(wanted) == {PASSWORD: True}
     assert stored("Database") == [AFTERWARDS]
 
 
-@pytest.mark.usefixtures("old")
 def test_a_look_that_shows_the_time_before_renews_once(
-    vault: ConnectVault, wanted: Makers, server: FaultyServer, stored: Any, monkeypatch: pytest.MonkeyPatch
+    vault: ConnectVault,
+    wanted: Makers,
+    server: FaultyServer,
+    stored: Any,
+    old: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Connect may show a write late; the repetition then writes the same value."""
     item_id = vault.titled("Database")[0].id
@@ -146,20 +153,41 @@ def test_a_look_that_shows_the_time_before_renews_once(
 
     monkeypatch.setattr(vault, "fetch", show_late)
     assert ConnectWriter(vault, visible_seconds=0, outdated=OUTDATED).ensure(wanted) == {PASSWORD: True}
-    assert server.count("PUT") > 1
+    assert server.count(old) > 1
     assert stored("Database") == [AFTERWARDS]
 
 
-@pytest.mark.usefixtures("old")
 def test_a_write_that_is_refused_for_good_says_so_without_the_values(
-    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any
+    vault: ConnectVault, server: FaultyServer, wanted: Makers, stored: Any, old: str
 ) -> None:
     before = stored("Database")
-    server.faults.append(Fault("400 Bad Request", f'{{"message": "{OLD}"}}'.encode(), method="PUT"))
+    server.faults.append(Fault("400 Bad Request", f'{{"message": "{OLD}"}}'.encode(), method=old))
     with pytest.raises(ConnectError, match=r'write to item "Database".*HTTP 400') as caught:
         ConnectWriter(vault, outdated=OUTDATED).ensure(wanted)
     assert not any(value in str(caught.value) for value in (OLD, "new value", TOKEN))
     assert stored("Database") == before
+
+
+def test_what_another_changes_meanwhile_stays(vault: ConnectVault, put: Any, stored: Any) -> None:
+    """As when the webhook replaces a used key, and the relay's token in the same item is rotated."""
+    item = put(
+        "Database",
+        ("production", "password", OLD),
+        ("production", "password (previous)", "older"),
+        ("production", "other", "used"),
+    )
+    [other] = [field["id"] for field in item["fields"] if field["label"] == "other"]
+
+    def make() -> str:  # is asked for when the item was read, and is not written yet
+        change = [{"op": "replace", "path": f"/fields/{other}/value", "value": "new"}]
+        path = f"/v1/vaults/{VAULT_ID}/items/{item['id']}"
+        assert vault.client.build_request("PATCH", path, change).is_success
+        return "made"
+
+    assert ConnectWriter(vault, outdated=OUTDATED).ensure({PASSWORD: make}) == {PASSWORD: True}
+    assert stored("Database") == [
+        {"production/password": "made", "production/password (previous)": OLD, "production/other": "new"}
+    ]
 
 
 @pytest.mark.usefixtures("old")

@@ -193,12 +193,13 @@ def test_large_request_is_airflows_alone(
         assert httpx.post(url, content=sent, timeout=PATIENCE, trust_env=False).status_code == 413
 
 
-def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["reader", "reader by HTTP/2"])
+def test_reader_who_takes_nothing_has_an_end(two_workers: int, tmp_path: Path, kind: str) -> None:
     """What he has not read yet fills every buffer, and keeps the process busy that answers him."""
     with haproxy({"airflow": two_workers}, tmp_path / "haproxy", SHORT) as ports:
         port = ports["airflow"]
         wait_for_page(port)
-        with slow_callers(port, "--callers=6", "--kind=reader", "--path=/large", "--pause=0.2"):
+        with slow_callers(port, "--callers=6", f"--kind={kind}", "--path=/large", "--pause=0.2"):
             assert ask(port) == 200
 
 

@@ -380,6 +380,36 @@ def test_nearly_full_disk_keeps_only_trees_that_tasks_may_read(
     assert names() == {commits[-1]}
 
 
+def test_nearly_full_disk_keeps_no_damaged_trees(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the live tree is damaged. A task that began in one finds the same files where it was."""
+
+    def made() -> list[Path]:
+        folder = settings.trees_dir / "worktrees"
+        return [path for path in folder.iterdir() if not path.is_symlink()]
+
+    first, content = remote.head, remote.tree(remote.head)
+    Syncer(settings).sync("test")
+    begun_in = []
+    for _ in range(2):
+        begun_in.append(current(settings).resolve())
+        (current(settings) / "dags/one.py").unlink()
+        assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert len(made()) == 3
+    free(monkeypatch, 0.09)
+    Syncer(settings).sync("test")
+    assert made() == [current(settings).resolve()]
+    assert [files_below(path) for path in begun_in] == [content] * 2
+    remote.commit({"dags/one.py": "one = 2\n"})
+    assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
+    assert [files_below(path) for path in begun_in] == [content] * 2
+    assert Syncer(settings).pin(first).outcome is Outcome.SWITCHED
+    assert not (settings.trees_dir / os.readlink(current(settings))).is_symlink()
+    Syncer(replace(settings, keep_trees_seconds=0)).sync("test")
+    assert [*(settings.trees_dir / "worktrees").iterdir()] == made() == [current(settings).resolve()]
+
+
 def test_rule_counts_from_when_a_tree_stopped_being_current() -> None:
     rule = trees.kept_by_age_and_count(seconds=100, count=1)
     retired = {"a": 0.0, "b": 950.0, "c": 980.0}
@@ -954,6 +984,28 @@ def test_pin_overtakes_a_fetch(
     thread.join()
     assert ended == [("pin", Outcome.SWITCHED), ("sync", Outcome.FAILED)]
     assert (live(settings), load(settings).pin) == (first, first)
+
+
+def test_pin_without_the_gate_overtakes_a_check(settings: Settings, remote: Remote, gate: GateDouble) -> None:
+    """A gate that never answers is what it is for. The sync that was waiting begins again after the pin."""
+    first = remote.head
+    Syncer(settings).sync("test")
+    second = remote.commit({"dags/one.py": "one = 2\n"}, amend=True)
+    answers = threading.Event()
+    gate.before_answer = answers.wait
+    thread = threading.Thread(target=Syncer(settings).sync, args=["test"])
+    try:
+        thread.start()
+        wait_until(lambda: len(gate.checked) == 2)
+        assert Syncer(settings).pin(first, with_gate=False).outcome is Outcome.UNCHANGED
+        assert load(settings).pin == first
+    finally:
+        answers.set()
+        thread.join()
+    found = load(settings)
+    assert (live(settings), found.last_sync and found.last_sync.trigger) == (first, "test")
+    assert found.forced_push is not None
+    assert found.forced_push.after == second
 
 
 def test_pin_to_what_is_not_there_fetches_it(settings: Settings, remote: Remote) -> None:

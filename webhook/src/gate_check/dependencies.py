@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ _ANY_METADATA = "*-info"
 _METADATA_SUFFIXES = (".dist-info", ".egg-info", ".egg", ".egg-link")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 _FORKS = ("os.fork", "os.forkpty")
+# Until Python 3.10 pathlib does not call the functions of `os`, but those that it found there at its import.
+_OF_PATHLIB = getattr(pathlib, "_NormalAccessor", None)
 # ValueError: code may look for a path that no file can have, such as one with a zero byte.
 _NO_SUCH_PATH = (OSError, ValueError)
 
@@ -42,10 +45,12 @@ class Recorder:
         """Begin. Nothing of the tree may have been imported."""
         sys.addaudithook(self._hear)
         sys.meta_path.insert(0, self)
-        for name in ("stat", "lstat", "access"):  # which no audit event tells
+        for name in ("stat", "lstat", "access", "readlink"):  # which no audit event tells
             function = getattr(os, name)
             noting = self._noting(function)
             setattr(os, name, noting)
+            if getattr(_OF_PATHLIB, name, None) is function:
+                setattr(_OF_PATHLIB, name, staticmethod(noting))
             for supported in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
                 if function in supported:
                     supported.add(noting)
@@ -167,7 +172,7 @@ class Digests:
                     for block in iter(lambda: file.read(2**20), b""):
                         digest.update(block)
         except _NO_SUCH_PATH:
-            return None
+            return _target(path)
         return digest.hexdigest()
 
     def _listing(self, name: str) -> dict[str, str] | None:
@@ -182,6 +187,14 @@ class Digests:
             except _NO_SUCH_PATH:
                 self._listings[folder] = None
         return self._listings[folder]
+
+
+def _target(path: Path) -> str | None:
+    """Return where a link to nothing leads, or None where there is no link either."""
+    try:
+        return f"a link to {os.readlink(path)}"
+    except _NO_SUCH_PATH:
+        return None
 
 
 def _name(entry: os.DirEntry[str]) -> str:

@@ -1,13 +1,17 @@
 """The client of the gate: asks the service that runs `gate_check` on the Airflow image about a tree."""
 
+import contextlib
 import json
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from webhook.state import Reason
+
+_LOOK_SECONDS = 0.1  # how often the caller is asked whether to go on
 
 
 class GateUnavailableError(Exception):
@@ -48,8 +52,17 @@ def _modules(path: str) -> Iterator[str]:
         yield folder
 
 
-def check(address: Path | None, tree: str, dags_folder: str, requirements: str, timeout: float) -> Verdict:
+def check(
+    address: Path | None,
+    tree: str,
+    dags_folder: str,
+    requirements: str,
+    timeout: float,
+    go_on: Callable[[], None] = lambda: None,
+) -> Verdict:
     """Have a tree checked; `tree` is its path below the folder of trees, which the gate mounts, too.
+
+    `go_on` is called several times a second, and may raise to end the wait.
 
     Raises:
         GateUnavailableError: no answer within `timeout` seconds, or no verdict in it.
@@ -63,8 +76,7 @@ def check(address: Path | None, tree: str, dags_folder: str, requirements: str, 
             client.settimeout(timeout)
             client.connect(str(address))
             client.sendall(json.dumps(request).encode() + b"\n")
-            line = client.makefile("rb").readline()
-        answer: dict[str, Any] = json.loads(line)
+            answer: dict[str, Any] = json.loads(_line(client, timeout, go_on))
     except (OSError, ValueError) as error:
         raise GateUnavailableError(f"the gate at {address} gave no answer: {error}") from None
     if "error" in answer:
@@ -76,3 +88,20 @@ def check(address: Path | None, tree: str, dags_folder: str, requirements: str, 
         airflow_version=answer["airflow_version"],
         seconds=answer["seconds"],
     )
+
+
+def _line(client: socket.socket, timeout: float, go_on: Callable[[], None]) -> bytes:
+    """Read a line, or what came before the other end closed. Raises TimeoutError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    client.settimeout(_LOOK_SECONDS)
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        go_on()
+        if time.monotonic() >= deadline:
+            raise TimeoutError("timed out")
+        with contextlib.suppress(TimeoutError):
+            part = client.recv(2**16)
+            if not part:
+                break
+            line += part
+    return bytes(line)

@@ -5,11 +5,13 @@ Whatever fails or is refused on the way, what was live stays live. Killed at any
 from what is on disk.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from webhook import gate, lock, state, trees
@@ -51,7 +53,7 @@ class NoRepositoryError(Exception):
 
 
 class OvertakenError(Exception):
-    """A pin waits: the fetch was ended for it."""
+    """A pin waits: what would keep it waiting was ended for it."""
 
 
 _EXPECTED = (
@@ -76,7 +78,9 @@ class Syncer:
         self._repository: RepositorySettings = settings.repository
         self._state_path = settings.state_dir / "state.json"
         self._mirror_path = settings.state_dir / "mirror.git"
+        # Locked by a pin until its end: by one that needs no fetch, and by one that needs no gate.
         self._pin_lock = settings.state_dir / "pin.lock"
+        self._gateless_pin_lock = settings.state_dir / "pin-no-gate.lock"
         self._reporter = Reporter(settings)
 
     def sync(self, trigger: str) -> Result:
@@ -86,14 +90,15 @@ class Syncer:
                 return self._locked(trigger, lambda run: run.reconcile())
             except OvertakenError:
                 log.info("sync (%s): ended for a pin, and begun again after it", trigger)
-                while lock.is_held(self._pin_lock):
+                while lock.is_held(self._pin_lock) or lock.is_held(self._gateless_pin_lock):
                     time.sleep(_POLL_SECONDS)
 
     def pin(self, digits: str, with_gate: bool = True) -> Result:
         """Make one commit live and keep it so, whatever is pushed, until `unpin`.
 
         What the mirror has needs no remote, and does not wait for a fetch that is under way. Without the gate
-        even a commit goes live that it would refuse: for the case that the gate itself is broken.
+        even a commit goes live that it would refuse: for the case that the gate itself is broken. That does
+        not wait for the gate's answer to somebody else either.
         """
         if not is_commit_id(digits):
             return Result(Outcome.FAILED, f"{digits!r} is not a commit id: 4 to 40 of the digits 0-9 a-f")
@@ -101,11 +106,15 @@ class Syncer:
         def work(run: _Run) -> Result:
             return run.pin(digits, with_gate)
 
+        patience = self._settings.lock_timeout
         try:
-            if not self._has(digits):
-                return self._locked("pin", work)
-            with lock.exclusive(self._pin_lock, self._settings.lock_timeout):
-                return self._locked("pin", work, goes_first=True)
+            with contextlib.ExitStack() as waiting:
+                needs_no_fetch = self._has(digits)
+                if not with_gate:
+                    waiting.enter_context(lock.exclusive(self._gateless_pin_lock, patience))
+                if needs_no_fetch:
+                    waiting.enter_context(lock.exclusive(self._pin_lock, patience))
+                return self._locked("pin", work, goes_first=needs_no_fetch)
         except (lock.LockTimeoutError, OvertakenError) as error:
             return Result(Outcome.FAILED, str(error))
 
@@ -125,34 +134,37 @@ class Syncer:
         return True
 
     def _locked(self, trigger: str, work: "Callable[[_Run], Result]", goes_first: bool = False) -> Result:
-        """Raise OvertakenError where another one goes first; then nothing was recorded."""
+        """Raise OvertakenError where another one goes first; then no sync was recorded."""
         started = time.time()
         try:
             with lock.exclusive(
                 self._settings.state_dir / "sync.lock", self._settings.lock_timeout
             ) as descriptor:
-
-                def go_on() -> None:
-                    lock.show_progress(descriptor)
-                    if not goes_first and lock.is_held(self._pin_lock):
-                        raise OvertakenError("a pin came first: try again")
-
-                mirror = Mirror(self._mirror_path, self._repository, descriptor, go_on)
-                return self._recorded(trigger, started, mirror, work)
+                while_fetching = partial(_go_on, descriptor, None if goes_first else self._pin_lock)
+                while_checking = partial(_go_on, descriptor, self._gateless_pin_lock)
+                mirror = Mirror(self._mirror_path, self._repository, descriptor, while_fetching)
+                return self._recorded(trigger, started, mirror, while_checking, work)
         except lock.LockTimeoutError as error:
             return Result(Outcome.FAILED, str(error))
 
     def _recorded(
-        self, trigger: str, started: float, mirror: Mirror, work: "Callable[[_Run], Result]"
+        self,
+        trigger: str,
+        started: float,
+        mirror: Mirror,
+        while_checking: Callable[[], None],
+        work: "Callable[[_Run], Result]",
     ) -> Result:
         try:
             current = state.load(self._state_path)
-            run = _Run(self._settings, current, mirror, Trees(self._settings.trees_dir))
+            run = _Run(self._settings, current, mirror, Trees(self._settings.trees_dir), while_checking)
         except _EXPECTED as error:
             return Result(Outcome.FAILED, str(error))
         try:
             result = work(run)
         except OvertakenError:
+            with contextlib.suppress(OSError):
+                state.save(self._state_path, current)  # what was fetched, such as a forced push
             raise
         except _EXPECTED as error:
             result = Result(Outcome.FAILED, str(error), run.target)
@@ -178,10 +190,29 @@ class Syncer:
         return result
 
 
+def _go_on(descriptor: int, pin_lock: Path | None) -> None:
+    """Have others wait on for a sync, whose lock this is; but a pin that holds its own lock goes first.
+
+    Raises:
+        OvertakenError
+    """
+    lock.show_progress(descriptor)
+    if pin_lock is not None and lock.is_held(pin_lock):
+        raise OvertakenError("a pin came first: try again")
+
+
 class _Run:
     """One sync, with the lock held."""
 
-    def __init__(self, settings: Settings, current: State, mirror: Mirror, folder: Trees) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        current: State,
+        mirror: Mirror,
+        folder: Trees,
+        while_checking: Callable[[], None],
+    ) -> None:
+        self._while_checking = while_checking
         self._settings = settings
         self._state = current
         self._mirror = mirror
@@ -240,6 +271,8 @@ class _Run:
         rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
         for name in self._trees.prune(self._state.retired, rule, time.time()):
             removals.info("removed the worktree %s", name)
+        for name in self._trees.link_damaged() if low else ():
+            removals.info("removed the damaged worktree %s: the one made in its place stands in for it", name)
         if self._mirror.directory.is_dir():
             self._mirror.tidy()
 
@@ -304,6 +337,7 @@ class _Run:
                 self._settings.dags_folder,
                 self._settings.requirements_file,
                 self._settings.gate_timeout,
+                self._while_checking,
             )
             if verdict.reasons:
                 return self._refuse(commit, verdict.reasons)

@@ -3,6 +3,7 @@ read them.
 
 <trees_dir>/current               -> worktrees/<commit>
 <trees_dir>/worktrees/<commit>    complete, by construction: it got this name by a rename
+<trees_dir>/worktrees/<commit>-2  made because the one before was damaged; that name may be a link to this one
 <trees_dir>/worktrees/.new-…      being made, or left over from a sync that was killed
 """
 
@@ -80,15 +81,16 @@ class Trees:
         """Remove what a killed sync left half made."""
         for pattern in (".current-*", "worktrees/.new-*", "worktrees/.old-*"):
             for leftover in self.directory.glob(pattern):
-                if leftover.is_dir() and not leftover.is_symlink():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink()
+                _remove(leftover)
 
     def find(self, mirror: Mirror, commit: str) -> Path | None:
         """Return a kept worktree of the commit whose files are as committed."""
-        candidates = [path for path in self.worktrees.iterdir() if commit_of(path) == commit]
+        candidates = [path for path in self._made() if commit_of(path) == commit]
         return next((path for path in sorted(candidates) if is_intact(mirror.git(path), commit)), None)
+
+    def _made(self) -> list[Path]:
+        """Return the worktrees, without links that stand for a damaged one."""
+        return [path for path in self.worktrees.iterdir() if path.name[0] != "." and not path.is_symlink()]
 
     def free_share(self, taken: int = 0) -> float:
         """Return how much of the worktrees' disk is free, from 0 to 1, when so many more bytes are taken."""
@@ -119,7 +121,7 @@ class Trees:
         """Give a checked worktree its final name. A damaged one may stand there, and be in use."""
         final = self.worktrees / commit
         number = 1
-        while final.exists():
+        while os.path.lexists(final):
             number += 1
             final = self.worktrees / f"{commit}-{number}"
         building.rename(final)
@@ -159,10 +161,43 @@ class Trees:
                 # Renamed first, so that nobody can take a half-removed tree for a whole one.
                 old = self.worktrees / f".old-{name}"
                 (self.worktrees / name).rename(old)
-                shutil.rmtree(old)
+                _remove(old)
                 del retired[name]
                 removed.append(name)
         return removed
+
+    def link_damaged(self) -> list[str]:
+        """Remove all but the last tree of each commit; return their names, which become links to that one.
+
+        The others were damaged, else there would be no later one. A task that began in one of them finds the
+        same files by the same path.
+        """
+        made = sorted(self._made(), key=_number)
+        last = {commit_of(path): path for path in made}
+        if (live := self.live()) is not None:
+            last[commit_of(live)] = live
+        removed = []
+        for path in made:
+            if (stands_in := last[commit_of(path)]) != path:
+                old = self.worktrees / f".old-{path.name}"
+                path.rename(old)
+                path.symlink_to(stands_in.name)
+                _remove(old)
+                removed.append(path.name)
+        return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _number(tree: Path) -> int:
+    """Return which of its commit's trees this is, as `finish` counts them."""
+    number = tree.name.partition("-")[2]
+    return int(number) if number.isdecimal() else 1
 
 
 def commit_of(tree: Path | None) -> str | None:
