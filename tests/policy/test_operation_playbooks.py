@@ -385,13 +385,26 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
-@pytest.mark.parametrize(("names", "asked"), [("fernet_key,redis_password", True), ("redis_password", False)])
-def test_rotation_asks_for_every_encrypted_value_first(hosts: Hosts, names: str, asked: bool) -> None:
-    hosts.says("one", failing={"check-rotation": "the Fernet key does not decrypt 1 of 41"})
+@pytest.mark.parametrize(("names", "key"), [("fernet_key,redis_password", True), ("redis_password", False)])
+@pytest.mark.parametrize("fits", [True, False])
+def test_rotation_is_tried_first(hosts: Hosts, names: str, key: bool, fits: bool) -> None:
+    """Every one, since each copies the database; where there is disk for it."""
+    refused = {"check-rotation": "The switch would keep Airflow's pages away for about 7 h"}
+    hosts.says("one", failing={} if fits else refused, **{"check-rotation": [0, "away for about 12 s"]})
     command = {"kind": "rotate", "rotate": names}
     run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
-    assert run.returncode == (2 if asked else 0), said(run)
-    assert ("does not decrypt 1 of 41" in said(run)) is asked
+    assert run.returncode == (0 if fits else 2), said(run)
+    assert ("about 12 s" if fits else "about 7 h") in said(run)
+    assert hosts.commands("one") == ["health", "space", "check-rotation"]
+    assert ("--fernet-key" in hosts.calls("one")[-1][0]) is key
+
+
+def test_rotation_is_not_tried_without_disk(hosts: Hosts) -> None:
+    hosts.says("one", space=[1, "no disk"])
+    command = {"kind": "rotate", "rotate": "fernet_key"}
+    run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
+    assert run.returncode == 2, said(run)
+    assert hosts.commands("one") == ["health", "space"]
 
 
 def test_port_of_what_stays_ill_is_not_asked(hosts: Hosts) -> None:
