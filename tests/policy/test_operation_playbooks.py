@@ -385,13 +385,26 @@ def test_cure_goes_on_where_the_platform_is_ill(
     assert ("the scheduler is ill" in said(run)) is bool(health)
 
 
-@pytest.mark.parametrize(("names", "asked"), [("fernet_key,redis_password", True), ("redis_password", False)])
-def test_rotation_asks_for_every_encrypted_value_first(hosts: Hosts, names: str, asked: bool) -> None:
-    hosts.says("one", failing={"check-rotation": "the Fernet key does not decrypt 1 of 41"})
+@pytest.mark.parametrize(("names", "key"), [("fernet_key,redis_password", True), ("redis_password", False)])
+@pytest.mark.parametrize("fits", [True, False])
+def test_rotation_is_tried_first(hosts: Hosts, names: str, key: bool, fits: bool) -> None:
+    """Every one, since each copies the database; where there is disk for it."""
+    refused = {"check-rotation": "The switch would keep Airflow's pages away for about 7 h"}
+    hosts.says("one", failing={} if fits else refused, **{"check-rotation": [0, "away for about 12 s"]})
     command = {"kind": "rotate", "rotate": names}
     run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
-    assert run.returncode == (2 if asked else 0), said(run)
-    assert ("does not decrypt 1 of 41" in said(run)) is asked
+    assert run.returncode == (0 if fits else 2), said(run)
+    assert ("about 12 s" if fits else "about 7 h") in said(run)
+    assert hosts.commands("one") == ["health", "space", "check-rotation"]
+    assert ("--fernet-key" in hosts.calls("one")[-1][0]) is key
+
+
+def test_rotation_is_not_tried_without_disk(hosts: Hosts) -> None:
+    hosts.says("one", space=[1, "no disk"])
+    command = {"kind": "rotate", "rotate": "fernet_key"}
+    run = hosts.play(role="assess", **UPGRADE | {"upgrade_kind": "rotate", "upgrade_command": command})
+    assert run.returncode == 2, said(run)
+    assert hosts.commands("one") == ["health", "space"]
 
 
 def test_port_of_what_stays_ill_is_not_asked(hosts: Hosts) -> None:
@@ -449,6 +462,7 @@ def test_failure_of_one_host_is_that_hosts_own(tmp_path: Path, failing: list[str
 
 PIN = "airflow_version: 2.5.3"
 OWN, SHARED = "host_vars/one.yml", "group_vars/airflow.yml"
+RUNNING = {"upgrade_running_version": "2.5.3"}
 
 
 @pytest.mark.parametrize(
@@ -471,10 +485,11 @@ def test_pin_is_written_where_it_is_for_this_host_alone(
 ) -> None:
     """`-l staging` once changed host_vars/prod.yml."""
     hosts = Hosts(tmp_path, *names)
+    hosts.journal("one", state="succeeded")
     for pin in pins:
         (tmp_path / "inventory" / pin).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "inventory" / pin).write_text(f"---\n{PIN}\n")
-    run = hosts.play("--limit=one", role="pin", **UPGRADE)
+    run = hosts.play("--limit=one", role="publish", **UPGRADE | RUNNING)
     assert run.returncode == 0, said(run)
     changed = [pin for pin in pins if PIN not in (tmp_path / "inventory" / pin).read_text()]
     assert changed == written
@@ -500,17 +515,19 @@ def test_host_knows_what_the_inventory_asks_for(tmp_path: Path, names: tuple[str
 def test_pin_that_is_right_is_no_warning(tmp_path: Path, shared: bool) -> None:
     """The inventory says that version already, or nothing does and it is the one of before."""
     hosts = Hosts(tmp_path, "one", "two")
+    hosts.journal("one", state="succeeded")
     if shared:
         (tmp_path / "inventory/group_vars").mkdir()
         (tmp_path / "inventory" / SHARED).write_text('---\nairflow_version: "2.6.1" # as tested\n')
     running = "2.5.3" if shared else "2.6.1"
-    run = hosts.play("--limit=one", role="pin", **UPGRADE, upgrade_running_version=running)
+    run = hosts.play("--limit=one", role="publish", **UPGRADE, upgrade_running_version=running)
     assert run.returncode == 0, said(run)
     assert "WARNING: the inventory" not in said(run)
 
 
 def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -> None:
     """A read-only inventory once turned a success into `The way back is not done`."""
+    hosts.journal("one", state="succeeded")
     pin = tmp_path / "inventory/host_vars/one.yml"
     pin.parent.mkdir()
     pin.write_text(f"---\n{PIN}\n")
@@ -519,7 +536,7 @@ def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -
     if immutable.returncode:
         pytest.skip("this file system has no immutable files")
     try:
-        run = hosts.play(role="pin", **UPGRADE)
+        run = hosts.play(role="publish", **UPGRADE | RUNNING)
     finally:
         subprocess.run(["chattr", "-i", str(pin)], check=True)
     assert run.returncode == 0, said(run)

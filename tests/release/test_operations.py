@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 from airflow_release import cli
 from airflow_release.backup import space
 from airflow_release.core import images, lock, records
+from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.switch import engine, next_database, pace, release_files, rollback
@@ -241,12 +243,12 @@ def test_verdict_on_another_operation_is_refused(model: Platform, command: tuple
 
 @pytest.mark.parametrize(("limit", "refused"), [(900, False), (30, True)])
 def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: int, refused: bool) -> None:
-    """Also where nothing is rehearsed, such as for a rotation: by the pace of the last copy on this host."""
+    """Also where nothing is rehearsed, such as for a rollback: by the pace of the last copy on this host."""
     pace.remember(model, size=1_000_000, seconds=60)
     command = (
         "begin",
         "--kind",
-        "rotate",
+        "rollback",
         "--to-version",
         OLD,
         "--options",
@@ -255,9 +257,36 @@ def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: 
     if not refused:
         call(model, *command)
         return
-    with pytest.raises(ReleaseError, match=r"about 70 s, .* upgrade_outage_limit is 30 s"):
+    with pytest.raises(ReleaseError, match=r"about 100 s, .* upgrade_outage_limit is 30 s"):
         call(model, *command)
     assert Journal(model).read() is None
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        (1_000_000, r"^Airflow's pages will be away for about 100 s\.$"),
+        (200_000, "not known .* To measure one first, .*: airflow-release check-rotation$"),
+        (0, "not known .* To measure one first, .*: airflow-release check-rotation$"),
+    ],
+)
+def test_rollback_says_how_long_pages_will_be_away(
+    model: Platform, capsys: Capture, measured: int, says: str
+) -> None:
+    """One that keeps the database copies it, which nobody has rehearsed."""
+    release = left_release(model)
+    release.revision, release.since = f"schema-of-{OLD}", 1.0
+    records.save(model, release)
+    running = records.new(model, model.directory, release.revision)
+    running.id = "the-one-that-runs"
+    records.save(model, running)
+    records.make_current(model, running)
+    if measured:
+        pace.remember(model, size=measured, seconds=60)
+    call(model, "plan-rollback")
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["database"], plan["lost"]) == ("copy", [])
+    assert re.search(says, plan["outage"])
 
 
 def test_copy_of_a_small_database_says_nothing_of_a_large_one(model: Platform) -> None:
@@ -265,6 +294,19 @@ def test_copy_of_a_small_database_says_nothing_of_a_large_one(model: Platform) -
     assert pace.copy_seconds(model, 8 * 2**30) is None
 
 
+@pytest.fixture
+def dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dumps of a model's database; real ones are in test_switch_on_postgres.py."""
+
+    def dump(database: Database, file: Path, name: str = "airflow") -> dict[str, int]:
+        database.counts(name)
+        file.write_text("a dump")
+        return {}
+
+    monkeypatch.setattr(Database, "dump", dump)
+
+
+@pytest.mark.usefixtures("dumps")
 @pytest.mark.parametrize(("accepted", "refused"), [(0, True), (1, False)])
 def test_rotation_is_refused_for_a_value_that_the_key_does_not_decrypt(
     model: Platform, accepted: int, refused: bool
@@ -277,20 +319,67 @@ def test_rotation_is_refused_for_a_value_that_the_key_does_not_decrypt(
             raise ReleaseError("decrypting failed with code 1", log)
 
     model.world.during = during
-    command = ("check-rotation", "--options", json.dumps({"accept_undecryptable": accepted}))
+    options = json.dumps({"accept_undecryptable": accepted})
+    command = ("check-rotation", "--fernet-key", "--options", options)
     if refused:
         with pytest.raises(ReleaseError, match=r"does not decrypt 1 of 41 encrypted values: variable a\."):
             call(model, *command)
     else:
         assert call(model, *command) == 0
-    [line] = [line for line in model.world.commands if "check-fernet" in line]
-    assert f"--project-directory {model.directory} " in line
-    assert line.endswith("airflow-init check-fernet")
+    first, *others = [line for line in model.world.commands if "check-fernet" in line]
+    assert f"--project-directory {model.directory} " in first
+    assert first.endswith("airflow-init check-fernet")
+    assert len(others) == (not refused)
 
 
-def test_rotation_that_will_not_fit_is_refused_before_the_vault_changes(model: Platform) -> None:
+@pytest.mark.usefixtures("dumps")
+@pytest.mark.parametrize("fernet_key", [True, False])
+def test_rotation_that_will_not_fit_is_refused_before_the_vault_changes(
+    model: Platform, fernet_key: bool
+) -> None:
+    more = ["--fernet-key"] if fernet_key else []
     with pytest.raises(ReleaseError, match="upgrade_outage_limit is 5 s"):
-        call(model, "check-rotation", "--options", '{"outage_limit": 5}')
+        call(model, "check-rotation", "--options", '{"outage_limit": 5}', *more)
+    assert set(model.world.databases) == {"airflow"}
+
+
+@pytest.mark.usefixtures("dumps")
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("state", ["prepared", "unconfirmed"])
+def test_rotation_is_not_tried_beside_an_operation(model: Platform, state: str, named: bool) -> None:
+    """Its next database would be gone; what is prepared and named is replaced in any case."""
+    operation = put(model, state=state)
+    model.world.databases["airflow_next"] = {"revision": ""}
+    command = ("check-rotation", *(["--take-over", operation.id] if named else []))
+    if named and state == "prepared":
+        assert call(model, *command) == 0
+        assert "airflow_next" not in model.world.databases
+    else:
+        with pytest.raises(ReleaseError, match="is under way"):
+            call(model, *command)
+        assert "airflow_next" in model.world.databases
+
+
+@pytest.mark.usefixtures("dumps")
+@pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
+def test_rotation_killed_while_it_is_tried_is_tried_again(model: Platform, before: bool) -> None:
+    """At each command: what runs is as it was, and the next one leaves nothing of what was tried."""
+    command = ("check-rotation", "--fernet-key")
+    world = model.world
+    call(model, *command)
+    total = len(world.commands)
+    for number in range(total):
+        world.commands.clear()
+        world.die_at, world.die_before = number, before
+        with pytest.raises(Killed):
+            call(model, *command)
+        world.die_at = None
+        assert world.databases["airflow"] == {"revision": f"schema-of-{OLD}"}
+        assert call(model, *command) == 0
+        assert set(world.databases) == {"airflow"}
+        assert world.running == dict.fromkeys(CONTAINERS, OLD)
+        assert world.closed == set()
+    assert total > 10
 
 
 def test_nothing_begins_during_a_backup(model: Platform) -> None:

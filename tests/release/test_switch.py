@@ -793,8 +793,15 @@ def swap(host: PlatformModel) -> None:
 
 
 def fill_in_the_switch(host: PlatformModel) -> None:
-    """Have nothing rehearsed, since Postgres gets another password."""
+    """Have nothing rehearsed, as where somebody starts what is merely prepared."""
     change(host, kind="restore", database="bundle:/b.tar")
+
+
+def change_the_password(host: PlatformModel) -> None:
+    """Have what was rehearsed, without a webserver, since Postgres gets another password."""
+    swap(host)
+    del host.world.running[STANDBY]
+    (host.next / "env/postgres.env").write_text("POSTGRES_PASSWORD=another\n")
 
 
 def take_the_kept_one(host: PlatformModel) -> None:
@@ -816,6 +823,7 @@ ENDINGS: dict[str, Callable[[PlatformModel], None]] = {
 WAYS: dict[str, Callable[[PlatformModel], None]] = {
     "copied": lambda host: None,
     "swapped": swap,
+    "another password": change_the_password,
     "lost": lose_the_database,
     "filled in the switch": fill_in_the_switch,
     "kept": take_the_kept_one,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 import time
@@ -18,7 +19,7 @@ from airflow_release.core.database import APPLICATION, LIVE, NEXT, PREVIOUS, SCR
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
-from airflow_release.switch import next_database, rehearsal, reserve
+from airflow_release.switch import next_database, pace, rehearsal, reserve
 from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
@@ -61,10 +62,11 @@ class PlatformOnPostgres(PlatformModel):
         return super().run(command, input=input, stdin=stdin, stdout=stdout, **arguments)
 
     def _run(self, project: Path, services: list[str], command: list[str]) -> str:
-        pointed = (self.releases / "database/pg_service.conf").read_text().partition("dbname=")[2].strip()
-        assert pointed == NEXT, "another database would be migrated"
+        service_file = self.releases / "database/pg_service.conf"
+        pointed = service_file.read_text().partition("dbname=")[2].strip() if service_file.exists() else ""
         if "check-fernet" in command:
             return "2 of 2 encrypted values can be decrypted"
+        assert pointed == NEXT, "another database would be migrated"
         Database(self).sql(
             f"UPDATE alembic_version SET version_num = 'schema-of-{self._version(project)}'", NEXT
         )
@@ -314,6 +316,141 @@ def test_switch_that_does_not_fit_is_refused_beforehand(
     assert set(platform.world.running) >= set(CONTAINERS)
 
 
+SLOW = {"re-encrypting": "check-fernet --re-encrypt", "copying": f"CREATE DATABASE {SCRATCH} TEMPLATE"}
+"""What takes long with the pages away, and how its command is known."""
+
+
+def measure(platform: PlatformOnPostgres, *, fernet_key: bool = True, **options: int) -> list[str]:
+    """Try a rotation; return what it says that it does."""
+    said: list[str] = []
+    rehearsal.measure_rotation(platform, Options(**options), fernet_key=fernet_key, say=said.append)
+    return said
+
+
+@pytest.fixture
+def unprepared(platform: PlatformOnPostgres) -> PlatformOnPostgres:
+    """A platform before a rotation: nothing was measured, and no next release is rendered."""
+    shutil.rmtree(platform.next)
+    assert pace.copy_seconds(platform, 1) is None
+    return platform
+
+
+@pytest.mark.parametrize("slow", SLOW)
+@pytest.mark.parametrize("fits", [True, False])
+def test_rotation_is_measured_before_the_vault_changes(
+    unprepared: PlatformOnPostgres,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: str,
+    fits: bool,
+) -> None:
+    """With nothing measured before it once went on, however long the pages would be away."""
+    slept = 0
+
+    def during(line: str) -> None:
+        nonlocal slept
+        slept += 1000 * (SLOW[slow] in line)
+
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + slept)
+    unprepared.world.during = during
+    running = dict(unprepared.world.running)
+    if fits:
+        measure(unprepared, outage_limit=80_000)
+    else:
+        with pytest.raises(ReleaseError, match=r"about \d{4,} s, .* upgrade_outage_limit is 900 s"):
+            measure(unprepared)
+    assert slept == 1000
+    assert database.names() & {NEXT, SCRATCH, PREVIOUS} == set()
+    assert variables(database) == {"tab"}
+    assert unprepared.world.running == running
+    assert database.sql("SELECT datallowconn FROM pg_database WHERE datname = 'airflow'", "postgres") == "t"
+    assert pace.copy_seconds(unprepared, 1) is not None
+
+
+@pytest.mark.parametrize("fernet_key", [True, False])
+def test_rotation_encrypts_anew_only_for_another_fernet_key(
+    unprepared: PlatformOnPostgres, fernet_key: bool
+) -> None:
+    steps = ["copying", "encrypting" if fernet_key else "looking", "copying"]
+    said = [line.split()[0] for line in measure(unprepared, fernet_key=fernet_key)]
+    assert said == (["reading"] if fernet_key else []) + steps
+    asked = [line for line in unprepared.world.commands if "check-fernet" in line]
+    assert [line.rpartition("airflow-init")[2] for line in asked] == (
+        [" check-fernet", "-next check-fernet --re-encrypt"] if fernet_key else []
+    )
+    # With the running release and its passwords: there is no other by then.
+    project = f"--project-directory {unprepared.directory} "
+    assert all(project in line for line in unprepared.world.commands if " run " in line)
+
+
+def test_estimate_counts_the_room_of_rows_that_are_gone(
+    unprepared: PlatformOnPostgres, database: Database
+) -> None:
+    """A backup has none of it, a copy has all of it; what was measured once counted for nothing then."""
+    operation = Operation("id", "upgrade", OLD, OLD, state="prepared", options=asdict(Options()))
+    Journal(unprepared).save(operation)
+    render(unprepared.next, OLD)
+    database.sql(
+        "ALTER TABLE log SET (autovacuum_enabled = false);"
+        " INSERT INTO log (extra) SELECT repeat(md5(n::text), 60) FROM generate_series(1, 20000) n;"
+        " DELETE FROM log"
+    )
+    sizes: list[int] = []
+    slept = 0
+
+    def during(line: str) -> None:
+        nonlocal slept
+        if SLOW["copying"] in line and not slept:
+            slept = 1000
+            sizes.extend(database.size(name) for name in (LIVE, NEXT))
+
+    clock = time.time
+    unprepared.world.during = during
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: clock() + slept)
+        with pytest.raises(ReleaseError, match="would keep Airflow's pages away") as refused:
+            rehearsal.rehearse(unprepared, operation)
+    assert sizes[0] > pace.COMPARABLE * sizes[1]
+    expected = int(str(refused.value).partition("about ")[2].partition(" s,")[0])
+    assert expected > 1000 * sizes[0] / sizes[1]
+
+
+def test_restore_is_rehearsed_also_where_postgres_gets_another_password(
+    platform: PlatformOnPostgres, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was once restored and migrated with the pages away, for as long as that took."""
+    connection = "postgresql+psycopg2://airflow:{}@postgres/?service=next"
+    for place, password in ((platform.directory, "present"), (platform.next, "other")):
+        (place / "env/postgres.env").write_text(f"POSTGRES_PASSWORD='{password}'\n")
+        (place / "env/next.env").write_text(f"{next_database.CONNECTION}='{connection.format(password)}'\n")
+    good = backups.take(platform, settings=SETTINGS, reason="timer")
+    database.sql("INSERT INTO variable (key, val) VALUES ('later', 'x')")
+    logins: list[str] = []
+    run_once = next_database._run_once
+
+    def note(*arguments: Any, environment: Mapping[str, str], **rest: Any) -> str:
+        logins.append(environment[next_database.CONNECTION])
+        return run_once(*arguments, environment=dict(environment), **rest)
+
+    monkeypatch.setattr(next_database, "_run_once", note)
+    operation = read(platform)
+    operation.kind, operation.database, operation.state = "restore", f"bundle:{good}", "prepared"
+    rehearsal.rehearse(platform, operation)
+    # Once for the schema and once for the key: Postgres takes the present password until the switch.
+    assert logins == [connection.format("present")] * 2
+    assert "no webserver was tried on it" in operation.phases[0].note
+    commands = platform.world.commands
+    assert not [line for line in commands if "airflow-webserver-standby" in line]
+    commands.clear()
+    operation = switch(
+        platform, state="switching", done=operation.done, kind="restore", database=f"bundle:{good}"
+    )
+    assert operation.state == "succeeded", operation.failure
+    assert len(logins) == 2, "the switch has migrated again"
+    assert variables(database) == {"tab"}
+
+
 @pytest.mark.parametrize("lost", [0, 3, 41])
 @pytest.mark.parametrize("accepted", [0, 3])
 @pytest.mark.parametrize("rotated", [False, True])
@@ -348,7 +485,7 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
         if "check-fernet" not in command:
             return ""
         assert ("--re-encrypt" in command) == rotated
-        assert environment == ({"AIRFLOW__CORE__FERNET_KEY": "new,old"} if rotated else None)
+        assert environment == ({"AIRFLOW__CORE__FERNET_KEY": "new,old"} if rotated else {})
         if lost:
             raise ReleaseError(f"{doing} failed with code 1", said)
         return said

@@ -1,4 +1,4 @@
-"""The role's path check and report, run by Ansible against a host that is a folder of this machine."""
+"""The role's steps `begin` and `report`, run by Ansible against a host that is a folder of this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from airflow_release.core.host import Host as ReleaseHost
+from airflow_release.switch.journal import Journal, Operation
 
 from tests.policy.conftest import ansible
 from tests.release.report.conftest import ROOT, Host
@@ -24,12 +26,15 @@ sys.exit(main(["--directory={host}", *sys.argv[1:]]))
 """
 
 
-def play(folder: Path, host: Path, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """Run the two phases; `folder` gets the host's command and the fetched report."""
+def play(
+    folder: Path, host: Path, step: str, *options: str, **variables: object
+) -> subprocess.CompletedProcess[str]:
+    """Take a step of the role; `folder` gets the host's command and the fetched report."""
     program = folder / "airflow-release"
     program.write_text(PROGRAM.format(python=sys.executable, root=ROOT, host=host))
     program.chmod(0o755)
     given = {
+        "step": step,
         "upgrade_image_source": "packages",
         "upgrade_directory": str(host),
         "upgrade_project": str(ROOT),
@@ -60,9 +65,11 @@ def test_report_phase_stops_before_a_dag_breaks(make_host: Callable[..., Host], 
     host = make_host("2.6.1", "2.11.2")
     for name, text in FILES.items():
         host.write(name, text)
+    Journal(ReleaseHost(host.directory)).save(Operation("id", "upgrade", "2.6.1", "2.11.2"))
     run = play(
         tmp_path,
         host.directory,
+        "report",
         "--check",
         upgrade_running_version="2.6.1",
         upgrade_target_version="2.11.2",
@@ -95,7 +102,7 @@ def test_report_phase_stops_before_a_dag_breaks(make_host: Callable[..., Host], 
 def test_closed_way_is_refused_without_effect(tmp_path: Path, running: str, target: str, says: str) -> None:
     host = tmp_path / "airflow"
     host.mkdir()
-    run = play(tmp_path, host, upgrade_running_version=running, upgrade_target_version=target)
+    run = play(tmp_path, host, "begin", upgrade_running_version=running, upgrade_target_version=target)
     assert run.returncode == 2, run.stdout + run.stderr
     assert says in run.stdout
     assert "Nothing was changed." in run.stdout

@@ -22,7 +22,6 @@ from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 from airflow_release.switch import (
     engine,
-    next_database,
     pace,
     playbooks,
     rehearsal,
@@ -78,9 +77,7 @@ def register(subparsers: Subparsers) -> None:
     command.add_argument(
         "--wait", type=float, default=0, help="seconds to wait for a backup or rehearsal to end"
     )
-    command.add_argument(
-        "--take-over", default="", metavar="ID", help="replace that one, whose preparation was interrupted"
-    )
+    _taking_over(command)
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
     command = add("check-options", check_options, "parse options, or say what is wrong with them")
     command.add_argument(
@@ -89,9 +86,11 @@ def register(subparsers: Subparsers) -> None:
     command = add(
         "check-rotation",
         check_rotation,
-        "say whether the Fernet key decrypts what is to be encrypted with another one, and in time",
+        "try a rotation of secrets beside the live database, and say how long pages will be away",
     )
     command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
+    command.add_argument("--fernet-key", action="store_true", help="the Fernet key is among the secrets")
+    _taking_over(command)
     command = add("abandon", abandon, "end an operation that has changed nothing yet")
     _of_operation(command)
     _with_reason(command)
@@ -150,6 +149,12 @@ def _of_operation(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _taking_over(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--take-over", default="", metavar="ID", help="replace that one, whose preparation was interrupted"
+    )
+
+
 def _with_reason(command: argparse.ArgumentParser, *, required: bool = False) -> None:
     one_of = command.add_mutually_exclusive_group(required=required)
     one_of.add_argument("--message", default="", help="why")
@@ -186,19 +191,21 @@ def check_options(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
-    """Read every encrypted value of the live database, before the vault or the host has another key.
+    """Try a rotation, before the vault or the host has other values.
 
     Raises:
-        ReleaseError: more cannot be decrypted than was accepted, or it will take longer than pages may be
-            away: reading all is the least of what the switch does with the values.
+        ReleaseError: another operation is under way, more values cannot be decrypted than was accepted, or
+            pages would be away for longer than they may.
     """
     options = Options.parse(arguments.options)
-    began = time.monotonic()
-    next_database.check_live_fernet(host, options.accept_undecryptable)
-    reading, size = time.monotonic() - began, Database(host).size()
-    copying = pace.copy_seconds(host, size) or 0.0
-    pace.require_outage(reading + copying + pace.SECONDS_BESIDE_THE_DATA, size, options.outage_limit)
-    print(f"The Fernet key decrypts what it has to; reading all of it took {reading:.0f} s.")
+
+    def say(doing: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {doing}", file=sys.stderr, flush=True)
+
+    with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a rotation"):
+        _require_free(Journal(host).read(), {"kind": "rotate"}, arguments.take_over)
+        seconds = rehearsal.measure_rotation(host, options, fernet_key=arguments.fernet_key, say=say)
+    print(f"The rotation will keep Airflow's pages away for about {seconds:.0f} s.")
     return 0
 
 
@@ -217,7 +224,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         _require_free(journal.read(), command, arguments.take_over)
         playbooks.require_none(host, arguments.control)
         running = records.current(host, _revision(host, arguments.kind))
-        # An upgrade is measured by its rehearsal.
+        # An upgrade is measured by its rehearsal. Whatever began a rotation was told by check-rotation.
         if arguments.database == "copy" and arguments.kind != "upgrade":
             pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory

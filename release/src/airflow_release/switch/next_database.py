@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 from pathlib import Path
 
@@ -29,6 +31,9 @@ DELETE FROM callback_request;
 """
 """Ends what runs whether its DAG is paused or not: triggers and callbacks, also those of tasks whose process
 died. Deleting a trigger deletes its task, unless the task names it no more."""
+
+CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 
 UNDECRYPTABLE = re.compile(r"^not with this key: (.*)$", re.MULTILINE)
 """What `check-fernet` of every image prints for each value that the key does not decrypt."""
@@ -87,22 +92,39 @@ def make(database: Database, source: str) -> None:
     database.sql(REQUEUE, NEXT, timeout=None, doing="queueing tasks again")
 
 
-def migrate(host: Host, source: str, accept_undecryptable: int) -> None:
+def migrate(host: Host, source: str, accept_undecryptable: int, *, login: Path | None = None) -> None:
     """Bring the next database to the next release's schema, with its image and Fernet key.
+
+    `login` has the files whose password Postgres takes now, where those are not the next release's.
 
     Raises:
         ReleaseError: a step failed, or the key does not decrypt more values than was accepted.
     """
+    connection = _connection(host, login) if login else {}
     point(host, NEXT)
-    _run_once(host, host.next, INIT_NEXT, doing="migrating the database")
+    _run_once(host, host.next, INIT_NEXT, doing="migrating the database", environment=connection)
     if source != "copy" and not _is_production(host, host.next):
         Database(host).sql(END_WORK, NEXT, timeout=None, doing="ending what production had under way")
     old, new = (_fernet_key(host, files) for files in (host.directory, host.next))
     if old != new:
-        _check_fernet(host, accept_undecryptable, f"{new},{old}")
+        _check_fernet(host, accept_undecryptable, environment={**connection, FERNET_KEY: f"{new},{old}"})
     elif source != "copy":
         # A copy under the same key is what was read a minute ago; the check costs seconds without a page.
-        _check_fernet(host, accept_undecryptable)
+        _check_fernet(host, accept_undecryptable, environment=connection)
+
+
+def try_rotation(host: Host, accept_undecryptable: int, *, fernet_key: bool) -> None:
+    """Do to a next database what a rotation does, with the running release and a key that is thrown away.
+
+    Raises:
+        ReleaseError: a step failed, or the key does not decrypt more values than was accepted.
+    """
+    files = host.directory
+    point(host, NEXT)
+    _run_once(host, files, INIT_NEXT, doing="migrating the database")
+    if fernet_key:
+        keys = f"{base64.urlsafe_b64encode(os.urandom(32)).decode()},{_fernet_key(host, files)}"
+        _check_fernet(host, accept_undecryptable, files=files, environment={FERNET_KEY: keys})
 
 
 def check_live_fernet(host: Host, accepted: int) -> None:
@@ -111,17 +133,23 @@ def check_live_fernet(host: Host, accepted: int) -> None:
     Raises:
         ReleaseError: its key does not decrypt more values than was accepted.
     """
-    _check_fernet(host, accepted, live=True)
+    _check_fernet(host, accepted, files=host.directory, service=INIT)
 
 
-def _check_fernet(host: Host, accepted: int, keys: str = "", *, live: bool = False) -> None:
+def _check_fernet(
+    host: Host,
+    accepted: int,
+    *,
+    files: Path | None = None,
+    service: str = INIT_NEXT,
+    environment: dict[str, str] | None = None,
+) -> None:
     """Have a release's image decrypt every encrypted value, and encrypt it anew if keys are given."""
-    doing = f"{'re-encrypting' if keys else 'decrypting'} connections and variables"
-    options = ["--re-encrypt"] if keys else []
-    environment = {"AIRFLOW__CORE__FERNET_KEY": keys} if keys else None
+    anew = FERNET_KEY in (environment or {})
+    doing = f"{'re-encrypting' if anew else 'decrypting'} connections and variables"
+    command = ["check-fernet", *(["--re-encrypt"] if anew else [])]
     try:
-        files, service = (host.directory, INIT) if live else (host.next, INIT_NEXT)
-        said = _run_once(host, files, service, "check-fernet", *options, doing=doing, environment=environment)
+        said = _run_once(host, files or host.next, service, *command, doing=doing, environment=environment)
     except ReleaseError as error:
         # It fails when there is such a value, and when it cannot ask the database.
         said = error.log
@@ -166,7 +194,13 @@ def _is_production(host: Host, files: Path) -> bool:
 
 
 def _fernet_key(host: Host, files: Path) -> str:
-    return host.environment("env/airflow.env", files).get("AIRFLOW__CORE__FERNET_KEY", "")
+    return host.environment("env/airflow.env", files).get(FERNET_KEY, "")
+
+
+def _connection(host: Host, login: Path) -> dict[str, str]:
+    """Return how the next release's containers reach Postgres by the password in `login`."""
+    connection = host.environment("env/next.env", login).get(CONNECTION)
+    return {CONNECTION: connection} if connection else {}
 
 
 def _run_once(

@@ -15,6 +15,9 @@ COMPARABLE = 4
 SECONDS_BESIDE_THE_DATA = 10
 """What the pages are away for whatever the size: sessions end, files are put in place, HAProxy is told."""
 
+SECONDS_TO_START = 30
+"""What a webserver takes to be healthy on two cores, where no standby webserver serves meanwhile."""
+
 
 def remember(host: Host, size: int, seconds: float) -> None:
     """Keep how long a copy of so many bytes took."""
@@ -35,15 +38,21 @@ def copy_seconds(host: Host, size: int) -> float | None:
         return None
 
 
+def outage_seconds(host: Host, size: int) -> float | None:
+    """Return how long an unrehearsed copy keeps pages away; None if nothing like it was measured."""
+    seconds = copy_seconds(host, size)
+    return None if seconds is None else seconds + SECONDS_BESIDE_THE_DATA + SECONDS_TO_START
+
+
 def require(host: Host, size: int, limit: int) -> None:
     """Refuse a copy that would keep the pages away for longer than `limit` seconds; unknown is no reason.
 
     Raises:
         ReleaseError: it would, and says what to do.
     """
-    seconds = copy_seconds(host, size)
+    seconds = outage_seconds(host, size)
     if seconds is not None:
-        require_outage(seconds + SECONDS_BESIDE_THE_DATA, size, limit)
+        require_outage(seconds, size, limit)
 
 
 def require_outage(seconds: float, size: int, limit: int) -> None:

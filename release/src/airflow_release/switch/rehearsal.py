@@ -18,16 +18,14 @@ def rehearse(host: Host, operation: Operation) -> None:
 
     For a change that keeps the data it is made from a fresh backup and thrown away: the switch copies the
     live database when nothing writes to it. Data from elsewhere are the very ones that the switch will use.
+    Where Postgres gets another password, no webserver is started: it takes the present one until the switch.
 
     Raises:
         ReleaseError: a step failed, or the switch would keep pages away for longer than `outage_limit`.
     """
     database, journal, options = Database(host), Journal(host), Options.load(operation.options)
     with journal.phase(operation, "rehearse") as phase:
-        replaces = operation.database != "copy"
-        if replaces and _password_changes(host):
-            phase.note = "not rehearsed: Postgres gets another password with the new release"
-            return
+        replaces, serves = operation.database != "copy", not _password_changes(host)
 
         def say(doing: str) -> None:
             """Show it to whoever asks for the status; a step takes as long as the database is large."""
@@ -38,22 +36,56 @@ def rehearse(host: Host, operation: Operation) -> None:
         next_database.make(database, source)
         began = time.time()
         say(f"migrating {database.size(NEXT) / 2**20:.0f} MiB")
-        next_database.migrate(host, source, options.accept_undecryptable)
+        login = None if serves else host.directory
+        next_database.migrate(host, source, options.accept_undecryptable, login=login)
         migrated = time.time() - began
         # Before anybody is connected to it, as a copy asks for.
         copied = 0.0 if replaces else _copy_seconds(database, say)
-        say("starting the new webserver on it")
-        standby.start(host, options.start_timeout)
+        tried = "no webserver was tried on it, since Postgres gets another password"
+        if serves:
+            say("starting the new webserver on it")
+            standby.start(host, options.start_timeout)
+            tried = f"the new webserver serves {'what will be live' if replaces else 'the result'}"
+        phase.note = f"migrating took {migrated:.1f} s, and {tried}"
         if replaces:
             operation.done["prepared"] = True
-            phase.note = f"migrating took {migrated:.1f} s, and the new webserver serves what will be live"
             return
         expected = copied + migrated + pace.SECONDS_BESIDE_THE_DATA
-        phase.note = (
-            f"migrating took {migrated:.1f} s, and the new webserver serves the result; "
-            f"the switch will keep pages away for about {expected:.0f} s"
-        )
+        phase.note += f"; the switch will keep pages away for about {expected:.0f} s"
         pace.require_outage(expected, database.size(LIVE), options.outage_limit)
+
+
+def measure_rotation(host: Host, options: Options, *, fernet_key: bool, say: Callable[[str], None]) -> float:
+    """Do beside the live database what a rotation does without pages; return for how long they will be away.
+
+    It is for before the vault has other values, so there is neither an operation nor a next release. The
+    caller holds the platform's lock.
+
+    Raises:
+        ReleaseError: the Fernet key does not decrypt more values than was accepted, a step failed, or it will
+            take longer than `outage_limit`.
+    """
+    database = Database(host)
+    if fernet_key:
+        # First, since it needs no copy.
+        say("reading every encrypted value")
+        next_database.check_live_fernet(host, options.accept_undecryptable)
+    clean_up(host)  # what was killed here, or an operation that is taken over
+    try:
+        with backups.working_directory(host) as work:
+            say(f"copying {database.size(LIVE) / 2**20:.0f} MiB beside the live database")
+            dump = work / "database.dump"
+            database.dump(dump)
+            database.restore(dump, NEXT)
+        began = time.time()
+        say("encrypting every value anew" if fernet_key else "looking at the schema")
+        next_database.try_rotation(host, options.accept_undecryptable, fernet_key=fernet_key)
+        expected = time.time() - began + _copy_seconds(database, say)
+        expected += pace.SECONDS_BESIDE_THE_DATA + pace.SECONDS_TO_START
+        pace.require_outage(expected, database.size(LIVE), options.outage_limit)
+    finally:
+        clean_up(host)
+    return expected
 
 
 def clean_up(host: Host) -> None:
@@ -77,6 +109,8 @@ def _copy_seconds(database: Database, say: Callable[[str], None]) -> float:
     say(f"copying {size / 2**20:.0f} MiB, as the switch will")
     began = time.time()
     database.copy(NEXT, SCRATCH)
-    pace.remember(database.host, size, time.time() - began)
+    seconds = time.time() - began
+    pace.remember(database.host, size, seconds)
     database.drop(SCRATCH)
-    return pace.copy_seconds(database.host, database.size(LIVE)) or 0.0
+    # The live one may be many times as large, with the room of rows that are gone: a backup has none of it.
+    return seconds * database.size(LIVE) / max(size, 1)

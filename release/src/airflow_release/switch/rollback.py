@@ -11,7 +11,7 @@ from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.records import Release
-from airflow_release.switch import stack
+from airflow_release.switch import pace, stack
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Plan:
     """Where its database comes from: `copy` of the live one, `bundle:<path>` or `database:<name>`."""
     lost: list[str]
     """What is in the live database and not in that one, in words; [] when nothing is lost."""
+    outage: str = ""
+    """How long pages will be away, in words; "" where the rehearsal says so."""
 
 
 def plan(host: Host, identifier: str = "") -> Plan:
@@ -43,7 +45,7 @@ def plan(host: Host, identifier: str = "") -> Plan:
     if release.id == running.id:
         raise ReleaseError(f"Release {release.id} is the one that runs.")
     if release.revision == revision:
-        return Plan(release, "copy", [])
+        return Plan(release, "copy", [], _outage(host, database.size()))
     newest = f"the newest DAG run started at {_newest_run(database)}"
     if release.kept and release.kept in database.names():
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(running.since))
@@ -57,6 +59,18 @@ def plan(host: Host, identifier: str = "") -> Plan:
         release,
         f"bundle:{host.backups / release.bundle}",
         [f"everything since {manifest.created} ({newest})", *_fewer_rows(database, manifest.counts)],
+    )
+
+
+def _outage(host: Host, size: int) -> str:
+    """Say how long pages will be away for a copy of the live database, or how to find that out."""
+    seconds = pace.outage_seconds(host, size)
+    if seconds is not None:
+        return f"Airflow's pages will be away for about {seconds:.0f} s."
+    return (
+        "It is not known how long Airflow's pages will be away: no copy of a database of about "
+        f"{size / 2**20:.0f} MiB was measured on this host. To measure one first, while Airflow serves: "
+        "airflow-release check-rotation"
     )
 
 
