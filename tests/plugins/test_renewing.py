@@ -146,7 +146,7 @@ def test_a_look_that_shows_the_time_before_renews_once(
     """Connect may show a write late; the repetition then writes the same value."""
     item_id = vault.titled("Database")[0].id
     before, fetch, looks = vault.fetch(item_id, "the item"), vault.fetch, count(1)
-    late = 4
+    late = 5  # the looks before the first write and after it, and those before the second
 
     def show_late(item_id: str, what: str) -> Any:
         return deepcopy(before) if next(looks) <= late else fetch(item_id, what)
