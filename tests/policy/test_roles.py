@@ -47,6 +47,19 @@ def of_other_roles(role: str, names: set[str]) -> set[str]:
 
 
 @every_role
+def test_result_has_a_name_of_its_own(role: str) -> None:
+    """A result that is registered under the name of a variable would stand in for it from then on."""
+    variables = {
+        name
+        for folder in ("vars", "defaults")
+        for path in (ROOT / "roles" / role / folder).glob("*.yml")
+        for name in load(path) or {}
+    }
+    registered = set(re.findall(r"^ *register: *(\w+)$", role_text(role), re.MULTILINE))
+    assert registered & variables == set()
+
+
+@every_role
 def test_argument_spec_and_defaults_say_the_same(role: str) -> None:
     """Every option is either required or has a default, and the two files that say so agree."""
     options = load(ROOT / f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
