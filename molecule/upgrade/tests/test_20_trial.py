@@ -26,9 +26,11 @@ def test_trial_ends_with_a_verdict_and_no_effect(
     # As people do when the disk gets full: what there is must not be built anew for want of a cache.
     platform.check("docker builder prune --all --force")
     # As on a host whose images came from elsewhere, and whose command is another checkout's.
-    platform.check("rm -r build /usr/local/lib/airflow-release/installed")
+    installed = platform.host.file("/usr/local/lib/airflow-release/installed")
+    platform.check("rm -r build %s", installed.path)
     containers = platform.containers()
     trial = control.start("upgrade.yml", version("2.6.1"), "--check")
+    trial.wait_for("the command of this checkout", lambda: installed.exists, 120)
     trial.wait_for("the build", lambda: platform.is_in("build"), 120)
     others = [control.start("upgrade.yml", version("2.6.1")), control.start("site.yml")]
     meanwhile += [other.wait(120) for other in others]
@@ -47,7 +49,6 @@ def test_trial_ends_with_a_verdict_and_no_effect(
 
     assert platform.containers() == containers
     assert before.differences(platform.snapshot()) == []
-    assert platform.host.file("/usr/local/lib/airflow-release/installed").exists
     assert platform.databases() == {"airflow"}
     assert control.pin == "2.5.3"
     assert poller.unanswered() == []
