@@ -49,7 +49,7 @@ def template(role: str, entry: Entry) -> str:
         return ""
     if "src" in entry:
         return str(entry["src"]).split("}}/", 1)[1]
-    return ("srv/airflow/" if role in OF_A_RELEASE else "") + entry["path"].lstrip("/") + ".j2"
+    return ("srv/airflow/" if role in OF_A_RELEASE else "") + str(entry["path"]).lstrip("/") + ".j2"
 
 
 ENTRIES = tables()

@@ -323,7 +323,7 @@ SLOW = {"re-encrypting": "check-fernet --re-encrypt", "copying": f"CREATE DATABA
 def measure(platform: PlatformOnPostgres, *, fernet_key: bool = True, **options: int) -> list[str]:
     """Try a rotation; return what it says that it does."""
     said: list[str] = []
-    rehearsal.measure_rotation(platform, Options(**options), fernet_key=fernet_key, say=said.append)
+    rehearsal.measure_rotation(platform, Options.parse(options), fernet_key=fernet_key, say=said.append)
     return said
 
 
