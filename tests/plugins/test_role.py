@@ -115,6 +115,50 @@ def test_first_run_generates_and_later_runs_change_nothing(play: Play, server: F
             assert value not in run.output
 
 
+def test_goes_on_with_what_the_host_keeps_while_connect_is_away(
+    play: Play, server: FaultyServer, put: Any, tmp_path: Path
+) -> None:
+    """But not on a host that keeps nothing, and not with a token or an environment that nobody can check."""
+    put("Slack webhook", ("development", "url", "https://hooks.example/canary-of-slack"))
+    keeping = {
+        "secrets_kept_file": f"{tmp_path}/kept/{{{{ inventory_hostname }}}}.json",
+        "secrets_outage_allowed": True,
+        "secrets_environment": "{{ named | default('development') }}",
+        "named": None,
+    }
+    local = ("-vvv", "--connection=local")
+    assert play(*local, "--check", hosts="kept,", **keeping).code == 0
+    assert not (tmp_path / "kept").exists()
+    first = play(*local, hosts="kept,other,", **keeping)
+    assert first.code == 0, first.output
+    file = tmp_path / "kept/kept.json"
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert first.secrets["kept"]["webhook_key"] not in file.read_text()
+
+    os.utime(file, (0, 0))
+    second = play(*local, hosts="kept,other,", **keeping)
+    assert (second.code, second.changed) == (0, 0), second.output
+    assert file.stat().st_mtime > 0, "the vault gave them again"
+    os.utime(file, (file.stat().st_mtime - 5.06 * 3600,) * 2)
+
+    server.always = Fault("503 Service Unavailable")
+    text = file.read_text()
+    named = "{{ 'production' if inventory_hostname == 'other' else 'development' }}"
+    live = {"redis_password": "canary-of-redis"}
+    away = play(*local, hosts="kept,other,new,", **{**keeping, "named": named, "secrets_live": live})
+    words = flat(away)
+    assert away.secrets == {"kept": first.secrets["kept"] | live | {"webhook_key": ""}}
+    assert "that the vault gave to this host 5.1 hours ago" in words
+    assert "(HTTP 503)" in words
+    assert "This host keeps no secrets that the vault gave earlier." in words
+    assert "for another address, token, vault or environment" in words
+    assert words.count("Nothing was changed.") >= 2
+    assert file.read_text() == text, "nothing was kept anew"
+    values = {*first.secrets["kept"].values(), *live.values(), TOKEN} - {"", "admin"}
+    outputs = first.output + second.output + away.output
+    assert [value for value in values if value in outputs] == []
+
+
 def flat(result: Result) -> str:
     """Return the output with the wrapping of long messages undone."""
     return re.sub(r"\s+", " ", result.output)

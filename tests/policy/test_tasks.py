@@ -19,7 +19,7 @@ SECRET = re.compile(
     r"sandbox_task_token|secrets_task_token|stack_task_onepassword|"
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_credentials|__dag_delivery_deploy_key|"
     r"backup_remote_config|airflow_release_remote_config|__airflow_release_credentials|"
-    r"airflow_checker_secrets|secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
+    r"airflow_checker_secrets|secrets_live|__secrets_to_keep|__secrets_kept|preflight_live_secrets|smee_relay_token|smee_relay_channel|__smee_relay_credentials)\b"
 )
 MASKED = {"url_username", "url_password"}
 """Options of uri, http_endpoints and airflow_dag_run that the modules themselves keep out of every log."""
