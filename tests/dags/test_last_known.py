@@ -1,6 +1,7 @@
 """What tasks know of 1Password while Connect gives no answer (images/airflow/lib/last_known.py)."""
 
 import logging
+import os
 
 import pytest
 
@@ -116,6 +117,20 @@ def test_what_is_kept_is_for_its_user_alone_and_encrypted(folder, keys):
     assert len(files) >= 4
     assert not any(VALUE.encode() in file.read_bytes() for file in files)
     assert not any(ITEM.encode() in file.read_bytes() for file in files)
+
+
+def test_forgets_what_is_too_old(folder, keys):
+    """Its memory is the container's."""
+    assert by_load_dict() == VALUE
+    old = {path for path in folder.iterdir() if path.name != "random"}
+    assert old
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    assert by_backend() == VALUE
+    left = {path.name for path in folder.iterdir()}
+    assert "random" in left
+    # What was asked for again is there, and new.
+    assert all(path.stat().st_mtime > 0 for path in folder.iterdir() if path.name != "random")
 
 
 def test_keeps_nothing_where_there_is_no_tmpfs(tmp_path, keys, monkeypatch):

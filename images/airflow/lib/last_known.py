@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 FOLDER = Path("/run/airflow/connect")
 """Below a tmpfs of the Compose project; where that is not mounted, nothing is kept."""
 
+RANDOM = "random"
+"""The file with the random part of the key."""
+
 KEEP_SECONDS = 15 * 60
 """How old an answer may be that stands for one of Connect's."""
 
@@ -88,8 +91,19 @@ def _keep(request: PreparedRequest, body: bytes) -> None:
             except OSError:
                 os.unlink(file.name)
                 raise
+        _forget()
     except (OSError, ValueError) as error:
         log.debug("What 1Password Connect answered is not kept: %s", type(error).__name__)
+
+
+def _forget() -> None:
+    """Remove what is too old; it would take memory until the container stops."""
+    with os.scandir(FOLDER) as entries:
+        for entry in entries:
+            # Another task may be quicker.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name != RANDOM and time.time() - entry.stat().st_mtime > KEEP_SECONDS:
+                    os.unlink(entry)
 
 
 def _kept(request: PreparedRequest) -> Response | None:
@@ -137,7 +151,7 @@ def _place(request: PreparedRequest) -> tuple[Path, Any]:
 
 def _random_part() -> bytes:
     """Return the random part of the key, made by the first process that asks. Raises OSError."""
-    path = FOLDER / "random"
+    path = FOLDER / RANDOM
     if not path.exists():
         # Its parent is the tmpfs, and is never made here: it would be on a disk.
         FOLDER.mkdir(mode=0o700, exist_ok=True)
