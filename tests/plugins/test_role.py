@@ -178,7 +178,7 @@ def test_goes_on_with_what_the_host_keeps_while_connect_is_away(
     said = dict(re.findall(r"fatal: \[(\w+)\]: FAILED! =>(.*?)(?=fatal: |TASK |PLAY )", words))
     assert [host for host, expected in REFUSED.items() if expected not in said[host]] == []
     assert "renewing" in said
-    assert words.count("Nothing of the platform was changed.") == len(REFUSED)
+    assert [host for host in REFUSED if "Nothing of the platform was changed." not in said[host]] == []
     assert file.read_text() == text, "nothing was kept anew"
 
     check = play(*local, "--check", hosts="kept,", **variables)
