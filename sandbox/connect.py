@@ -27,6 +27,9 @@ IDENTIFIER = re.compile(r"[0-9a-z]{26}")
 FILTER = re.compile(r'\s*(?P<attribute>\w+)\s+eq\s+"(?P<value>(?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 VERSION = "1.7.1"
 
+AWAY = "connect-away"
+"""A file in the state's folder; while it is there, every request gets a 503."""
+
 # Exists, but no token may see it: how a 403 (unlike the 404 of an unknown vault) is made to happen.
 OUT_OF_SCOPE_VAULT_ID = "outofscopevault00000000000"
 
@@ -98,6 +101,8 @@ def create_app(
 
     @app.before_request
     def authenticate() -> None:
+        if (Path(state_dir) / AWAY).exists():
+            raise ConnectError(503, "Service Unavailable")
         if not request.path.startswith("/v1/"):
             return
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")

@@ -20,8 +20,14 @@ from onepasswordconnectsdk.client import Client, FailedToRetrieveItemException, 
 from onepasswordconnectsdk.models import Field, Item, SummaryItem
 from pendulum import duration, instance
 from requests import PreparedRequest, RequestException, Response
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+try:
+    # Of the image: it returns what Connect gave a few minutes ago while Connect gives no answer.
+    from last_known import LastKnownAdapter as BaseAdapter
+except ImportError:
+    # An image from before that.
+    from requests.adapters import HTTPAdapter as BaseAdapter
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +55,7 @@ class OnePasswordError(AirflowException):
     """A secret cannot be had; the message names vault, item and field, and never a value."""
 
 
-class _Adapter(HTTPAdapter):
+class _Adapter(BaseAdapter):
     """Gives every request of the SDK a time-out, which the SDK itself does not set."""
 
     def send(self, request: PreparedRequest, **options: Any) -> Response:

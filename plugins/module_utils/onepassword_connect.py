@@ -40,10 +40,14 @@ ADVICE = {
 class ConnectError(Exception):
     """Connect did not give or take what was asked. The message names vault, item and field, never a value."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
-        """``status`` is the HTTP status that Connect answered, None when it answered none."""
+    def __init__(self, message: str, status: int | None = None, *, away: bool = False) -> None:
+        """``status`` is the HTTP status that Connect answered, None when it answered none.
+
+        ``away`` says that it gave no answer at all, or only that it has a fault of its own (5xx).
+        """
         super().__init__(message)
         self.status = status
+        self.away = away
 
 
 class AbsentError(ConnectError):
@@ -181,18 +185,20 @@ class _Doing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ConnectError):
             note = self._vault.health_note() if error.status in PATIENCE.status_forcelist else ""
-            self._fail(f"{error}{note}", error.status)
+            self._fail(f"{error}{note}", error.status, away=(error.status or 0) >= 500)
         if isinstance(error, httpx.HTTPError):
-            self._fail(f"no answer ({type(error).__name__}): check OP_CONNECT and that Connect runs", None)
+            reason = f"no answer ({type(error).__name__}): check OP_CONNECT and that Connect runs"
+            self._fail(reason, None, away=isinstance(error, httpx.TransportError))
         if isinstance(error, (ValueError, KeyError, TypeError, AttributeError, RuntimeError)):
             # Their texts can quote the document, so only their kind is told.
             self._fail(f"the answer is not one of Connect's ({type(error).__name__}): check OP_CONNECT", None)
 
-    def _fail(self, reason: str, status: int | None) -> NoReturn:
+    def _fail(self, reason: str, status: int | None, *, away: bool = False) -> NoReturn:
         vault = self._vault
         raise ConnectError(
             f"cannot {self._what} in vault {vault.vault_id} of 1Password Connect at {vault.url}: {reason}",
             status,
+            away=away,
         ) from None
 
 

@@ -252,6 +252,19 @@ def test_fault_is_said_and_nothing_else(fault: str) -> None:
     assert found(well(**changes)) == expected
 
 
+@pytest.mark.parametrize(
+    ("last_given", "words"),
+    [
+        (NOW - 5 * HOUR, "as it should: HTTP 503. The vault gave the platform its secrets 5 hours ago."),
+        (None, "as it should: HTTP 503."),
+    ],
+)
+def test_silent_connect_says_how_old_the_secrets_are(last_given: float | None, words: str) -> None:
+    facts = well(connect=connect(status=503, last_given=last_given))
+    [finding] = judge.judge(facts, Trends())
+    assert finding.what.partition(" does not answer ")[2] == words
+
+
 @pytest.mark.parametrize("light", LIGHTS)
 def test_light_is_tried(light: str) -> None:
     """What no test lights may never be lit."""

@@ -35,7 +35,7 @@ os.environ.update(
     AIRFLOW_VAR_WEATHER_VOLUME="airflow_weather",
     ENVIRONMENT=ENVIRONMENT,
 )
-sys.path[:0] = [str(DAGS), str(ROOT)]
+sys.path[:0] = [str(DAGS), str(ROOT), str(ROOT / "images/airflow/lib")]
 
 
 def pytest_unconfigure() -> None:

@@ -115,6 +115,79 @@ def test_first_run_generates_and_later_runs_change_nothing(play: Play, server: F
             assert value not in run.output
 
 
+AWAY = Fault("503 Service Unavailable", headers=[("Retry-After", "1")])
+REFUSED = {
+    "new": "This host keeps no secrets that the vault gave earlier.",
+    "short": "The vault never gave this host docker_registry_password.",
+    **dict.fromkeys(
+        ["environment", "token", "cut", "edited", "list"], "are damaged, or the vault gave them for"
+    ),
+}
+"""Hosts whose secrets cannot stand for the vault's, and what is said of each."""
+
+
+def test_goes_on_with_what_the_host_keeps_while_connect_is_away(
+    play: Play, server: FaultyServer, put: Any, tmp_path: Path
+) -> None:
+    """But not with what nobody can check, and never to rotate. No run prints a value."""
+    put("Slack webhook", ("development", "url", "https://hooks.example/canary-of-slack"))
+    variables = {
+        "secrets_kept_file": f"{tmp_path}/kept/{{{{ inventory_hostname }}}}.json",
+        "secrets_outage_allowed": True,
+        "every_item": DEFAULTS["secrets_items"],
+        "secrets_items": "{{ every_item[:-1] if inventory_hostname == 'short' else every_item }}",
+    }
+    local = ("-vvv", "--connection=local", "--forks=12")
+    assert play(*local, "--check", hosts="kept,", **variables).code == 0
+    assert not (tmp_path / "kept").exists()
+    first = play(*local, hosts="kept,short,", **variables)
+    assert first.code == 0, first.output
+    file = tmp_path / "kept/kept.json"
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert first.secrets["kept"]["webhook_key"] not in file.read_text()
+
+    os.utime(file, (0, 0))
+    second = play(*local, hosts="kept,", **variables)
+    assert (second.code, second.changed) == (0, 0), second.output
+    assert file.stat().st_mtime > 0, "the vault gave them again"
+
+    text = file.read_text()
+    files = {
+        **dict.fromkeys(["environment", "token", "renewing"], text),
+        "cut": text[:-20],
+        "edited": text.replace("canary-of-slack", "canary-of-nobody"),
+        "list": "[1]",
+    }
+    for host, content in files.items():
+        file.with_stem(host).write_text(content)
+    os.utime(file, (file.stat().st_mtime - 5.06 * 3600,) * 2)
+    server.always = AWAY
+    live = {"redis_password": "canary-of-redis"}
+    variables |= {
+        "secrets_items": "{{ every_item }}",
+        "secrets_environment": "{{ 'production' if inventory_hostname == 'environment' else 'development' }}",
+        "secrets_connect_token": f"{{{{ 'another' if inventory_hostname == 'token' else '{TOKEN}' }}}}",
+        "secrets_renew": "{{ ['redis_password'] if inventory_hostname == 'renewing' else [] }}",
+        "secrets_live": live,
+    }
+    away = play(*local, hosts=f"kept,renewing,{','.join(REFUSED)},", **variables)
+    assert away.secrets == {"kept": first.secrets["kept"] | live | {"webhook_key": ""}}
+    words = flat(away)
+    assert "that the vault gave to this host 5 hours ago" in words
+    assert "(HTTP 503)" in words
+    said = dict(re.findall(r"fatal: \[(\w+)\]: FAILED! =>(.*?)(?=fatal: |TASK |PLAY )", words))
+    assert [host for host, expected in REFUSED.items() if expected not in said[host]] == []
+    assert "renewing" in said
+    assert [host for host in REFUSED if "Nothing of the platform was changed." not in said[host]] == []
+    assert file.read_text() == text, "nothing was kept anew"
+
+    check = play(*local, "--check", hosts="kept,", **variables)
+    assert (check.code, check.secrets) == (0, away.secrets), check.output
+    values = {*first.secrets["kept"].values(), *live.values(), TOKEN} - {"", "admin"}
+    outputs = first.output + second.output + away.output + check.output
+    assert [value for value in values if value in outputs] == []
+
+
 def flat(result: Result) -> str:
     """Return the output with the wrapping of long messages undone."""
     return re.sub(r"\s+", " ", result.output)
@@ -234,6 +307,14 @@ def test_names_the_variable_that_is_not_set(play: Play, server: FaultyServer) ->
     ("variables", "message"),
     [
         ({"secrets_connect_token": f"wrong-{TOKEN}"}, "HTTP 401"),
+        (
+            {
+                "secrets_connect_token": f"wrong-{TOKEN}",
+                "secrets_outage_allowed": True,
+                "secrets_kept_file": "/absent",
+            },
+            "HTTP 401",
+        ),
         ({"secrets_items": [{"name": "x", "item": "Kept by hand", "field": "key"}]}, "Kept by hand"),
         (
             {
@@ -244,7 +325,7 @@ def test_names_the_variable_that_is_not_set(play: Play, server: FaultyServer) ->
             "32",
         ),
     ],
-    ids=["token", "absent", "length"],
+    ids=["token", "token, outage allowed", "absent", "length"],
 )
 def test_a_failure_says_what_and_never_a_value(play: Play, variables: dict[str, Any], message: str) -> None:
     """`no_log` must not leave the person on call with "output has been hidden" alone."""

@@ -1,4 +1,4 @@
-"""The smoke test's look at the endpoints, on a host that answers on them as its services are."""
+"""The smoke test without its DAG, on a host that answers on its endpoints as its services are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
@@ -16,17 +17,8 @@ from tests.endpoints import ENDPOINTS
 from tests.policy.conftest import ROOT, ansible
 
 HEALTH = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}
-PLAY = {
-    "name": "Look",
-    "hosts": "localhost",
-    "gather_facts": False,
-    "tasks": [
-        {
-            "name": "Check the endpoints",
-            "ansible.builtin.include_role": {"name": "smoke", "tasks_from": "endpoints"},
-        }
-    ],
-}
+PAGE = """<p id="forecast">Sun</p><img id="camera"><p id="secret">shown</p><p id="environment">development</p>
+<time id="executed-at" datetime="2026-11-26T10:00:00+0000"></time>"""
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -34,10 +26,10 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer as HAProxy does where a service is ill."""
-        well = self.path == "/health"
-        self.send_response(200 if well else 302 if self.path == "/home" else 503)
+        known = {"/health": json.dumps(HEALTH), "/": PAGE}
+        self.send_response(200 if self.path in known else 302 if self.path == "/home" else 503)
         self.end_headers()
-        self.wfile.write(json.dumps(HEALTH).encode() if well else b"503 Service Unavailable")
+        self.wfile.write(known.get(self.path, "503 Service Unavailable").encode())
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
@@ -51,24 +43,52 @@ def address() -> Iterator[str]:
         server.shutdown()
 
 
-def test_endpoint_of_what_was_ill_before_is_not_asked(address: str, tmp_path: Path) -> None:
-    """Asked, it would end a restore that has brought Airflow back."""
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([PLAY]))
+def smoke(address: str, folder: Path, tasks_from: str, **variables: object) -> CompletedProcess[str]:
+    """Run a part of the role on a host without a webhook, Flower and weather page."""
+    task = {
+        "name": "Prove it",
+        "ansible.builtin.include_role": {"name": "smoke", "tasks_from": tasks_from},
+    }
+    play = {"name": "Look", "hosts": "localhost", "gather_facts": False, "tasks": [task]}
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
     variables = {
         "smoke_endpoints": ENDPOINTS,
         "smoke_addresses": {endpoint["name"]: address for endpoint in ENDPOINTS},
         "smoke_airflow_version": "2.6.1",
+        "smoke_environment": "development",
         "smoke_secrets": {"flower_username": "a", "flower_password": "b"},
         "smoke_ill_services": ["webhook", "flower", "weather"],
+        "smoke_directory": str(folder),
+        **variables,
     }
-    run = ansible(
+    return ansible(
         "ansible-playbook",
         f"--extra-vars={json.dumps(variables)}",
-        str(tmp_path / "play.yml"),
+        str(folder / "play.yml"),
         environment={
             "ANSIBLE_ROLES_PATH": f"{ROOT}/roles",
             "ANSIBLE_LIBRARY": f"{ROOT}/plugins/modules",
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         },
     )
+
+
+def test_endpoint_of_what_was_ill_before_is_not_asked(address: str, tmp_path: Path) -> None:
+    """Asked, it would end a restore that has brought Airflow back."""
+    run = smoke(address, tmp_path, "endpoints")
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("proof", ["", "an earlier stack's", "this stack's"])
+def test_stack_is_not_called_proven_while_connect_is_away(address: str, tmp_path: Path, proof: str) -> None:
+    """Not by a run on another stack either. What the DAG made earlier has to be there, if it ever ran."""
+    if proof:
+        fingerprint = "new" if proof == "this stack's" else "old"
+        record = {"fingerprint": fingerprint, "run": "smoke__1", "seconds": 9}
+        (tmp_path / "smoke.json").write_text(json.dumps(record))
+    run = smoke(address, tmp_path, "main", smoke_fingerprint="new", smoke_dag_possible=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    proven = proof == "this stack's"
+    assert ("run smoke__1 succeeded in 9 s" in run.stdout) == proven
+    assert ("NOT RUN weather-checker" in run.stdout) != proven
+    assert ("page | Fetch the weather page" in run.stdout) == bool(proof)

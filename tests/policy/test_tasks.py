@@ -18,8 +18,8 @@ SECRET = re.compile(
     r"\b(stack_secrets|smoke_secrets|stack_onepassword|haproxy_certificate|secrets_connect_token|sandbox_token|"
     r"sandbox_task_token|secrets_task_token|stack_task_onepassword|"
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_deploy_key|"
-    r"backup_remote_config|airflow_release_remote_config|"
-    r"airflow_checker_secrets|secrets_live|preflight_live_secrets|smee_relay_token|smee_relay_channel)\b"
+    r"backup_remote_config|airflow_release_remote_config|airflow_checker_secrets|secrets_live|"
+    r"__secrets_to_keep|__secrets_kept|preflight_live_secrets|smee_relay_token|smee_relay_channel)\b"
 )
 """What carries a secret. A task names a table of files as a whole: test_tables_of_files.py looks into it."""
 MASKED = {"url_username", "url_password"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from sandbox.connect import Reader, create_app
+from sandbox.connect import AWAY, Reader, create_app
 from tests.served import TOKEN, VAULT_ID
 
 TASKS = Reader("token-of-tasks", "tasksvault0123456789abcdef")
@@ -82,3 +82,11 @@ def test_token_of_tasks_changes_nothing_in_its_own_vault(
 def test_tasks_have_a_token_and_a_vault_of_their_own(tmp_path: Path, tasks: Reader) -> None:
     with pytest.raises(ValueError, match="of their own"):
         create_app(tmp_path, TOKEN, VAULT_ID, tasks=tasks)
+
+
+def test_connect_is_away_while_its_file_says_so(clients: dict[str, FlaskClient], tmp_path: Path) -> None:
+    """For every call, also with a good token; and it knows all afterwards."""
+    (tmp_path / AWAY).touch()
+    assert {clients[TOKEN].get(path).status_code for path in ("/heartbeat", OF_THE_PLATFORM)} == {503}
+    (tmp_path / AWAY).unlink()
+    assert titles(clients[TASKS.token], OF_TASKS) == [WEATHER]

@@ -117,6 +117,8 @@ class Connect:
     """Whether the tasks' token reads the vault with the platform's own secrets."""
     platform_status: int = 200
     """The HTTP status of the same call with the webhook's token for the platform's vault."""
+    last_given: float | None = None
+    """When the vault last gave the platform its secrets, in seconds since the epoch; None if unknown."""
 
 
 @dataclass(frozen=True)

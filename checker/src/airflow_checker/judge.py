@@ -394,7 +394,12 @@ def connect(facts: Facts) -> Iterator[Finding]:
         yield Finding("token-refused", "", f"Connect does not give the vault (HTTP {known.status}).")
     elif not 200 <= known.status < 300:
         what = f"HTTP {known.status}" if known.status else known.said
-        yield Finding("connect-silent", "", f"1Password Connect does not answer as it should: {what}.")
+        age = (
+            f" The vault gave the platform its secrets {minutes(facts.now - known.last_given)} ago."
+            if known.last_given is not None
+            else ""
+        )
+        yield Finding("connect-silent", "", f"1Password Connect does not answer as it should: {what}.{age}")
     if known.platform_status in (401, 403, 404) and known.platform_status != known.status:
         what = f"Connect does not give the webhook its vault (HTTP {known.platform_status})."
         yield Finding("token-refused", "webhook", what)

@@ -115,15 +115,21 @@ def _get(path: str) -> Any:
     # Not needed by most processes that import this.
     import requests
     from airflow.utils.log.secrets_masker import mask_secret
-    from requests.adapters import HTTPAdapter
+    from last_known import LastKnownAdapter
     from urllib3.util import Retry
 
     address, token, vault = (_setting(name) for name in ("OP_CONNECT", "OP_API_TOKEN", "OP_VAULT_ID"))
     mask_secret(token)
-    retries = Retry(total=RETRIES, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+    # The last answer, and not "too many retries", says whether Connect is away.
+    retries = Retry(
+        total=RETRIES,
+        backoff_factor=0.5,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+    )
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
+            session.mount(scheme, LastKnownAdapter(max_retries=retries))
         try:
             answer = session.get(
                 f"{address.rstrip('/').removesuffix('/v1')}/v1/vaults/{vault}/{path}",

@@ -1,6 +1,8 @@
-"""What is on the host's disk: who may read it, and that only env/ has secrets in it."""
+"""What is on the host's disk: who may read it, and that no file which others read has secrets in it."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from expected import DIRECTORY, SECRETS
@@ -28,6 +30,15 @@ def test_env_file_is_for_root_alone(host: Host, path: str) -> None:
     """Whoever reads these files has the platform."""
     file = host.file(f"{DIRECTORY}/{path}")
     assert (file.user, file.group, oct(file.mode)) == ("root", "root", "0o600")
+
+
+def test_what_the_vault_gave_last_is_for_root_alone(host: Host, secrets: dict[str, str]) -> None:
+    """They are for a converge while Connect is away, which has no use for the webhook key."""
+    directory, file = (host.file(f"{DIRECTORY}/secrets{name}") for name in ("", "/last_known.json"))
+    assert (directory.user, oct(directory.mode)) == ("root", "0o700")
+    assert (file.user, oct(file.mode)) == ("root", "0o600")
+    kept = json.loads(file.content_string)["secrets"]
+    assert (kept["fernet_key"], kept["webhook_key"]) == (secrets["Fernet key"], "")
 
 
 def test_there_is_one_env_file_for_each_privilege_level(host: Host) -> None:

@@ -186,7 +186,16 @@ def _connect(directory: Path) -> Any:
         connect.Access(values.get("OP_API_TOKEN", ""), values.get("OP_VAULT_ID", ""))
         for values in (tasks, host.environment(directory / "env/webhook.env"))
     ]
-    return connect.ask(tasks["OP_CONNECT"], *(access for access in accesses if access.vault))
+    answer = connect.ask(tasks["OP_CONNECT"], *(access for access in accesses if access.vault))
+    return dataclasses.replace(answer, last_given=_last_given(directory))
+
+
+def _last_given(directory: Path) -> float | None:
+    """Return the time of the file in which the role `secrets` keeps what the vault gave."""
+    try:
+        return (directory / "secrets/last_known.json").stat().st_mtime
+    except OSError:
+        return None
 
 
 def _updates(memory: Memory, run: host.Run) -> int | None:
