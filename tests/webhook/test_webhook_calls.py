@@ -36,12 +36,10 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> VaultDouble:
 def app_settings(settings: Settings, tmp_path: Path) -> Settings:
     token = tmp_path / "relay.token"
     token.write_text("relay-token\n")
-    return replace(
-        settings,
-        relay_token_file=token,
-        metrics_token_file=tmp_path / "metrics.token",
-        failures_per_minute=1_000,
-    )
+    # As the role writes it where the vault has none.
+    none = tmp_path / "metrics.token"
+    none.write_text("\n")
+    return replace(settings, relay_token_file=token, metrics_token_file=none, failures_per_minute=1_000)
 
 
 @pytest.fixture
@@ -483,20 +481,25 @@ def test_metrics(client: FlaskClient, app_settings: Settings) -> None:
 
 @pytest.fixture
 def metrics_token(app_settings: Settings) -> Path:
-    """The file of the token for Prometheus, as the role writes it where the vault has none."""
+    """The file of the token for Prometheus."""
     assert app_settings.metrics_token_file is not None
-    app_settings.metrics_token_file.write_text("\n")
     return app_settings.metrics_token_file
 
 
 def test_metrics_without_a_token_are_for_anybody(client: FlaskClient, metrics_token: Path) -> None:
+    """And with a file that is gone for nobody: it is unknown whether there is a token."""
     assert client.get("/metrics").status_code == 200
     metrics_token.unlink()
-    assert client.get("/metrics").status_code == 200
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer None"}).status_code == 401
 
 
 @pytest.mark.parametrize(
-    "value", [None, "Bearer wrong", "Bearer ", "scrape", "Basic scrape", "Bearer relay-token"]
+    "value",
+    [
+        *(None, "Bearer wrong", "Bearer ", "Bearer", "scrape", "Basic scrape", "Bearer scrapes"),
+        *("Bearer scrap", "Bearer relay-token", "Bearer scrape, Bearer wrong", "Bearer \xe9"),
+    ],
 )
 def test_metrics_with_a_token_are_for_whoever_has_it(
     client: FlaskClient, metrics_token: Path, value: str | None
@@ -510,6 +513,13 @@ def test_metrics_with_a_token_are_for_whoever_has_it(
     assert "webhook_pinned" in client.get("/metrics", headers=right).text
     assert client.post("/sync", headers=right).status_code == 401
     assert client.get("/").status_code == 200
+
+
+def test_metrics_token_may_have_letters_beyond_ascii(client: FlaskClient, metrics_token: Path) -> None:
+    """Prometheus sends the bytes of its file, and WSGI hands on each as a character."""
+    metrics_token.write_bytes("schlüssel\n".encode())
+    sent = "Bearer schlüssel".encode().decode("latin-1")
+    assert client.get("/metrics", headers={"Authorization": sent}).status_code == 200
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{}", b"[" * 100_000], ids=["not text", "empty", "nested"])

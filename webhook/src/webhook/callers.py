@@ -11,15 +11,16 @@ from werkzeug.exceptions import TooManyRequests
 from webhook.services import services
 
 
-def token_in(path: Path | None) -> str:
-    """Return the token in a file, "" where there is none. It is read anew each time: it may be rotated."""
-    return path.read_text().strip() if path is not None and path.is_file() else ""
+def token_in(path: Path) -> str | None:
+    """Return the token in a file, None without a file. It is read anew each time: it may be rotated."""
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
-def require_token(token: str, whose: str) -> None:
+def require_token(token: str | None, whose: str) -> None:
     """Let only those pass who send the token as `Authorization: Bearer`; without a token nobody does."""
     expected = f"Bearer {token}".encode()
-    given = request.headers.get("Authorization", "").encode(errors="replace")
+    # A header is bytes, which WSGI hands on as Latin-1 (PEP 3333).
+    given = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if not token or not hmac.compare_digest(given, expected):
         refuse(HTTPStatus.UNAUTHORIZED, f"the {whose} token is missing or wrong")
 

@@ -114,4 +114,5 @@ def _skipped(detail: str) -> ResponseReturnValue:
 
 def _require_relay_token() -> None:
     """Let only those pass who can read the relay's token file."""
-    require_token(token_in(services().settings.relay_token_file), "relay's")
+    path = services().settings.relay_token_file
+    require_token(token_in(path) if path else None, "relay's")

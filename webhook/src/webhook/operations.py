@@ -32,11 +32,13 @@ def healthz() -> ResponseReturnValue:
 
 @blueprint.get("/metrics")
 def metrics() -> ResponseReturnValue:
-    """Return the Prometheus page; to whoever has the token, where there is one, else to anybody.
+    """Return the Prometheus page, to whoever has the token; where the vault has none, to anybody.
 
     401 missing or wrong token; 429 too many failures.
     """
-    if token := token_in(services().settings.metrics_token_file):
+    path = services().settings.metrics_token_file
+    # An empty file says that there is no token. A missing one says nothing, and lets nobody in.
+    if path is not None and (token := token_in(path)) != "":
         require_token(token, "Prometheus")
     return Response(services().metrics.page(), content_type=CONTENT_TYPE_LATEST)
 
