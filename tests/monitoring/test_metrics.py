@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from webhook.app import create_app
-from webhook.settings import Settings
 
-from tests.monitoring.conftest import ROOT, Promtool
-from tests.webhook.doubles import VaultDouble
-from tests.webhook.health_document import bad_day, document
+from tests.monitoring.conftest import ROOT, Promtool, expressions, panels
 
 NAME = r"\b(?:airflow_platform|webhook)_[a-z_]+\b"
 KNOWN = 'airflow_platform_disk_days_until_full use base unit "seconds" instead of "days"'
 """What promtool says of a name that stays, because dashboards of others may have it."""
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of a platform on a bad day, of which everything is known."""
-    folder = tmp_path_factory.mktemp("host")
-    file = folder / "health.json"
-    file.write_text(json.dumps(document(**bad_day())))
-    settings = Settings(environment="staging", trees_dir=folder, state_dir=folder / "state", health_file=file)
-    app = create_app({"TESTING": True, "SETTINGS": settings, "VAULT": VaultDouble()})
-    app.extensions["webhook"].metrics.synced("switched", 2.5)
-    app.extensions["webhook"].store.remember("relay", {"state": "connected", "at": time.time()})
-    client = app.test_client()
-    assert client.post("/sync").status_code == 401
-    return client.get("/metrics").get_data(as_text=True)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +26,6 @@ def names(page: str) -> set[str]:
         for name, kind in kinds.items()
         if not name.endswith("_created")
     }
-
-
-def panels() -> list[dict[str, Any]]:
-    """Return the panels of the dashboard."""
-    found: list[dict[str, Any]] = json.loads((ROOT / "monitoring/dashboard.json").read_text())["panels"]
-    return found
-
-
-def expressions() -> list[str]:
-    """Return all that the dashboard asks Prometheus."""
-    return [target["expr"] for panel in panels() for target in panel.get("targets", [])]
 
 
 def test_page_is_as_prometheus_wants_it(promtool: Promtool, page: str) -> None:
