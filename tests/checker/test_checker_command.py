@@ -549,21 +549,56 @@ def test_outcomes_are_counted_by_hour_and_only_anew_where_they_change(
 ) -> None:
     """The first question is for the whole day, and the next, after five minutes, for the last hour alone."""
     this = int(clock.now - 1800)
-    Engine.outcomes = {str(this - 23 * HOUR): [7, 0], str(this): [12, 1], str(this - 24 * HOUR): [99, 99]}
+    rest = (70.0, 9.5)
+    Engine.outcomes = {
+        str(this - 23 * HOUR): [7, 0, *rest],
+        str(this): [12, 1, *rest],
+        str(this - 24 * HOUR): [99, 99, *rest],
+    }
     cli.check(settings, programs)
     cli.check(settings, programs)
     assert Engine.since == [this - 23 * HOUR]
     assert outcomes(health(settings)) == [(7, 0), *[(0, 0)] * 22, (12, 1)]
     clock.now += 301
-    Engine.outcomes = {str(this): [15, 2]}
+    Engine.outcomes = {str(this): [15, 2, *rest]}
     cli.check(settings, programs)
     assert Engine.since[1:] == [this]
     assert outcomes(health(settings)) == [(7, 0), *[(0, 0)] * 22, (15, 2)]
     clock.now += 1800
-    Engine.outcomes = {str(this): [16, 2], str(this + HOUR): [1, 0]}
+    Engine.outcomes = {str(this): [16, 2, *rest], str(this + HOUR): [1, 0, *rest]}
     cli.check(settings, programs)
     assert Engine.since[2:] == [this]
     assert outcomes(health(settings)) == [*[(0, 0)] * 22, (16, 2), (1, 0)]
+
+
+def test_figures_have_durations_and_ages(settings: Settings, programs: Programs, clock: Clock) -> None:
+    this = int(clock.now - 1800)
+    Engine.outcomes = {str(this): [12, 1, 70.0, 9.5]}
+    cli.check(settings, programs)
+    figures = health(settings)["figures"]
+    assert {name: figures["hours"][-1][name] for name in ("seconds", "longest")} == {
+        "seconds": 70.0,
+        "longest": 9.5,
+    }
+    assert {name: figures["hours"][0][name] for name in ("succeeded", "seconds")} == {
+        "succeeded": 0,
+        "seconds": 0.0,
+    }
+    assert (figures["queue_ages"], figures["overdue"]) == ({}, {})
+
+
+def test_outcomes_that_an_earlier_version_kept_are_asked_for_anew(
+    settings: Settings, programs: Programs, clock: Clock
+) -> None:
+    """It kept no durations."""
+    this = int(clock.now - 1800)
+    note = {"at": clock.now - 60, "hours": {str(this): [7, 0]}}
+    settings.memory.parent.mkdir(exist_ok=True)
+    settings.memory.write_text(json.dumps({"notes": {"outcomes": note}}))
+    Engine.outcomes = {str(this): [8, 0, 70.0, 9.5]}
+    cli.check(settings, programs)
+    assert Engine.since == [this - 23 * HOUR]
+    assert outcomes(health(settings))[-1] == (8, 0)
 
 
 def test_outcomes_of_a_clock_that_went_back_are_asked_for_anew(

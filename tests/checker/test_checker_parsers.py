@@ -262,12 +262,19 @@ def test_answer_of_the_database_is_read() -> None:
 
 
 def test_outcomes_are_read() -> None:
-    known = database.parse_outcomes('{ "1800000000" : [12, 1], "1800003600" : [0, 3] }\n')
-    assert known == {"1800000000": [12, 1], "1800003600": [0, 3]}
+    answer = '{ "1800000000" : [12, 1, 34.5, 9.5], "1800003600" : [0, 3, -2, 0] }\n'
+    known = database.parse_outcomes(answer)
+    assert known == {"1800000000": [12, 1, 34.5, 9.5], "1800003600": [0, 3, 0.0, 0.0]}
     assert database.parse_outcomes("{}") == {}
 
 
-@pytest.mark.parametrize("answer", ["", "[]", '{"x": [1, 2]}', '{"1": [1]}', '{"1": 1}', '{"1": [1, null]}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "[]", '{"x": [1, 2, 3, 4]}', '{"1": [1, 2]}', '{"1": 1}', '{"1": [1, null, 3, 4]}'),
+        '{"1": [1, 2, null, 4]}',
+    ],
+)
 def test_other_outcomes_are_an_error(answer: str) -> None:
     with pytest.raises(ValueError, match=r"value|form|literal"):
         database.parse_outcomes(answer)

@@ -52,9 +52,10 @@ INSERT INTO job (id, job_type, state, latest_heartbeat, hostname)
 SELECT 1000 + number, 'LocalTaskJob', 'success', to_timestamp({hour}) + beat, 'c' FROM (VALUES
   (1, interval '-50 minutes'), (2, interval '0'), (3, interval '0'), (4, interval '0'), (5, interval '0'),
   (6, interval '-2 days')) AS given (number, beat);
-INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, end_date, job_id, pool, pool_slots)
-SELECT 'full', 'ended ' || number, 'scheduled__1', -1, state, to_timestamp({hour}) + ended, 1000 + number,
-  'default_pool', 1 FROM (VALUES
+INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, end_date, duration, job_id, pool,
+  pool_slots)
+SELECT 'full', 'ended ' || number, 'scheduled__1', -1, state, to_timestamp({hour}) + ended, number * 1.5,
+  1000 + number, 'default_pool', 1 FROM (VALUES
   (1, 'failed', interval '-50 minutes'), (3, 'success', interval '1 second'), (4, 'failed', interval '0'),
   (5, 'skipped', interval '0'), (6, 'success', interval '-2 days')) AS given (number, state, ended);
 """
@@ -109,7 +110,7 @@ def test_tasks_are_counted(answer: dict[str, Any]) -> None:
 
 
 def test_outcomes_are_counted_by_the_hour_in_which_a_task_ended(answer: dict[str, Any]) -> None:
-    assert answer["outcomes"] == {str(HOUR - 3600): [0, 1], str(HOUR): [1, 1]}
+    assert answer["outcomes"] == {str(HOUR - 3600): [0, 1, 1.5, 1.5], str(HOUR): [1, 1, 10.5, 6.0]}
 
 
 def test_outcomes_are_found_by_indexes(answer: dict[str, Any]) -> None:

@@ -168,7 +168,7 @@ def test_key_survives_the_way_to_the_host(tmp_path: Path, key: str, form: str) -
         "vars_files": [str(ROOT / f"roles/dag_delivery/{part}/main.yml") for part in ("defaults", "vars")],
         "vars": {
             "dag_delivery_project": str(ROOT),
-            "dag_delivery_secrets": {"deploy_key": given, "relay_token": "token"},
+            "dag_delivery_secrets": {"deploy_key": given, "relay_token": "token", "metrics_token": ""},
         },
         "tasks": [
             {

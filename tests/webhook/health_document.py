@@ -56,10 +56,15 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         "tasks_running": 3,
         "tasks_queued": 1,
         "hours": [
-            {"from": report.iso(start), "succeeded": 40 + 7 * (index % 5), "failed": 0}
+            {
+                **{"from": report.iso(start), "succeeded": 40 + 7 * (index % 5), "failed": 0},
+                **{"seconds": 610.0, "longest": 95.5},
+            }
             for index, start in enumerate(starts)
         ],
         "queues": {"default": 1},
+        "queue_ages": {"default": 12.5},
+        "overdue": {},
         "workers": [{"service": "airflow-worker", "queues": ["default"], "slots": 16}],
         "refusals": {},
         "dag_commit": "0123456789" * 4,
@@ -115,6 +120,8 @@ def bad_day(
             ],
             hours=hours,
             queues={"default": 12_345, queue: 7},
+            queue_ages={queue: 640.0},
+            overdue={"reports": 90.0},
             refusals={"HostConfig.Privileged": 3},
         ),
     }

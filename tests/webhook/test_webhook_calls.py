@@ -36,7 +36,10 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> VaultDouble:
 def app_settings(settings: Settings, tmp_path: Path) -> Settings:
     token = tmp_path / "relay.token"
     token.write_text("relay-token\n")
-    return replace(settings, relay_token_file=token, failures_per_minute=1_000)
+    # As the role writes it where the vault has none.
+    none = tmp_path / "metrics.token"
+    none.write_text("\n")
+    return replace(settings, relay_token_file=token, metrics_token_file=none, failures_per_minute=1_000)
 
 
 @pytest.fixture
@@ -474,6 +477,49 @@ def test_metrics(client: FlaskClient, app_settings: Settings) -> None:
     for name in ("last_successful_sync", "live_commit", "relay_heard"):
         assert abs(float(values[f"webhook_{name}_timestamp_seconds"]) - time.time()) < 60
     assert float(values["webhook_pinned"]) == 0
+
+
+@pytest.fixture
+def metrics_token(app_settings: Settings) -> Path:
+    """The file of the token for Prometheus."""
+    assert app_settings.metrics_token_file is not None
+    return app_settings.metrics_token_file
+
+
+def test_metrics_without_a_token_are_for_anybody(client: FlaskClient, metrics_token: Path) -> None:
+    """And with a file that is gone for nobody: it is unknown whether there is a token."""
+    assert client.get("/metrics").status_code == 200
+    metrics_token.unlink()
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer None"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "Bearer wrong", "Bearer ", "Bearer", "scrape", "Basic scrape", "Bearer scrapes"),
+        *("Bearer scrap", "Bearer relay-token", "Bearer scrape, Bearer wrong", "Bearer \xe9"),
+    ],
+)
+def test_metrics_with_a_token_are_for_whoever_has_it(
+    client: FlaskClient, metrics_token: Path, value: str | None
+) -> None:
+    """From the next call on, without a restart; the page stays open, and the token opens nothing else."""
+    metrics_token.write_text("scrape\n")
+    headers = {} if value is None else {"Authorization": value}
+    answer = client.get("/metrics", headers=headers)
+    assert (answer.status_code, "webhook_pinned" in answer.text) == (401, False)
+    right = {"Authorization": "Bearer scrape"}
+    assert "webhook_pinned" in client.get("/metrics", headers=right).text
+    assert client.post("/sync", headers=right).status_code == 401
+    assert client.get("/").status_code == 200
+
+
+def test_metrics_token_may_have_letters_beyond_ascii(client: FlaskClient, metrics_token: Path) -> None:
+    """Prometheus sends the bytes of its file, and WSGI hands on each as a character."""
+    metrics_token.write_bytes("schlüssel\n".encode())
+    sent = "Bearer schlüssel".encode().decode("latin-1")
+    assert client.get("/metrics", headers={"Authorization": sent}).status_code == 200
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{}", b"[" * 100_000], ids=["not text", "empty", "nested"])

@@ -415,6 +415,42 @@ def test_queue_without_a_worker_is_said(page: Page) -> None:
     assert metrics["airflow_platform_tasks{running}"] == 3
 
 
+def test_ages_and_overdue_runs_are_for_prometheus(page: Page) -> None:
+    """A queue in which nothing waits has an age of 0, so that a rule can compare it."""
+    _, _, metrics = page(document(**bad_day()))
+    assert metrics["airflow_platform_queue_age_seconds{reports}"] == 640
+    assert metrics["airflow_platform_queue_age_seconds{default}"] == 0
+    assert metrics["airflow_platform_runs_overdue{}"] == 1
+    assert metrics["airflow_platform_run_overdue_seconds{reports}"] == 90
+    assert metrics["airflow_platform_worker_slots{airflow-worker}"] == 16
+    assert metrics["airflow_platform_checker_cpu_seconds{}"] == 0.12
+
+
+def test_what_became_of_tasks_is_for_prometheus(page: Page) -> None:
+    """Of the whole day, and of the last hour that is over."""
+    hours = figures(time.time())["hours"]
+    hours[22].update(succeeded=9, failed=1, seconds=250.0, longest=95.5)
+    hours[23].update(succeeded=1000, failed=3, seconds=99.0, longest=99.0)
+    _, _, metrics = page(document(figures=figures(time.time(), hours=hours)))
+    assert metrics["airflow_platform_tasks_ended_last_hour{succeeded}"] == 9
+    assert metrics["airflow_platform_tasks_ended_last_hour{failed}"] == 1
+    assert metrics["airflow_platform_tasks_ended_last_day{failed}"] == 4
+    assert metrics["airflow_platform_task_duration_mean_seconds{}"] == 25
+    assert metrics["airflow_platform_task_duration_longest_seconds{}"] == 95.5
+
+
+@pytest.mark.parametrize("hours", [None, [], "of an earlier version", "without a task"])
+def test_durations_that_are_not_known_are_not_told(page: Page, hours: Any) -> None:
+    known = figures(time.time())["hours"]
+    if hours == "of an earlier version":
+        hours = [{name: hour[name] for name in ("from", "succeeded", "failed")} for hour in known]
+    if hours == "without a task":
+        hours = [{**hour, "succeeded": 0, "failed": 0, "seconds": 0.0, "longest": 0.0} for hour in known]
+    found, _, metrics = page(document(figures=figures(time.time(), hours=hours)))
+    assert found["level"] == "ok"
+    assert not [name for name in metrics if "_duration_" in name]
+
+
 def test_refusals_are_for_prometheus(page: Page) -> None:
     """By field, as long as anybody says so: a host of an earlier version does not."""
     name = "airflow_platform_docker_refusals_total{HostConfig.Privileged}"

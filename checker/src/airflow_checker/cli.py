@@ -34,9 +34,15 @@ def main(given: Sequence[str] | None = None) -> int:
     commands.add_parser("record", help="take the host's files as they are for those that were rendered")
     commands.add_parser("may-restart", help="exit with 1 while an operation changes what runs")
     commands.add_parser("lights", help="print the table of all lights")
+    commands.add_parser("rules", help="print the alerting rules for Prometheus")
     arguments = parser.parse_args(given)
     if arguments.command == "lights":
         print(table(), end="")
+        return 0
+    if arguments.command == "rules":
+        from airflow_checker import rules  # The timer's look every 30 seconds does without.
+
+        print(rules.text(), end="")
         return 0
     try:
         settings = load_settings(arguments.settings)

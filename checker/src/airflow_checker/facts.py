@@ -103,6 +103,18 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Hour:
+    """The tasks that ended within one hour."""
+
+    succeeded: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """How long they ran, all together."""
+    longest: float = 0.0
+    """How long the longest of them ran, in seconds."""
+
+
+@dataclass(frozen=True)
 class Connect:
     """1Password Connect, as tasks know it."""
 
@@ -151,9 +163,9 @@ class Facts:
     stopped: bool = False
     """Whether the platform was stopped on purpose."""
     database: Database | None = None
-    outcomes: dict[int, tuple[int, int]] | None = None
-    """How many tasks succeeded and failed, by the start of the hour in seconds since the epoch; an hour
-    without any may be absent."""
+    outcomes: dict[int, Hour] | None = None
+    """The tasks that ended, by the start of the hour in seconds since the epoch; an hour without any may be
+    absent."""
     queues: dict[str, int] | None = None
     """By queue: the messages that wait in Redis."""
     refusals: dict[str, int] | None = None

@@ -32,9 +32,18 @@ class Light:
     patience: float = 60
     """Seconds for which it has to stand before somebody is told."""
     message: bool = True
-    """Whether a message is sent of it; somebody else may do that."""
+    """Whether the checker sends a message of it; the webhook does otherwise."""
     once: bool = False
     """Whether it is told at once and never again: it is over already, and asks for nothing."""
+
+    @property
+    def note(self) -> str:
+        """Return what is special about its message, "" for nothing."""
+        if self.once:
+            return " The one message is sent at once."
+        if not self.message:
+            return " The webhook sends the message."
+        return " The message is sent after a day." if self.patience >= _DAY else ""
 
 
 _CONVERGE = 3600.0
@@ -235,8 +244,7 @@ LIGHTS = {
     ),
     "commit-refused": Light(
         WARNING,
-        "The newest commit of the DAGs is refused; the one before it stays live. The webhook sends the"
-        " message.",
+        "The newest commit of the DAGs is refused; the one before it stays live.",
         "Read the reason on the status page, then push a correction.",
         message=False,
     ),
@@ -256,13 +264,13 @@ LIGHTS = {
     ),
     "dags-pinned": Light(
         WARNING,
-        "The DAGs are pinned to a commit: pushes do not go live. The message is sent after a day.",
+        "The DAGs are pinned to a commit: pushes do not go live.",
         "When the rollback is over, run `dag-sync unpin`.",
         _DAY,
     ),
     "infrastructure-changed": Light(
         WARNING,
-        "Files outside the DAGs changed in the repository. The message is sent after a day.",
+        "Files outside the DAGs changed in the repository.",
         "Run site.yml.",
         _DAY,
     ),
@@ -291,7 +299,7 @@ LIGHTS = {
     "unit-restarted": Light(
         NOTICE,
         "Docker or containerd died within the last ten minutes, and systemd started it again. Containers and"
-        " tasks went on. The one message is sent at once.",
+        " tasks went on.",
         "Nothing has to be done. To find out why, read `journalctl -u <unit>`.",
         patience=0,
         once=True,
@@ -299,8 +307,7 @@ LIGHTS = {
     "host-restarted": Light(
         NOTICE,
         "The host went down without a shutdown, as in a power cut, and is back since ten minutes at most. The"
-        " platform came back by itself; tasks that ran are lost, and Airflow retries or fails them. The one"
-        " message is sent at once.",
+        " platform came back by itself; tasks that ran are lost, and Airflow retries or fails them.",
         "Nothing has to be done for the platform. To find out why, read `journalctl --boot=-1`.",
         patience=0,
         once=True,
@@ -386,7 +393,8 @@ def table() -> str:
     """Return the table of docs/when-something-is-wrong.md."""
     lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
     lines += [
-        f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning} | {light.advice} |'
+        f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning}{light.note} |'
+        f" {light.advice} |"
         for name, light in LIGHTS.items()
     ]
     return "\n".join(lines) + "\n"

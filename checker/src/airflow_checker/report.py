@@ -12,11 +12,13 @@
     services     name, state, health, since, restarts, for each that should run
     figures      disks (path, size, free, inodes, inodes_free, days_until_full; 0 inodes: they have no fixed
                  number), database_bytes, database_growth_bytes (within a day), tasks_running,
-                 tasks_queued, hours (from, succeeded, failed: the tasks that ended in each of the last 24,
-                 oldest first), queues, workers (service, queues, slots), refusals (by field: what DAGs were
-                 refused of Docker since the filter was started), dag_commit, certificate_ends, token_ends,
-                 last_backup, last_copy (when the last good backup was taken, and the last one that has a
-                 copy elsewhere), checker_seconds
+                 tasks_queued, hours (from, succeeded, failed, seconds, longest: the tasks that ended in each
+                 of the last 24, how long they ran all together, and the longest of them; oldest first),
+                 queues, queue_ages (by queue: for how many seconds its oldest task has been queued), overdue
+                 (by DAG: how many seconds ago its next run should have been created), workers (service,
+                 queues, slots), refusals (by field: what DAGs were refused of Docker since the filter was
+                 started), dag_commit, certificate_ends, token_ends, last_backup, last_copy (when the last
+                 good backup was taken, and the last one that has a copy elsewhere), checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
 """
@@ -28,7 +30,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_checker import judge
-from airflow_checker.facts import OUTCOME_HOURS, Facts
+from airflow_checker.facts import OUTCOME_HOURS, Facts, Hour
 from airflow_checker.lights import CRITICAL, WARNING, Finding, verdict
 from airflow_checker.memory import Memory
 from airflow_checker.settings import Settings
@@ -111,6 +113,8 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
         "tasks_queued": database.queued if database else None,
         "hours": hours(facts),
         "queues": facts.queues,
+        "queue_ages": ages(database.oldest_queued) if database else None,
+        "overdue": ages(database.overdue) if database else None,
         "workers": [
             {"service": name, "queues": judge.queues_of(worker), "slots": judge.concurrency(worker)}
             for name, worker in sorted(facts.containers.items())
@@ -132,6 +136,11 @@ def taken(backup: Any) -> float | None:
     return float(at) if isinstance(at, (int, float)) else None
 
 
+def ages(known: dict[str, float]) -> dict[str, float]:
+    """Return ages as they are told; a clock that went back makes none of them negative."""
+    return {name: max(0.0, round(age, 1)) for name, age in known.items()}
+
+
 def hours(facts: Facts) -> list[dict[str, Any]] | None:
     """Return the outcomes of tasks for each of the last hours; None while they are unknown."""
     if facts.outcomes is None:
@@ -139,8 +148,7 @@ def hours(facts: Facts) -> list[dict[str, Any]] | None:
     last = int(facts.now // judge.HOUR)
     counted = []
     for start in (hour * int(judge.HOUR) for hour in range(last - OUTCOME_HOURS + 1, last + 1)):
-        succeeded, failed = facts.outcomes.get(start, (0, 0))
-        counted.append({"from": iso(start), "succeeded": succeeded, "failed": failed})
+        counted.append({"from": iso(start), **vars(facts.outcomes.get(start, Hour()))})
     return counted
 
 

@@ -3,17 +3,15 @@
 A call says "look now" and nothing else; its body is never acted on.
 """
 
-import hmac
 import json
-import math
 import time
 from http import HTTPStatus
 
 from flask import Blueprint, abort, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import TooManyRequests
 from werkzeug.wrappers import Response
 
+from webhook.callers import refuse, require_token, token_in
 from webhook.keys import KeyUnavailableError, MalformedError, ReplayError, UnauthorizedError
 from webhook.services import services
 
@@ -40,9 +38,9 @@ def webhook() -> ResponseReturnValue:
     except MalformedError as error:
         abort(HTTPStatus.BAD_REQUEST, str(error))
     except UnauthorizedError as error:
-        _refuse(HTTPStatus.UNAUTHORIZED, str(error))
+        refuse(HTTPStatus.UNAUTHORIZED, str(error))
     except ReplayError as error:
-        _refuse(HTTPStatus.CONFLICT, str(error))
+        refuse(HTTPStatus.CONFLICT, str(error))
     except KeyUnavailableError as error:
         abort(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     return _queue("webhook")
@@ -114,21 +112,7 @@ def _skipped(detail: str) -> ResponseReturnValue:
     return jsonify(status="skipped", detail=detail)
 
 
-def _refuse(status: HTTPStatus, detail: str) -> None:
-    """Answer a failed verification, or that there were too many from there."""
-    wait = services().failures.failed(request.remote_addr or "")
-    if wait is not None:
-        raise TooManyRequests("too many calls with wrong credentials", retry_after=math.ceil(wait))
-    abort(status, detail)
-
-
 def _require_relay_token() -> None:
-    """Let only those pass who can read the relay's token file, which is read anew each time: it may be
-    rotated.
-    """
+    """Let only those pass who can read the relay's token file."""
     path = services().settings.relay_token_file
-    token = path.read_text().strip() if path is not None and path.is_file() else ""
-    expected = f"Bearer {token}".encode()
-    given = request.headers.get("Authorization", "").encode(errors="replace")
-    if not token or not hmac.compare_digest(given, expected):
-        _refuse(HTTPStatus.UNAUTHORIZED, "the relay's token is missing or wrong")
+    require_token(token_in(path) if path else None, "relay's")

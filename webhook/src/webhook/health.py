@@ -188,10 +188,13 @@ def _many(take: Take) -> Take:
     return each
 
 
-def _counts(value: Any) -> dict[str, int]:
-    if not isinstance(value, dict) or len(value) > MOST_ENTRIES:
-        raise TypeError("no object of a bounded size")
-    return {_text(name): _count(count) for name, count in value.items()}
+def _named(take: Take) -> Take:
+    def each(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict) or len(value) > MOST_ENTRIES:
+            raise TypeError("no object of a bounded size")
+        return {_text(name): take(entry) for name, entry in value.items()}
+
+    return each
 
 
 _FINDING = _record(
@@ -212,7 +215,11 @@ _DISK = _record(
     inodes_free=_maybe(_count, 0),
     days_until_full=_maybe(_number),
 )
-_HOUR = _record(**{"from": _moment, "succeeded": _count, "failed": _count})
+_HOUR = _record(
+    **{"from": _moment, "succeeded": _count, "failed": _count},
+    seconds=_maybe(_number),
+    longest=_maybe(_number),
+)
 _WORKER = _record(service=_text, queues=_many(_text), slots=_count)
 _FIGURES = _record(
     disks=_maybe(_many(_DISK), []),
@@ -221,10 +228,13 @@ _FIGURES = _record(
     tasks_running=_maybe(_count),
     tasks_queued=_maybe(_count),
     hours=_maybe(_many(_HOUR)),
-    queues=_maybe(_counts),
-    refusals=_maybe(_counts, {}),
+    queues=_maybe(_named(_count)),
+    queue_ages=_maybe(_named(_number)),
+    overdue=_maybe(_named(_number)),
+    refusals=_maybe(_named(_count), {}),
     workers=_maybe(_many(_WORKER), []),
     dag_commit=_maybe(_text, ""),
+    checker_seconds=_maybe(_number),
     **dict.fromkeys(("certificate_ends", "token_ends", "last_backup", "last_copy"), _maybe(_date)),
 )
 _DOCUMENT = _record(

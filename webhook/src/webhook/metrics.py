@@ -1,8 +1,9 @@
 """What Prometheus is told."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -100,10 +101,21 @@ class Platform(Collector):
         yield _gauges("service_up", "1 while a service runs and is healthy", "service", up)
         restarts = {service["name"]: service["restarts"] for service in found["services"]}
         yield _gauges("service_restarts", "How often Docker started a container again", "service", restarts)
+        yield _info(found)
         queues = figures["queues"] or {}
         yield _gauges("queue_length", "Messages that wait for a worker", "queue", queues)
+        if (ages := figures["queue_ages"]) is not None:
+            ages = {**dict.fromkeys(queues, 0), **ages}
+            yield _gauges("queue_age_seconds", "For how long the oldest task has been queued", "queue", ages)
+        if (overdue := figures["overdue"]) is not None:
+            yield _gauge("runs_overdue", "DAGs whose next run is overdue by a minute or more", len(overdue))
+            what = "How long ago the next run should have been created"
+            yield _gauges("run_overdue_seconds", what, "dag", overdue)
+        slots = {worker["service"]: worker["slots"] for worker in figures["workers"]}
+        yield _gauges("worker_slots", "How many tasks a worker runs at a time", "service", slots)
         tasks = {"running": figures["tasks_running"], "queued": figures["tasks_queued"]}
         yield _gauges("tasks", "Tasks by state", "state", tasks)
+        yield from _ended(figures["hours"])
         refusals = CounterMetricFamily(
             "airflow_platform_docker_refusals",
             "What DAGs were refused of Docker since the filter was started",
@@ -119,6 +131,8 @@ class Platform(Collector):
             yield _gauges(f"disk_{each}{unit}", f"The disks: {each.replace('_', ' ')}", "path", disks)
         for each in ("database_bytes", "database_growth_bytes"):
             yield from _known(each, f"The metadata database: {each}", figures[each])
+        what = "Processor time of the checker's last look"
+        yield from _known("checker_cpu_seconds", what, figures["checker_seconds"])
         for each, name in DATES.items():
             at = figures[each]
             yield from _known(name, f"When: {each.replace('_', ' ')}", health.seconds(at) if at else None)
@@ -131,6 +145,35 @@ def _findings(findings: Iterable[Mapping[str, str]]) -> GaugeMetricFamily:
     for light, subject, severity in {(one["id"], one["subject"], one["severity"]): None for one in findings}:
         gauge.add_metric([light, subject, severity], 1)
     return gauge
+
+
+def _info(found: Mapping[str, Any]) -> GaugeMetricFamily:
+    """Return 1, with what runs and where as labels."""
+    labels = {name: found[name] for name in ("environment", "host", "airflow_version")}
+    labels["dag_commit"] = found["figures"]["dag_commit"]
+    gauge = GaugeMetricFamily("airflow_platform_info", "1, with what runs as labels", labels=list(labels))
+    gauge.add_metric(list(labels.values()), 1)
+    return gauge
+
+
+def _ended(hours: Sequence[Mapping[str, Any]] | None) -> Iterator[GaugeMetricFamily]:
+    """Yield what became of tasks; gauges, because an hour's numbers may fall when a task is run again."""
+    if not hours:
+        return
+    for name, words, counted in (
+        ("tasks_ended_last_day", "Tasks that ended in the last 24 hours", hours),
+        ("tasks_ended_last_hour", "Tasks that ended in the last whole hour", hours[-2:-1]),
+    ):
+        ended = {state: sum(hour[state] for hour in counted) for state in ("succeeded", "failed")}
+        yield _gauges(name, words, "state", ended)
+    for last in hours[-2:-1]:
+        count = last["succeeded"] + last["failed"]
+        if count and last["seconds"] is not None:
+            what = "How long the tasks of the last whole hour ran on average"
+            yield _gauge("task_duration_mean_seconds", what, last["seconds"] / count)
+        if count:
+            what = "How long the longest task of the last whole hour ran"
+            yield from _known("task_duration_longest_seconds", what, last["longest"])
 
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:

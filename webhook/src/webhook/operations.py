@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from webhook import state
+from webhook.callers import require_token, token_in
 from webhook.metrics import Metrics
 from webhook.services import services
 from webhook.settings import Settings
@@ -31,7 +32,14 @@ def healthz() -> ResponseReturnValue:
 
 @blueprint.get("/metrics")
 def metrics() -> ResponseReturnValue:
-    """Return the Prometheus page."""
+    """Return the Prometheus page, to whoever has the token; where the vault has none, to anybody.
+
+    401 missing or wrong token; 429 too many failures.
+    """
+    path = services().settings.metrics_token_file
+    # An empty file says that there is no token. A missing one says nothing, and lets nobody in.
+    if path is not None and (token := token_in(path)) != "":
+        require_token(token, "Prometheus")
     return Response(services().metrics.page(), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -48,6 +48,7 @@ class Settings:
     repository: RepositorySettings | None = None
     connect: ConnectSettings | None = None
     relay_token_file: Path | None = None
+    metrics_token_file: Path | None = None
     airflow_url: str = "http://airflow-webserver:8080"
     gate_socket: Path | None = None
     gate_timeout: float = 300
@@ -109,6 +110,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         ),
         connect=connect_from_environment(environ) if read.optional("OP_CONNECT") else None,
         relay_token_file=read.path("RELAY_TOKEN_FILE"),
+        metrics_token_file=read.path("METRICS_TOKEN_FILE"),
         airflow_url=read.text("AIRFLOW_URL", Settings.airflow_url).rstrip("/"),
         gate_socket=read.path("GATE_SOCKET"),
         gate_timeout=read.number("GATE_TIMEOUT_SECONDS", Settings.gate_timeout),

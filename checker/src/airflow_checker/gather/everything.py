@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_checker import roles
-from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Service, Told
+from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Hour, Service, Told
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
@@ -103,11 +103,15 @@ def _database(docker: Docker, containers: dict[str, Container]) -> Any:
     return database.parse(docker.execute(containers[roles.POSTGRES].id, database.command()))
 
 
-def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) -> dict[int, tuple[int, int]]:
+def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) -> dict[int, Hour]:
     """Ask every five minutes, and only for the hours that may have changed; what was over stays as it was."""
     from airflow_checker.gather import database
 
     kept, now = memory.kept("outcomes"), time.time()
+    # As above: what an earlier version of this package has kept is asked for anew.
+    fields = [each.name for each in dataclasses.fields(Hour)]
+    if kept.get("fields") != fields:
+        kept.clear()
     first = int(now // database.HOUR - OUTCOME_HOURS + 1) * database.HOUR
     asked = kept.get("at", 0)
     if not 0 <= now - asked < OUTCOMES_SECONDS:
@@ -119,8 +123,8 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
         before = {
             hour: counts for hour, counts in kept.get("hours", {}).items() if first <= int(hour) < since
         }
-        kept.update(at=now, hours={**before, **answer})
-    return {int(hour): (counts[0], counts[1]) for hour, counts in kept["hours"].items()}
+        kept.update(at=now, fields=fields, hours={**before, **answer})
+    return {int(hour): Hour(*values) for hour, values in kept["hours"].items()}
 
 
 def _refusals(docker: Docker, containers: dict[str, Container]) -> dict[str, int] | None:
