@@ -21,7 +21,7 @@ OF_A_RELEASE = ("stack", "haproxy")
 
 ELSEWHERE = {
     "srv/airflow/build/docker-bake.json.j2": "roles/stack/tasks/build.yml",
-    "srv/airflow/releases/report.html.j2": "roles/upgrade/tasks/render.yml",
+    "srv/airflow/releases/report.html.j2": "roles/upgrade/tasks/publish.yml",
 }
 """Templates that are rendered when they are needed, by a task of their own."""
 
