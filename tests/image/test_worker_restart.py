@@ -47,8 +47,7 @@ def command(tmpfs: Path) -> list[str]:
     """Return the service's command, with its tmpfs elsewhere."""
     [text] = re.findall(r"^    command: \[(airflow, celery, worker.*)\]$", COMPOSE.read_text(), re.MULTILINE)
     words = [word.replace(str(EMPTY_AT_EVERY_START), str(tmpfs)) for word in text.split(", ")[1:]]
-    alone = ["--skip-serve-logs", "--without-mingle", "--without-gossip"]
-    return [sys.executable, "-c", AIRFLOW, *words, *alone]
+    return [sys.executable, "-c", AIRFLOW, *words, "--skip-serve-logs"]
 
 
 @contextmanager

@@ -130,6 +130,19 @@ def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str
 
 
 @every_case
+def test_workers_do_not_talk_to_each_other(projects: dict[str, Compose], case: str) -> None:
+    """Celery 5.2.7 may take no more tasks after Redis was away if it asks its neighbours first."""
+    roles = {
+        name: definition.get("labels", {}).get("airflow-platform.role")
+        for name, definition in projects[case]["services"].items()
+    }
+    workers = [name for name, role in roles.items() if role == "worker"]
+    assert workers
+    for name in workers:
+        assert {"--without-mingle", "--without-gossip"} <= set(projects[case]["services"][name]["command"])
+
+
+@every_case
 def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
     """Those of the endpoints, and of the host names when there are any. A new one has to be meant."""
     services = projects[case]["services"]

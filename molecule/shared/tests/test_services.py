@@ -66,7 +66,8 @@ def test_worker_shuts_down_warmly(containers: Containers) -> None:
     worker = containers["airflow-worker"]["Config"]
     assert "DUMB_INIT_SETSID=0" in worker["Env"]
     assert worker["Entrypoint"] == ["/usr/bin/dumb-init", "--"]
-    assert worker["Cmd"] == ["airflow", "celery", "worker", "--pid", "/run/airflow/worker.pid"]
+    command = ["airflow", "celery", "worker", "--pid", "/run/airflow/worker.pid"]
+    assert worker["Cmd"] == [*command, "--without-mingle", "--without-gossip"]
 
 
 def test_engine_starts_at_boot(host: Host) -> None:
