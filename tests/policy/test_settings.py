@@ -28,6 +28,7 @@ ANSIBLES = {
     "hostvars",
     "groups",
     "ansible_facts",
+    "ansible_check_mode",
     "dict",
 }
 """What expressions have besides variables of this project."""
