@@ -104,7 +104,7 @@ def ansible(*command: str, environment: dict[str, str] | None = None) -> subproc
         env={**os.environ, "PATH": f"{ANSIBLE}:{os.environ['PATH']}", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 
