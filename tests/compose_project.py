@@ -24,7 +24,8 @@ UNLABELLED = Path(__file__).parent / "release/unlabelled_project.json"
 SECOND_WORKER = """
   airflow-worker-large:
     <<: *airflow-worker
-    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid, --without-mingle, --without-gossip, --queues, large]
+    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid,
+      --without-mingle, --without-gossip, --queues, large]
 """
 """What somebody adds to the template for a worker with a queue of its own (docs/architecture.md)."""
 

@@ -18,7 +18,8 @@ KEPT = "/root/docker-compose.yaml"
 DEFINITION = f"""
   {NAME}:
     <<: *airflow-worker
-    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid, --without-mingle, --without-gossip, --queues, large]
+    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid,
+      --without-mingle, --without-gossip, --queues, large]
 """
 """As docs/architecture.md has it."""
 
