@@ -49,6 +49,7 @@ def ssh_host(settings: Mapping[str, str]) -> SshHost:
 def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) -> dict[int, Flask]:
     """Return each stand-in that speaks HTTP under its distance from the port base.
 
+    A new one gets its line here, and its address in inventories/local/group_vars/airflow/main.yml.
     ``own`` is the address at which they are reached. Raises KeyError for a missing setting.
     """
     state = _state(settings)

@@ -42,7 +42,7 @@ options:
     type: list
     elements: str
   python:
-    description: The Python that the image will have; leave it out where the image brings one that fits.
+    description: The Python that the image will have; leave it out if the image has one that fits.
     type: str
     default: ""
 """
@@ -100,13 +100,13 @@ def _problems(
         return
     if there > here:
         if release.get("yanked"):
-            yield f"Airflow {target} was withdrawn by its makers: {release['yanked']}."
+            yield f"Airflow {target} was yanked from PyPI: {release['yanked']}."
         if release.get("refused"):
             yield f"Airflow {target} does not work on this platform: {release['refused']}."
         if stop := _next_stop(here, there, stops):
             yield (
-                f"The way from {running} to {target} has a stop at {stop['stop']} ({stop['reason']}). "
-                f"Go there first: {COMMAND.format(stop['stop'])}"
+                f"An upgrade from {running} to {target} needs a stop at {stop['stop']} ({stop['reason']}). "
+                f"Upgrade to that version first: {COMMAND.format(stop['stop'])}"
             )
     if locks is not None and target not in locks:
         yield (

@@ -46,7 +46,7 @@ options:
     description: Label of the field. Required unless each term is a dictionary that has it.
     type: str
   section:
-    description: Label of the section that holds the field. Without it, the item's one field with this label.
+    description: Label of the section that has the field. Without it, the item's one field with this label.
     type: str
   required:
     description: Whether an absent or empty value is an error; if not, O(default) is returned.

@@ -139,7 +139,7 @@ class ConnectWriter:
     def _change(self, item: Item, fields: list[Field]) -> Item:
         """Write the values of these fields and nothing else: others write to the same item meanwhile.
 
-        By JSON Patch, which the API has (PATCH /vaults/{vaultUuid}/items/{itemUuid}) and the SDK has not.
+        By JSON Patch, which the SDK does not have, only the API: PATCH /vaults/{vaultUuid}/items/{itemUuid}.
         """
         path = PathBuilder().vaults(self._vault.vault_id).items(item.id).build()
         # "add" also replaces (RFC 6902, 4.1), and an emptied field may have no value to replace.

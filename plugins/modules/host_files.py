@@ -52,12 +52,12 @@ options:
         default: false
   templates:
     description:
-      - A directory of the control node that holds the host's files as templates. The template of
+      - A directory of the control node that has the host's files as templates. The template of
         C(etc/example.conf) or C(/etc/example.conf) there is C(etc/example.conf.j2).
     type: str
     default: ""
   root:
-    description: Where on the host the paths begin that are not absolute.
+    description: The directory on the host below which paths are that are not absolute.
     type: str
     default: /
   owner:

@@ -60,7 +60,7 @@ options:
         type: str
         required: true
       section:
-        description: Label of the section that holds the field.
+        description: Label of the section that has the field.
         type: str
       generate:
         description:
@@ -84,7 +84,7 @@ options:
     description:
       - Values that must not stay, by O(items[].name). Where the field has this very value, it gets a new one,
         and the old one goes to the field C(FIELD (previous)) of the same section. Where it has another value,
-        it was replaced before, by a run that did not get to its end or by a person, and it stays.
+        it was replaced before, by a run that did not finish or by a person, and it stays.
     type: dict
     default: {}
 attributes:

@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve_engine(path: Path, images: list[str], program: Program) -> Iterator[Engine]:
-    """Serve an engine on the Unix socket `path` for as long as the context lasts."""
+    """Serve a Docker Engine on the Unix socket `path` for as long as the context lasts."""
     with Engine(path, images, program) as engine:
         thread = threading.Thread(target=engine.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()

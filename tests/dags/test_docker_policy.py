@@ -26,7 +26,7 @@ IMAGE = "atddocker/etl:production"
 
 @pytest.fixture
 def docker():
-    """A filter as the platform has it, and the engine behind it; `url` is the filter's."""
+    """A filter as the platform has it, and a fake Docker behind it; `url` is the filter's."""
     with tempfile.TemporaryDirectory(prefix="dp") as name:
         folder = Path(name)
         engine = FakeDocker(folder / "docker.sock")
@@ -41,7 +41,7 @@ def docker():
 
 
 def run(docker, **options):
-    """Run an operator, and return the create request that reached the engine."""
+    """Run an operator, and return the create request that reached Docker."""
     given = {"image": IMAGE, "command": "python etl.py", "auto_remove": "success", "tty": True, **options}
     DockerOperator(task_id="docker", docker_url=docker.url, **given).execute({})
     [document] = docker.created

@@ -97,7 +97,7 @@ def test_imports_and_parses_without_the_network(team_dag):
 
 
 def test_runs_with_secrets_and_alerts(team_dag, database, connect, site, monkeypatch, caplog):
-    """All but the container, which needs an engine, and an image that nobody has here."""
+    """All but the container, which needs Docker, and an image that nobody has here."""
     from airflow.models import DagRun
 
     from sandbox.seed import phrase

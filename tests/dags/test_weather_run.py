@@ -1,4 +1,4 @@
-"""weather-checker run as Airflow runs it, with a forecast, a camera, a Connect server and an engine."""
+"""weather-checker run as Airflow runs it, with a forecast, a camera, a Connect server and a Docker."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def sources(site, connect, monkeypatch):
 
 @pytest.fixture
 def engine(tmp_path, weather, dag_bag, monkeypatch):
-    """An engine in which the annotate image is a copy with a mark."""
+    """A Docker in which the annotate image is a copy with a mark."""
 
     def annotate(container):
         source, target = (weather / Path(name).relative_to("/weather") for name in container["Cmd"][:2])

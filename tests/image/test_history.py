@@ -175,9 +175,9 @@ def test_old_history_goes_and_the_rest_stays(host: Any, tmp_path: Path) -> None:
     assert [text.partition(": ")[2] for text in said[:1]] == ["4 dag_run, 1 job, 110 log, 5 task_instance"], (
         said
     )
-    assert said[1:] == ["1 sessions that were over"]
+    assert said[1:] == ["1 expired sessions"]
     assert sql("SELECT count(*) FROM log WHERE dttm < now() - interval '90 days'") == ["0"]
-    # The last scheduled run of a DAG stays, however old, and from it the schedule goes on.
+    # The last scheduled run of a DAG stays, however old, and from it the schedule continues.
     assert sql("SELECT dag_id, run_id FROM dag_run ORDER BY run_id") == ["ended|b", "goes on|e", "by hand|g"]
     assert sql("SELECT job_type FROM job") == ["SchedulerJob"]
     assert sql("SELECT is_paused FROM dag WHERE dag_id = 'removed'") == ["t"]

@@ -64,7 +64,7 @@ def test_replaces_the_outdated_value_and_keeps_it(vault: ConnectVault, wanted: M
 def test_second_run_writes_nothing(
     open_vault: Callable[..., ConnectVault], server: FaultyServer, wanted: Makers, stored: Any
 ) -> None:
-    """The host keeps the old value when a run did not get to its end: the next one asks for the same."""
+    """The host keeps the old value when a run did not finish: the next one asks for the same."""
     ConnectWriter(open_vault(), outdated=OUTDATED).ensure(wanted)
     server.requests.clear()
     assert ConnectWriter(open_vault(), outdated=OUTDATED).ensure(wanted) == {}

@@ -158,7 +158,7 @@ def test_values_of_the_vault_that_differ_are_refused_and_named(run: Run, host: P
 
 @pytest.mark.usefixtures("vault")
 def test_other_lines_of_the_files_may_differ(run: Run, host: Path) -> None:
-    """They are drawn anew by every run."""
+    """Every run renders them anew."""
     with (host / "env/airflow.env").open("a") as file:
         file.write("AIRFLOW__CORE__PARALLELISM=64\n")
     assert run().returncode == 0

@@ -272,7 +272,7 @@ def test_smoke_test_shows_the_endpoint(made: Made, ports: dict[str, int]) -> Non
     address = f"http://127.0.0.1:{ports['handbook']}"
     shown = [line for line in made.table if address in line]
     assert shown == [
-        f"passed  {address}/ready  service is well",
+        f"passed  {address}/ready  service is healthy",
         f"passed  {address}/pages  asks for a login",
     ]
 

@@ -259,7 +259,7 @@ def test_version_of_the_command_line_does_not_contradict_what_is_gone_on_with(ho
     found = hosts.journal("one", state="unconfirmed")
     run = hosts.play("--extra-vars=airflow_version=2.11.2", **UPGRADE)
     assert run.returncode == 2, said(run)
-    assert f"Leave -e airflow_version out: this goes on with {found['id']} to Airflow 2.6.1" in said(run)
+    assert f"Leave -e airflow_version out: this continues {found['id']} to Airflow 2.6.1" in said(run)
     assert hosts.calls("one") == []
 
 

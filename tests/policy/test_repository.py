@@ -135,7 +135,7 @@ def test_key_that_lost_its_lines_is_refused(tmp_path: Path, key: str) -> None:
     """As a field that takes one line only would hold it. The key itself is not shown."""
     run = deploy_key(tmp_path, key.replace("\n", " "))
     assert not run.ok
-    assert "holds no private key" in run.output
+    assert "has no private key" in run.output
     assert key.splitlines()[2] not in run.output
 
 
@@ -144,7 +144,7 @@ def test_public_half_is_refused(tmp_path: Path) -> None:
         tmp_path, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
     )
     assert not run.ok
-    assert "holds no private key" in run.output
+    assert "has no private key" in run.output
 
 
 FORMS: dict[str, Callable[[str], str]] = {

@@ -73,7 +73,7 @@ def test_unknown_name_is_refused_before_anything(tmp_path: Path, names: str) -> 
         "ansible-playbook", f"--inventory={inventory}", "rotate.yml", "--extra-vars", f"rotate={names}"
     )
     assert run.returncode != 0
-    assert f"Not to be rotated: {names.split(',')[-1]}." in " ".join(run.stdout.split())
+    assert f"These cannot be rotated: {names.split(',')[-1]}." in " ".join(run.stdout.split())
     assert "UNREACHABLE" not in run.stdout
 
 

@@ -54,7 +54,7 @@ def test_each_phase_is_one_line_with_its_time(checkout: Path) -> None:
     titles = [line[:44].strip() for line in done.stdout.splitlines() if line.rstrip().endswith(" s")]
     assert titles == [
         "Prepare this machine",
-        "Create the host and the outside world",
+        "Create the host and the stand-ins",
         "Deploy the platform (site.yml)",
         "The platform is up",
     ]

@@ -1,6 +1,6 @@
-"""A platform of dictionaries: what the commands do to databases, containers and doors, and nothing else.
+"""A platform of dictionaries: what the commands do to databases, containers and HAProxy, and nothing else.
 
-The commands are the real ones that the engine gives; this is what Docker, Postgres and HAProxy answer.
+The commands are the real ones that a switch gives; this is what Docker, Postgres and HAProxy answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STANDBY = "airflow-webserver-standby"
 
 
 class Killed(BaseException):
-    """The engine's process was killed: nothing in it can catch that."""
+    """The process of the switch was killed: nothing in it can catch that."""
 
 
 @dataclass
@@ -39,12 +39,12 @@ class World:
     """Service to the database that it is connected to."""
     running: dict[str, str] = field(default_factory=dict)
     """Service to the version of its image."""
-    doors: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     units: set[str] = field(default_factory=set)
     """Units of systemd that were started."""
     die_at: int | None = None
-    """The number of the command at which the engine is killed, counted from 0."""
+    """The number of the command at which the switch is killed, counted from 0."""
     die_before: bool = True
     """Whether the command had no effect, or all of it."""
     fail: str = ""
@@ -252,7 +252,7 @@ class PlatformModel(Host):
             raise ReleaseError(f"{services[0]} does not run")
         if "pg_restore" in command:
             self.world.databases[command[-1].partition("=")[2]]["revision"] = "schema-of-a-backup"
-        self.world.doors.update(re.findall(r"set server airflow/(\w+) state (\w+)", command[-1]))
+        self.world.servers.update(re.findall(r"set server airflow/(\w+) state (\w+)", command[-1]))
         if "show info" in command[-1]:
             return f"Pid: {sum('kill -HUP' in line for line in self.world.commands)}"
         if command[-1].endswith("/health"):

@@ -148,7 +148,7 @@ def test_a_damaged_one_is_found(host: Host, database: Database, deep: bool) -> N
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ReleaseError, match="not a whole backup"):
+    with pytest.raises(ReleaseError, match="not a complete backup"):
         backups.check(host, path) if deep else backups.extract_database(path, host.backups)
     assert SCRATCH not in database.names()
 

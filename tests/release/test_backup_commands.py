@@ -54,7 +54,7 @@ def test_takes_lists_and_checks(command: Command, host: Host, capsys: Captured) 
     assert "500 dag_run" in line
     assert command("backup", "check", "latest") == 0
     assert command("backup", "check", Path(answer["path"]).name, "--deep") == 0
-    assert "restores to the same: 2 dag, 500 dag_run" in capsys.readouterr().out
+    assert "its restored data are the same: 2 dag, 500 dag_run" in capsys.readouterr().out
     assert command("backup", "prune") == 0
     assert capsys.readouterr().out == "nothing to remove\n"
 
@@ -78,7 +78,7 @@ def test_damaged_one_is_shown_and_fails(command: Command, host: Host, capsys: Ca
     assert command("backup", "list") == 0
     assert "DAMAGED" in capsys.readouterr().out
     assert command("backup", "check", "latest") == 1
-    assert "not a whole backup" in capsys.readouterr().err
+    assert "not a complete backup" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["take"], ["check", "latest", "--deep"], ["prune"]])

@@ -132,7 +132,7 @@ def test_what_is_appended_is_noticed(whole: bytes, place: Path, added: bytes) ->
 
 def test_message_names_the_file_and_what_is_wrong(whole: bytes, place: Path) -> None:
     place.write_bytes(whole[:-1])
-    with pytest.raises(ReleaseError, match=r"a\.tar is not a whole backup: it was cut off or altered"):
+    with pytest.raises(ReleaseError, match=r"a\.tar is not a complete backup: it was cut off or altered"):
         bundle.verify(place)
 
 
@@ -140,11 +140,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"cannot be read: No such file"):
         bundle.verify(tmp_path / "absent.tar")
     (tmp_path / "empty.tar").touch()
-    with pytest.raises(ReleaseError, match="not a whole backup"):
+    with pytest.raises(ReleaseError, match="not a complete backup"):
         bundle.verify(tmp_path / "empty.tar")
     with tarfile.open(tmp_path / "plain.tar", "w"):
         pass
-    with pytest.raises(ReleaseError, match="not a whole backup"):
+    with pytest.raises(ReleaseError, match="not a complete backup"):
         bundle.verify(tmp_path / "plain.tar")
 
 

@@ -146,7 +146,7 @@ def of_container(containers: Path) -> list[str]:
             10,
             [
                 "1 files, 0.1 MiB, not written to for 90 days",
-                "1 files, 0.1 MiB, the oldest, for they took more than 10 % of the disk",
+                "1 files, 0.1 MiB, the oldest, because they took more than 10 % of the disk",
             ],
             {"0a/0a-json.log.3.gz", "0a/0a-json.log.2"},
         ),
@@ -202,9 +202,9 @@ def test_oldest_go_until_a_kind_has_its_share(platform: Host) -> None:
     said = logs.clean(platform, Settings(scheduler_log_percent=7))
     assert said == [
         "logs of tasks: 1 files, 0.1 MiB, not written to for 90 days",
-        "logs of tasks: 1 files, 0.1 MiB, the oldest, for they took more than 20 % of the disk",
+        "logs of tasks: 1 files, 0.1 MiB, the oldest, because they took more than 20 % of the disk",
         "logs of the scheduler: 1 files, 0.1 MiB, not written to for 90 days",
-        "logs of the scheduler: 1 files, 0.1 MiB, the oldest, for they took more than 7 % of the disk",
+        "logs of the scheduler: 1 files, 0.1 MiB, the oldest, because they took more than 7 % of the disk",
     ]
     assert names(platform) == [
         "dag_id=a/run_id=3/task_id=t/attempt=1.log",

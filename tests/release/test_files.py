@@ -23,7 +23,7 @@ releases = st.dictionaries(
 )
 
 
-def draw(directory: Path, content: dict[str, tuple[bytes, int]]) -> None:
+def write(directory: Path, content: dict[str, tuple[bytes, int]]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, (text, mode) in content.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def test_install_makes_one_like_the_other(
     tmp_path_factory: object, old: dict[str, tuple[bytes, int]], new: dict[str, tuple[bytes, int]]
 ) -> None:
     root = tmp_path_factory.mktemp("files")  # type: ignore[attr-defined]
-    draw(root / "next", new)
-    draw(root / "live", old)
+    write(root / "next", new)
+    write(root / "live", old)
     changed = install(root / "next", root / "live")
     assert read(root / "live") == new
     assert changed == {name for name in {**old, **new} if old.get(name) != new.get(name)}
@@ -53,16 +53,16 @@ def test_install_makes_one_like_the_other(
 
 
 def test_data_is_not_touched(tmp_path: Path) -> None:
-    draw(tmp_path / "next", {".env": (b"x", 0o600)})
-    draw(tmp_path / "live", {"logs/run.log": (b"kept", 0o644), "releases/current": (b"kept", 0o600)})
+    write(tmp_path / "next", {".env": (b"x", 0o600)})
+    write(tmp_path / "live", {"logs/run.log": (b"kept", 0o644), "releases/current": (b"kept", 0o600)})
     install(tmp_path / "next", tmp_path / "live")
     assert set(read(tmp_path / "live")) == {".env", "logs/run.log", "releases/current"}
 
 
 def test_mounted_directory_stays_the_same_one(tmp_path: Path) -> None:
     """A container that has it mounted would go on seeing the old one."""
-    draw(tmp_path / "next", {"haproxy/haproxy.cfg": (b"new", 0o644)})
-    draw(tmp_path / "live", {"haproxy/haproxy.cfg": (b"old", 0o644)})
+    write(tmp_path / "next", {"haproxy/haproxy.cfg": (b"new", 0o644)})
+    write(tmp_path / "live", {"haproxy/haproxy.cfg": (b"old", 0o644)})
     before = (tmp_path / "live/haproxy").stat().st_ino
     install(tmp_path / "next", tmp_path / "live")
     assert (tmp_path / "live/haproxy").stat().st_ino == before
@@ -70,7 +70,7 @@ def test_mounted_directory_stays_the_same_one(tmp_path: Path) -> None:
 
 
 def test_new_directory_has_the_mode_of_its_model(tmp_path: Path) -> None:
-    draw(tmp_path / "next", {"env/a.env": (b"secret", 0o600)})
+    write(tmp_path / "next", {"env/a.env": (b"secret", 0o600)})
     (tmp_path / "next/env").chmod(0o700)
     (tmp_path / "live").mkdir()
     install(tmp_path / "next", tmp_path / "live")
@@ -79,8 +79,8 @@ def test_new_directory_has_the_mode_of_its_model(tmp_path: Path) -> None:
 
 def test_new_names_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut a directory must not have the old file again, when the journal has gone on."""
-    draw(tmp_path / "next", {".env": (b"new", 0o600), "haproxy/haproxy.cfg": (b"new", 0o644)})
-    draw(tmp_path / "live", {".env": (b"old", 0o600), "haproxy/haproxy.cfg": (b"old", 0o644)})
+    write(tmp_path / "next", {".env": (b"new", 0o600), "haproxy/haproxy.cfg": (b"new", 0o644)})
+    write(tmp_path / "live", {".env": (b"old", 0o600), "haproxy/haproxy.cfg": (b"old", 0o644)})
     synced: list[str] = []
     real = os.fsync
 

@@ -387,7 +387,7 @@ def test_a_copy_damaged_elsewhere_does_not_come_in(
     taken.unlink()
     copy = place / taken.name
     copy.write_bytes(copy.read_bytes()[:-1])
-    with pytest.raises(ReleaseError, match="not a whole backup"):
+    with pytest.raises(ReleaseError, match="not a complete backup"):
         restore.find(host, settings, "latest")
     assert list(host.backups.iterdir()) == []
 

@@ -209,7 +209,7 @@ def test_no_other_one_is_taken_over(model: Platform) -> None:
     begin(model)
     earlier = read(model)
     with pytest.raises(
-        ReleaseError, match=rf"{earlier.id}.* To be taken over was another one: the-one-before"
+        ReleaseError, match=rf"{earlier.id}.* The operation to take over is another one: the-one-before"
     ):
         begin(model, "--take-over", "the-one-before")
     assert read(model) == earlier
@@ -918,12 +918,14 @@ def test_operation_of_an_earlier_version_is_read(model: Platform) -> None:
         "held": ["weather"],
         "failure": {"phase": "finish", "message": "starting up", "log": ""},
         "phases": [{"name": "finish", "state": "done", "colour": "red"}],
+        "done": {"door_shut": 1.0, "door_open": 2.0, "renaming": True},
         "speed": 1,
     }
     model.releases.mkdir(exist_ok=True)
     (model.releases / "operation.json").write_text(json.dumps(operation))
     found = read(model)
     assert (found.paused, found.command, found.phases[0].name) == (["weather"], {}, "finish")
+    assert found.done == {"pages_closed": 1.0, "pages_open": 2.0, "renaming": True}
     assert found.outcome == f"upgrade {OLD} -> {NEW} (an-id): succeeded"
 
 

@@ -79,7 +79,7 @@ def test_plain_sql_is_examined_too(host: Host, database: Database, tmp_path: Pat
 
 def test_damaged_backup_is_refused(host: Host, taken: Path) -> None:
     taken.write_bytes(taken.read_bytes()[:-1])
-    with pytest.raises(ReleaseError, match="not a whole backup"):
+    with pytest.raises(ReleaseError, match="not a complete backup"):
         restore.examine(host, taken, FITTING)
 
 

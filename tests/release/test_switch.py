@@ -116,8 +116,8 @@ def check(host: PlatformModel, operation: Operation) -> None:
     assert world.running == dict.fromkeys(host.wanted(), version)
     assert host.environment()["AIRFLOW_VERSION"] == version
     assert (host.directory / "haproxy/haproxy.cfg").read_text() == f"# for {version}\n"
-    assert world.doors.get("airflow", "ready") == "ready"
-    assert world.doors.get("standby", "maint") == "maint"
+    assert world.servers.get("airflow", "ready") == "ready"
+    assert world.servers.get("standby", "maint") == "maint"
     assert records.current(host, "").airflow_version == version
     assert not (host.releases / reserve.NAME).exists()
 
@@ -456,7 +456,7 @@ def test_way_back_uses_no_option(model: PlatformModel, wrong: dict[str, Any]) ->
     change(
         model,
         state="reverting",
-        done={"begun": True, "door_shut": 1.0},
+        done={"begun": True, "pages_closed": 1.0},
         failure={"phase": "start", "message": "m", "log": ""},
     )
     change(model, options=wrong)

@@ -369,10 +369,10 @@ def test_rotation_is_measured_before_the_vault_changes(
 
 
 @pytest.mark.parametrize("fernet_key", [True, False])
-def test_rotation_encrypts_anew_only_for_another_fernet_key(
+def test_rotation_re_encrypts_only_for_another_fernet_key(
     unprepared: PlatformOnPostgres, fernet_key: bool
 ) -> None:
-    steps = ["copying", "encrypting" if fernet_key else "looking", "copying"]
+    steps = ["copying", "re-encrypting" if fernet_key else "looking", "copying"]
     said = [line.split()[0] for line in measure(unprepared, fernet_key=fernet_key)]
     assert said == (["reading"] if fernet_key else []) + steps
     asked = [line for line in unprepared.world.commands if "check-fernet" in line]

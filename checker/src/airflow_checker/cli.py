@@ -28,10 +28,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="airflow-checker", description=__doc__, epilog=main.__doc__)
     parser.add_argument("--settings", type=Path, default=FILE, help="the host's settings (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("check", help="look at everything, write it down, mend and tell; the timer does this")
+    commands.add_parser(
+        "check", help="look at everything, write the findings down, restart and report; the timer does this"
+    )
     status = commands.add_parser("status", help="show what the last check found")
     status.add_argument("--json", action="store_true", help="as it is in status/health.json")
-    commands.add_parser("record", help="take the host's files as they are for those that were rendered")
+    commands.add_parser("record", help="record the host's files as rendered")
     commands.add_parser("may-restart", help="exit with 1 while an operation changes what runs")
     commands.add_parser("lights", help="print the table of all lights")
     commands.add_parser("rules", help="print the alerting rules for Prometheus")

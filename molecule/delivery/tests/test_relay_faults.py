@@ -21,9 +21,9 @@ CHANNEL_PORT = 9004
 MUTE = 60
 """Seconds until it is told of a path that went mute: only a ping that is missing tells, every 30 s."""
 
-DOOR = "faulty-door.service"
-DOOR_SOURCE = Path(__file__).resolve().parents[3] / "sandbox" / "faulty_door.py"
-DOOR_PORT = 18081
+PROXY = "faulty-proxy.service"
+PROXY_SOURCE = Path(__file__).resolve().parents[3] / "sandbox" / "faulty_proxy.py"
+PROXY_PORT = 18081
 REFUSALS = 3
 
 
@@ -87,38 +87,38 @@ def test_webhook_is_down_for_eight_seconds(
 
 
 @pytest.fixture
-def faulty_door(delivery: Delivery) -> Iterator[None]:
-    """A door between the relay and HAProxy that answers the first calls with 503, and passes on all else.
+def faulty_proxy(delivery: Delivery) -> Iterator[None]:
+    """A proxy between the relay and HAProxy that answers the first calls with 503 and passes on the rest.
 
-    Packets of the relay to port 8081 are led there; root's, and so the door's own, go where they always go.
+    iptables redirects the relay's packets for port 8081 to it, but not those of root, so not its own.
     """
     host = delivery.host
     rule = (
         "OUTPUT --protocol tcp --destination 127.0.0.1 --dport 8081 --match owner ! --uid-owner 0"
-        f" --jump REDIRECT --to-ports {DOOR_PORT}"
+        f" --jump REDIRECT --to-ports {PROXY_PORT}"
     )
-    start = f"systemd-run --quiet --collect --unit {DOOR} python3 -c %s {DOOR_PORT} 8081 {REFUSALS}"
-    host.check_output(start, DOOR_SOURCE.read_text())
+    start = f"systemd-run --quiet --collect --unit {PROXY} python3 -c %s {PROXY_PORT} 8081 {REFUSALS}"
+    host.check_output(start, PROXY_SOURCE.read_text())
     host.check_output(f"iptables --table nat --insert {rule}")
     try:
         since = cursor(delivery)
         # What it has open goes where it went before.
         host.check_output(f"systemctl restart {RELAY}")
-        at_the_door = "the relay's request to sync at the door"
-        wait_for(at_the_door, lambda: "/sync 202" in journal(delivery, DOOR, since), PATIENCE, pause=0.25)
+        passed = "the relay's request to sync to pass the proxy"
+        wait_for(passed, lambda: "/sync 202" in journal(delivery, PROXY, since), PATIENCE, pause=0.25)
         yield
     finally:
-        host.check_output(f"iptables --table nat --delete {rule} && systemctl stop {DOOR}")
+        host.check_output(f"iptables --table nat --delete {rule} && systemctl stop {PROXY}")
         host.check_output(f"systemctl restart {RELAY}")
 
 
-def test_webhook_answers_503_three_times(delivery: Delivery, commit: str, faulty_door: None) -> None:
+def test_webhook_answers_503_three_times(delivery: Delivery, commit: str, faulty_proxy: None) -> None:
     """It is asked again."""
     before, since = delivery.told(), cursor(delivery)
     delivery.announce(commit)
 
     def calls() -> list[str]:
-        return re.findall(r": /webhook (\d+)$", journal(delivery, DOOR, since), re.MULTILINE)
+        return re.findall(r": /webhook (\d+)$", journal(delivery, PROXY, since), re.MULTILINE)
 
     wait_for("the call", lambda: len(calls()) > REFUSALS, PATIENCE, pause=0.25)
     assert calls() == ["503"] * REFUSALS + ["202"]

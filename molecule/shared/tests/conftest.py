@@ -107,7 +107,7 @@ def _secrets_are_known(secrets: dict[str, str]) -> None:
 
 @pytest.fixture(scope="session")
 def containers(host: Host) -> dict[str, Json]:
-    """What the engine says of each container of the stack, by service.
+    """What Docker says of each container of the stack, by service.
 
     After a reboot some may still be starting, and get three minutes for it.
     """

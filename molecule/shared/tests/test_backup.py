@@ -63,7 +63,7 @@ def test_backup_is_whole_and_private(host: Host, taken: dict[str, Any]) -> None:
     assert taken["manifest"]["counts"]["ab_user"] > 0
     assert all(image["id"].startswith("sha256:") for image in taken["manifest"]["images"].values())
     deep = host.check_output(f"airflow-release backup check {taken['path']} --deep")
-    assert "restores to the same" in deep
+    assert "its restored data are the same" in deep
     psql = "exec --no-TTY postgres psql --username=airflow --list"
     databases = host.check_output(f"docker compose --project-directory {DIRECTORY} {psql}")
     assert "airflow_scratch" not in databases
@@ -84,7 +84,7 @@ def test_altered_backup_is_found(host: Host, taken: dict[str, Any]) -> None:
     host.check_output("printf X | dd of=/tmp/altered.tar bs=1 seek=5000 conv=notrunc status=none")
     result = host.run("airflow-release backup check /tmp/altered.tar")
     assert result.rc == 1
-    assert "not a whole backup" in result.stderr
+    assert "not a complete backup" in result.stderr
 
 
 def test_unit_takes_one(host: Host) -> None:

@@ -290,7 +290,7 @@ def test_container_of_a_dag_reaches_no_service(execute: Any, containers: Contain
 
 
 def test_engine_has_no_other_way_in(execute: Any) -> None:
-    """The socket that the worker sees is the proxy's, not the engine's."""
+    """The socket that the worker sees is the proxy's, not Docker's."""
     result = execute("airflow-worker", "readlink --canonicalize /var/run/docker.sock")
     assert result.stdout.strip() == "/run/docker-proxy/docker.sock"
 

@@ -71,7 +71,7 @@ def test_worker_shuts_down_warmly(containers: Containers) -> None:
 
 
 def test_engine_starts_at_boot(host: Host) -> None:
-    """Restart policies are only as good as the engine that carries them out."""
+    """Restart policies are only as good as the Docker that carries them out."""
     assert host.service("docker").is_enabled
     assert host.service("docker").is_running
 

@@ -40,7 +40,7 @@ def test_nothing_but_haproxy_publishes_a_port(containers: Containers, service: s
 
 
 def test_nothing_else_listens_on_tcp(host: Host) -> None:
-    """Neither the engine's API nor anything that a package brought may be reachable."""
+    """Neither Docker's API nor anything that a package installed may be reachable."""
     assert listening(host, "tcp") == set(ENDPOINTS.values())
 
 

@@ -19,8 +19,11 @@ REFUSED = {
     "unknown": ("2.6.99", ("Airflow 2.6.99 is asked for, which is not among the releases",)),
     "unsupported": ("2.4.3", ("supported are 2.5.3 to 2.11.2",)),
     "unfit": ("2.10.1", ("airflow_version is 2.10.1, which does not work on this platform",)),
-    "required stop": ("2.11.2", ("Go there first: ansible-playbook upgrade.yml -e airflow_version=2.6.1",)),
-    "withdrawn": ("2.6.1", (f"Airflow 2.6.1 was withdrawn by its makers: {REASON}",)),
+    "required stop": (
+        "2.11.2",
+        ("Upgrade to that version first: ansible-playbook upgrade.yml -e airflow_version=2.6.1",),
+    ),
+    "withdrawn": ("2.6.1", (f"Airflow 2.6.1 was yanked from PyPI: {REASON}",)),
     "mistyped option": (
         "2.6.1 upgrade_start_timeout=5m",
         ("upgrade_start_timeout is '5m'; whole seconds from 1 to 3600 are expected",),

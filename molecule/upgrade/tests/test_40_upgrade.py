@@ -1,4 +1,4 @@
-"""The good way: 2.5.3 to 2.6.1 with a task at work and readers at every door, and back."""
+"""The good way: 2.5.3 to 2.6.1 with a task at work and readers at every port, and back."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_rollback_asks_before_it_loses_anything(platform: Platform, control: Con
     """It says what would be lost, and how to say that this is meant. About 10 s."""
     containers = platform.containers()
     control.run("rollback.yml").failed(
-        "Nothing was changed", "Lost would be: everything since", "confirm_host"
+        "Nothing was changed", "This would be lost: everything since", "confirm_host"
     )
     assert platform.containers() == containers
 

@@ -1,6 +1,6 @@
 """Failures in the switch itself, on the way to a release that was here before: the old one comes back.
 
-The engine on the host does that by itself, so it is driven here as upgrade.yml drives it, without the
+The host does that by itself, so it is driven here as upgrade.yml drives it, without the
 preparation that would find most of these faults earlier. Each begins where the one before has ended, which
 is also the proof that a second run works.
 """
@@ -122,7 +122,7 @@ def test_host_is_rebooted(platform: Platform, prepared: None, before: Snapshot) 
     platform.switch()
     platform.wait_for_phase("start")
     platform.reboot()
-    # The engine of the host may still be starting.
+    # Docker on the host may still be starting.
     wait_for("the host's Docker", lambda: platform.run("docker compose ps").rc == 0, 60)
     assert platform.wait_for_end() == "reverted"
     assert platform.version == "2.5.3"

@@ -1,4 +1,4 @@
-"""rotate.yml that did not get to its end: the vault is ahead, and the next run finishes with its values."""
+"""rotate.yml that did not finish: the vault is ahead, and the next run finishes with its values."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ def test_damaged_bundle_is_refused(
     try:
         checked = platform.run(f"airflow-release backup check {copy}")
         assert checked.rc == 1, checked.stdout
-        assert "not a whole backup" in checked.stderr
-        control.run("restore.yml", f"--extra-vars=backup={copy}", CONFIRMED).failed("not a whole backup")
+        assert "not a complete backup" in checked.stderr
+        control.run("restore.yml", f"--extra-vars=backup={copy}", CONFIRMED).failed("not a complete backup")
     finally:
         platform.check(f"rm {copy}")
     assert platform.containers() == containers

@@ -44,7 +44,7 @@ def test_report_of_an_upgrade(make_host: MakeHost, capfd: pytest.CaptureFixture[
     assert [change["services"] for change in report["settings"]] == [
         ["airflow-scheduler", "airflow-worker"]
     ] * 2
-    assert "AIRFLOW__DASK__TLS_KEY does nothing any more" in notes(report, "setting")[0]
+    assert "AIRFLOW__DASK__TLS_KEY no longer has an effect" in notes(report, "setting")[0]
     assert report["packages"][0]["provider"]
     assert {"name": "apache-airflow", "from": "2.6.1", "to": "2.11.2"}.items() <= next(
         change for change in report["packages"] if change["name"] == "apache-airflow"
@@ -57,7 +57,7 @@ def test_report_of_an_upgrade(make_host: MakeHost, capfd: pytest.CaptureFixture[
     assert lines[1].startswith("stops: 1 file: ValueError: Invalid `auto_remove` value True")
     assert lines[3] == "       - dags/nightly_docker.py (nightly-docker)"
     assert lines[-2:] == [
-        "1 of 1 file is mended by fix.patch: git apply fix.patch",
+        "fix.patch repairs 1 of 1 file: git apply fix.patch",
         "1 DAG file in the way of the upgrade.",
     ]
     assert SECRET not in output + host.output.read_text()

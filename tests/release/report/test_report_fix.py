@@ -213,7 +213,7 @@ def test_what_the_patch_mends_is_no_longer_in_the_way(
     said = capsys.readouterr().out.splitlines()
     assert sum("auto_remove" in line for line in said) == 2  # the explanation, and the hint
     assert "       and 3 more in the report" in said
-    assert said[-2] == "18 of 19 files are mended by fix.patch: git apply fix.patch"
+    assert said[-2] == "fix.patch repairs 18 of 19 files: git apply fix.patch"
 
     apply = ["git", "apply", "--whitespace=nowarn", str(host.next / "fix.patch")]
     subprocess.run(apply, cwd=host.tree, check=True, timeout=60)
@@ -246,7 +246,7 @@ def test_warnings_are_mended_too(make_host: MakeHost) -> None:
     patch = (host.next / "fix.patch").read_text()
     assert "+from airflow.providers.docker.operators.docker import DockerOperator" in patch
     assert [note["text"] for note in report["verdict"]["notes"] if note["kind"] == "fix"] == [
-        "fix.patch takes warnings from 1 file of DAGs."
+        "fix.patch removes the warnings of 1 file of DAGs."
     ]
 
 

@@ -172,7 +172,7 @@ DONE = {**OPERATION, "outcome": "succeeded", "failed_phase": "", "log": "", "pha
 PAGES: dict[str, Json] = {
     "blocked": {"__upgrade_report": REPORT},
     "many": {"__upgrade_report": many()},
-    "passing": {"__upgrade_report": passing(), "__upgrade_notes": ["Airflow 2.11.2 gets no repairs."]},
+    "passing": {"__upgrade_report": passing(), "__upgrade_notes": ["Airflow 2.11.2 has had no fixes."]},
     "done": {"__upgrade_report": passing(), "upgrade_operation": DONE},
     "returned": {"__upgrade_report": passing(), "upgrade_operation": OPERATION},
     "unreported": {"upgrade_operation": {**OPERATION, "outcome": "failed", "failed_phase": "build"}},
@@ -340,7 +340,7 @@ def test_what_is_in_the_way_comes_with_its_remedy(page: Page, pages: Path) -> No
     expect(blocking.locator("h3")).to_have_text("1 file: ValueError: Invalid `auto_remove` value True")
     expect(blocking).to_contain_text("auto_remove='success'")
     expect(blocking.locator("li")).to_have_text("dags/nightly_docker.py nightly-docker fix.patch")
-    expect(blocking.locator("#fix")).to_contain_text("1 of 1 file is mended by fix.patch")
+    expect(blocking.locator("#fix")).to_contain_text("fix.patch beside this page repairs 1 of 1 file.")
     expect(blocking.locator("pre").last).to_have_text(
         re.compile(r"-e airflow_version=2\.11\.2 -e '\{\"upgrade_acknowledge\": \[\"nightly-docker\"\]\}'")
     )
@@ -356,7 +356,7 @@ def test_one_cause_is_told_once(page: Page, pages: Path) -> None:
     blocking.locator("summary").click()
     expect(blocking.locator("li").last).to_have_text("dags/load_74.py load-74 fix.patch")
     expect(blocking.locator("li").first).to_have_text("dags/load_0.py load-0")
-    expect(blocking.locator("#fix")).to_contain_text("74 of 75 files are mended by fix.patch")
+    expect(blocking.locator("#fix")).to_contain_text("fix.patch beside this page repairs 74 of 75 files.")
     expect(blocking.locator("pre").last).to_contain_text('"load-0", "load-1"')
 
 

@@ -83,11 +83,11 @@ def test_report_phase_stops_before_a_dag_breaks(make_host: Callable[..., Host], 
     document = json.loads((tmp_path / "reports/report.json").read_text())
     [cause] = document["verdict"]["blocking"]
     assert [file["acknowledge"] for file in cause["files"]] == ["nightly-docker"]
-    assert "1 of 1 files are mended by fix.patch" in run.stdout
+    assert "fix.patch repairs 1 of 1 files." in run.stdout
     assert b"+++ b/dags/nightly_docker.py" in (tmp_path / "reports/fix.patch").read_bytes()
     page = (tmp_path / "reports/report.html").read_text()
     assert "1 DAG file in the way of the upgrade" in page
-    assert "Airflow 2.11.2 gets no repairs since 2026-04-22" in page
+    assert "Airflow 2.11.2 has had no fixes since 2026-04-22" in page
 
 
 @pytest.mark.parametrize(

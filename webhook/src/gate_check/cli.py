@@ -41,7 +41,7 @@ def main() -> int:
             command.add_argument("--dags", default="dags", help="folder of the DAGs in the tree")
             command.add_argument("--requirements", default="images/airflow/requirements.txt")
         if name == "serve":
-            command.add_argument("--root", type=Path, required=True, help="folder that holds the trees")
+            command.add_argument("--root", type=Path, required=True, help="folder of the trees")
             command.add_argument(
                 "--scratch",
                 type=Path,

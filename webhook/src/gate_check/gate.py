@@ -1,4 +1,8 @@
-"""Checks trees, and remembers what each file showed for as long as nothing that this depends on changes."""
+"""Checks trees, and remembers what each file showed for as long as nothing that this depends on changes.
+
+Names, symlinks, sizes, submodules and Git LFS are checked earlier, before a commit becomes a tree: by
+`webhook/trees.py`.
+"""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Mirror:
         return f"refs/branches/{urllib.parse.quote(self._repository.branch, safe='')}"
 
     def fetch(self) -> Fetched:
-        """Bring the branch up to date, following a force-push; build the mirror first where there is none.
+        """Update the branch, following a force-push; build the mirror first where there is none.
 
         Raises:
             BranchMissingError, RemoteError: nothing changed.

@@ -148,7 +148,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return "the channel's address in 1Password is not a URL"
     if isinstance(error, httpx_sse.SSEError):
-        return "the channel answers with something else than events"
+        return "the channel does not answer with events"
     # The system's words, or the proxy's; other messages quote what was received or would have been sent.
     words = str(error) if isinstance(error, (httpx.ConnectError, httpx.ProxyError)) else ""
     return f"{type(error).__name__}: {words}".rstrip(": ")

@@ -27,7 +27,7 @@ VERDICTS = {
     "switching": "An operation is under way",
     "stopped": "Stopped on purpose",
 }
-# The page is of one piece: whatever somebody brings into it can fetch and run nothing.
+# The page is one file: whatever somebody injects into it can fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 BACKUPS = "docs/back-up-and-restore.md"
@@ -62,7 +62,10 @@ def own_lights() -> ResponseReturnValue:
 
 
 def collect() -> dict[str, Any]:
-    """Gather the page's content; `attention` says in words what is not as it should be."""
+    """Gather the page's content; `attention` says in words what is not as it should be.
+
+    What the checker knows, such as disks, comes by `health.py`, which checks the form of each value.
+    """
     parts = services()
     settings = parts.settings
     now = time.time()

@@ -191,7 +191,7 @@ class Syncer:
 
 
 def _go_on(descriptor: int, pin_lock: Path | None) -> None:
-    """Have others wait on for a sync, whose lock this is; but a pin that holds its own lock goes first.
+    """Have others wait on for a sync, whose lock this is; but a pin that has locked its own file goes first.
 
     Raises:
         OvertakenError
@@ -272,7 +272,7 @@ class _Run:
         for name in self._trees.prune(self._state.retired, rule, time.time()):
             removals.info("removed the worktree %s", name)
         for name in self._trees.link_damaged() if low else ():
-            removals.info("removed the damaged worktree %s: the one made in its place stands in for it", name)
+            removals.info("removed the damaged worktree %s: its name is now a link to its successor", name)
         if self._mirror.directory.is_dir():
             self._mirror.tidy()
 
@@ -298,7 +298,7 @@ class _Run:
         live = self._trees.live()
         known = trees.commit_of(live)
         if live is not None and known is not None and not trees.is_intact(self._mirror.git(live), known):
-            log.warning("the live tree %s is damaged, or the mirror is new: making it anew", live.name)
+            log.warning("the live tree %s is damaged, or the mirror is new: recreating the tree", live.name)
             live = None
         if live is not None and known == commit:
             return Result(Outcome.UNCHANGED, f"{commit[:12]} is live", commit)
@@ -309,7 +309,7 @@ class _Run:
             # mirror.
             if self._mirror.is_sound():
                 raise
-            log.warning("the mirror is damaged: making it anew")
+            log.warning("the mirror is damaged: recreating it")
             self._mirror.rebuild()
             self._trees.remove_leftovers()
             return self._prepare_and_switch(commit, live, with_gate)

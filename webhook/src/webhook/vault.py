@@ -61,7 +61,7 @@ class ConnectVault:
             section = sections.get(field.section.id, "") if field.section else ""
             if field.label == self._label and section == self._section:
                 return field
-        raise VaultUnavailableError(f"1Password has not {self._name}")
+        raise VaultUnavailableError(f"1Password does not have {self._name}")
 
 
 class _Session:
@@ -102,4 +102,4 @@ class _Session:
         change = {"op": "replace", "path": f"/fields/{field.id}/value", "value": value}
         response = self._client.build_request("PATCH", path, [change])
         if response.is_error:
-            raise ValueError(f"the new value is answered with HTTP {response.status_code}")
+            raise ValueError(f"Connect answered the new value with HTTP {response.status_code}")

@@ -74,7 +74,7 @@ def check(host: Host, path: Path, progress: Progress = lambda line: None) -> Man
     """Restore a bundle into a scratch database and compare it with its manifest. The caller holds the lock.
 
     Raises:
-        ReleaseError: the bundle is damaged, does not restore, or restores to something else.
+        ReleaseError: the bundle is damaged, does not restore, or restores to other data.
     """
     manifest = bundle.verify(path)
     require_space(host, manifest.database_size, copies_of_dump=1, dump=manifest.members[bundle.DUMP]["size"])
@@ -197,4 +197,4 @@ def _prove(host: Host, path: Path, manifest: Manifest, directory: Path, progress
         details = ", ".join(
             f"{name}: {wanted.get(name)} in the backup, {found.get(name)} restored" for name in differing
         )
-        raise bundle.DamagedError(f"the backup restores to something else than was dumped ({details})")
+        raise bundle.DamagedError(f"the restored backup differs from what was dumped ({details})")

@@ -221,7 +221,7 @@ def _verify_seal(path: Path, file: IO[bytes]) -> None:
         left -= len(chunk)
     if left or file.read() != _seal(digest.hexdigest()):
         raise DamagedError(
-            f"{path} is not a whole backup: it was cut off or altered, or is another kind of file"
+            f"{path} is not a complete backup: it was cut off or altered, or is another kind of file"
         )
 
 

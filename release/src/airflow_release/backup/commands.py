@@ -33,7 +33,7 @@ def register(subparsers: Any) -> None:
     command = _add(commands, "list", _list, "list the backups, the newest first")
     command.add_argument("--remote", action="store_true", help="those on the remote, not those on this host")
 
-    command = _add(commands, "check", _check, "see whether a backup is whole")
+    command = _add(commands, "check", _check, "check whether a backup is complete")
     command.add_argument("backup", help="a bundle's name or path, or `latest`")
     command.add_argument(
         "--deep", action="store_true", help="also restore it into a scratch database and compare"
@@ -149,7 +149,7 @@ def _check(host: Host, arguments: argparse.Namespace) -> int:
         # This is the answer, not a failure to find it.
         print(damage, file=sys.stderr)
         return 1
-    how = "whole, and restores to the same" if arguments.deep else "whole"
+    how = "complete, and its restored data are the same" if arguments.deep else "complete"
     _print(arguments, asdict(manifest), f"{path}: {how}: {_counts(manifest.counts)}")
     return 0
 

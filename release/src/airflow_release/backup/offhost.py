@@ -18,12 +18,12 @@ from airflow_release.core.settings import Settings
 SILENCE = "5m"
 """After so long without a byte rclone gives up an attempt. How long a copy takes depends on its size."""
 END_BYTES = 512 * bundle.BLOCK
-"""How much of a bundle's end holds its manifest for sure."""
+"""How much of a bundle's end contains its manifest for sure."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """The place that `backup_remote` names. It holds bundles under the same names as the host does."""
+    """The place that `backup_remote` names. It has bundles under the same names as the host does."""
 
     host: Host
     settings: Settings
@@ -78,7 +78,7 @@ class Remote:
             return bundle.read_end(end.read())
 
     def fetch(self, name: str, into: Path) -> None:
-        """Bring a bundle from there."""
+        """Copy a bundle from there."""
         self._rclone(
             "copyto", self._place(name), str(into), doing=f"fetching {name} from {self.settings.remote}"
         )

@@ -89,7 +89,7 @@ def find(host: Host, settings: Settings, wanted: str) -> Path:
 
 
 def fetch(host: Host, settings: Settings, remote: Remote, name: str) -> Path:
-    """Bring a bundle from the remote to this host's backups; that of another host to what was uploaded.
+    """Copy a bundle from the remote to this host's backups; that of another host to what was uploaded.
 
     Raises:
         ReleaseError: it could not be fetched, or arrived damaged.
@@ -106,7 +106,7 @@ def fetch(host: Host, settings: Settings, remote: Remote, name: str) -> Path:
 
 
 def examine(host: Host, path: Path, target: Target) -> Examined:
-    """Read the file to its end and hold it against where it is to go.
+    """Read the file to its end and compare it with the platform that it is for.
 
     Raises:
         ReleaseError: it is damaged or of another kind.

@@ -20,7 +20,7 @@ from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
 
 UPLOAD_SECONDS = 24 * 3600
-"""How long a file that was brought for a restore may stay."""
+"""How long a file that was uploaded for a restore may stay."""
 _OF_WHAT_WAS_REPLACED = re.compile(r"(?:before|rehearsal of) \S*-(?:restore|rollback)-")
 """The reason of a backup that a restore or a rollback made of the data that it was to replace."""
 
@@ -127,7 +127,7 @@ def prune(host: Host, settings: Settings, *, known_good: str = "", dry_run: bool
 
 
 def copy_off_host(host: Host, settings: Settings, progress: Progress = lambda line: None) -> None:
-    """Bring the remote the bundles that it lacks, the newest first; remove there what need not be kept.
+    """Copy to the remote the bundles that it lacks, the newest first; remove there what need not be kept.
 
     Among them are those of a switch, which waits for no remote. What other hosts have there is not touched.
     Needs no lock: a bundle never changes.
@@ -247,7 +247,7 @@ def _wanted(host: Host) -> str:
 
 
 def _uploads_left_behind(host: Host) -> list[Path]:
-    """Return what was brought more than a day ago, but for what an operation is still to restore."""
+    """Return what was uploaded more than a day ago, but for what an operation is still to restore."""
     limit, wanted = time.time() - UPLOAD_SECONDS, _wanted(host)
     place = uploads(host)
     found = sorted(place.iterdir()) if place.is_dir() else []

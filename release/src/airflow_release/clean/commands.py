@@ -90,7 +90,7 @@ def clean(host: Host, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(step) for step in steps], indent=2))
     if failures := [f"{step.name}: {step.failed}" for step in steps if step.failed]:
-        raise ReleaseError("\n".join(["Not all is cleaned:", *failures]))
+        raise ReleaseError("\n".join(["Not everything was cleaned:", *failures]))
     if skipped:
         print(
             "An operation is under way and decides what is needed, so nothing else is removed: "

@@ -239,7 +239,7 @@ def _sql(database: Database, statement: str, doing: str) -> str:
 
 def _said(removed: dict[str, int], limit: str, sessions: int, archives: list[str]) -> list[str]:
     said = [f"history before {limit[:10]}: {_counts(removed)}"] if sum(removed.values()) else []
-    said += [f"{sessions} sessions that were over"] if sessions else []
+    said += [f"{sessions} expired sessions"] if sessions else []
     return said + [f"the table {name}, which `airflow db clean` had left" for name in archives]
 
 

@@ -164,7 +164,8 @@ def _keep_share(kind: Kind, logs: list[Log], *, dry_run: bool, now: float) -> tu
     text = problem = ""
     if goes:
         text = (
-            f"{kind.name}: {_amount(goes)}, the oldest, for they took more than {kind.percent} % of the disk"
+            f"{kind.name}: {_amount(goes)}, the oldest, "
+            f"because they took more than {kind.percent} % of the disk"
         )
     bytes_over -= sum(log.size for log in goes)
     files_over -= len(goes)

@@ -113,7 +113,7 @@ class Host:
         return Path(place.strip())
 
     def image_id(self, name: str) -> str:
-        """Return the digest by which the engine knows an image, "" when it has none of that name."""
+        """Return the digest by which Docker knows an image, "" when it has none of that name."""
         command = ["docker", "image", "ls", "--no-trunc", "--quiet", name]
         return self.run(command, timeout=60, doing="looking at the images").strip()
 

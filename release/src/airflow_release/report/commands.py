@@ -2,7 +2,7 @@
 
 The answer is one JSON document:
 
-| key | holds |
+| key | has |
 |---|---|
 | `format` | 2, the number of this shape |
 | `created` | when, ISO 8601 in UTC |
@@ -147,7 +147,7 @@ def _notes(report: Json) -> Iterator[tuple[str, str]]:
     if warning := [file for file in report["dags"] if file["warnings"]]:
         yield "dag", f"{_count(len(warning), 'file')} of DAGs import with warnings."
     if quiets := report["fix"]["quiets"]:
-        yield "fix", f"fix.patch takes warnings from {_count(len(quiets), 'file')} of DAGs."
+        yield "fix", f"fix.patch removes the warnings of {_count(len(quiets), 'file')} of DAGs."
     if report["fix"]["note"]:
         yield "fix", report["fix"]["note"]
     for change in report["settings"]:
@@ -165,9 +165,9 @@ def _notes(report: Json) -> Iterator[tuple[str, str]]:
 def _setting_text(change: Json) -> str:
     variable, since = change["variable"], change["since"]
     return {
-        "removed": f"{variable} does nothing any more: the new Airflow has no {change['name']}.",
-        "provider": f"{variable} went to a provider, and no provider of the new image has {change['name']}.",
-        "renamed": f"{variable} is called {change['replacement']} since {since}; the old name still works.",
+        "removed": f"{variable} no longer has an effect: the new Airflow has no {change['name']}.",
+        "provider": f"{variable} moved to a provider, and no provider of the new image has {change['name']}.",
+        "renamed": f"{variable} was renamed to {change['replacement']} in {since}; the old name works.",
         "deprecated": f"{variable} is deprecated since {since}. {change['reason']}".strip(),
     }[change["change"]]
 
@@ -193,15 +193,14 @@ def verdict_lines(report: Json) -> Iterator[str]:
         yield f"note:  {note['text']}"
     total = sum(cause["count"] for cause in verdict["blocking"])
     if mends := report["fix"]["mends"]:
-        verb = "is" if total == 1 else "are"
-        yield f"{len(mends)} of {_count(total, 'file')} {verb} mended by fix.patch: git apply fix.patch"
+        yield f"fix.patch repairs {len(mends)} of {_count(total, 'file')}: git apply fix.patch"
     yield f"{_count(total, 'DAG file')} in the way of the upgrade."
 
 
 def write(path: Path, report: Json, patch: bytes) -> None:
     """Put the document and the patch beside it in place, for root alone, each whole or not at all.
 
-    An empty patch is written, too: one of an earlier report would no longer hold.
+    An empty patch is written, too: that of an earlier report would no longer be right.
 
     Raises:
         ReleaseError: they cannot be written.

@@ -38,7 +38,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], acknowledged: Collec
     either image found. `state` is
 
     - breaks: the old image imports it, the new one does not; `acknowledged` when it was named as known
-    - loses: the new image imports it and finds fewer DAGs in it; likewise
+    - loses: the new image imports it and finds fewer DAGs in it; `acknowledged`, too
     - was broken: neither image imports it
     - repaired: only the new image imports it
     - warns: it imports, with warnings

@@ -224,7 +224,7 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         _require_free(journal.read(), command, arguments.take_over)
         playbooks.require_none(host, arguments.control)
         running = records.current(host, _revision(host, arguments.kind))
-        # An upgrade is measured by its rehearsal. Whatever began a rotation was told by check-rotation.
+        # A rehearsal measures an upgrade. For a rotation check-rotation has just measured a copy.
         if arguments.database == "copy" and arguments.kind != "upgrade":
             pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
@@ -274,7 +274,7 @@ def _require_free(earlier: Operation | None, command: dict[str, str], take_over:
         f"and nothing was begun for `{_words(command)}`."
     )
     if take_over and take_over != earlier.id:
-        text += f" To be taken over was another one: {take_over}."
+        text += f" The operation to take over is another one: {take_over}."
     raise ReleaseError(text)
 
 

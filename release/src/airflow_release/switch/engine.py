@@ -49,7 +49,7 @@ class Engine:
         self.database = Database(host)
 
     def run(self) -> None:
-        """Go forward, or back when a step fails or an earlier process did not get to its end.
+        """Go forward, or back when a step fails or an earlier process did not finish.
 
         Raises:
             ReleaseError: the end cannot be reached now; calling it again tries once more.
@@ -93,7 +93,7 @@ class Engine:
             stack.ensure_database(self.host)
         if PREVIOUS in self.database.names():
             raise ReleaseError(
-                f"There is a database {PREVIOUS} of an operation that did not get to its end. Look at it, "
+                f"There is a database {PREVIOUS} from an operation that did not finish. Look at it, "
                 f"and rename or drop it: docker compose exec postgres dropdb --username=airflow {PREVIOUS}"
             )
         if "prepared" not in self.operation.done:
@@ -112,7 +112,7 @@ class Engine:
 
     def _migrate(self) -> str:
         """Show the maintenance page, and make the next database from the one that now stands still."""
-        self._remember(door_shut=time.time())
+        self._remember(pages_closed=time.time())
         if HAPROXY in self.host.running():
             haproxy.use(self.host, None)
             # It serves nobody any more, and its own way to end takes seconds in which there is no page.
@@ -157,12 +157,12 @@ class Engine:
         ready = STANDBY in self.host.running() and HAPROXY in self.host.running()
         if ready:
             haproxy.use(self.host, haproxy.STANDBY)
-            self._remember(door_open=time.time())
+            self._remember(pages_open=time.time())
         first = services.read(self.host).of_role(SCHEDULER, WORKER) if ready else self._well()
         stack.start(self.host, *first, seconds=self.options.start_timeout)
         if not ready:
             haproxy.use(self.host, haproxy.LIVE)
-            self._remember(door_open=time.time())
+            self._remember(pages_open=time.time())
         return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
 
     def _prove(self) -> None:
@@ -245,7 +245,7 @@ class Engine:
         if records.current(self.host, "").id == self.operation.done["saved"]:
             records.save(self.host, running)
             records.make_current(self.host, running)
-        return "the schedule goes on"
+        return "the schedule continues"
 
     def _backup(self) -> str:
         """Keep the old database as it was when it was left: as a bundle or, failing that, by its name."""

@@ -1,4 +1,4 @@
-"""HAProxy's part in a switch: which webserver the Airflow door leads to, told through its runtime API."""
+"""HAProxy's part in a switch: which webserver Airflow's port leads to, told through its runtime API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RELOAD_SECONDS = 30
 
 
 def use(host: Host, server: str | None) -> None:
-    """Let the Airflow door lead to one webserver, or to none: then it answers with the maintenance page.
+    """Let Airflow's port lead to one webserver, or to none: then it answers with the maintenance page.
 
     Requests that are under way are finished by the server that has them.
 
@@ -32,7 +32,7 @@ def use(host: Host, server: str | None) -> None:
 
 
 def wait_until_idle(host: Host, server: str, seconds: float) -> None:
-    """Wait, at most that long, until a server that is out of the door has answered what it was asked."""
+    """Wait, at most that long, until a server that gets no more requests has answered those it has."""
     deadline = time.monotonic() + seconds
     while _sessions(host, server) and time.monotonic() < deadline:
         time.sleep(0.2)  # requests end when they end; HAProxy cannot call us

@@ -60,7 +60,15 @@ PHASES = (
     "backup",
     "revert",
 )
-"""The steps of an operation. The first three are taken while it is `prepared`; no operation has them all."""
+"""The steps of an operation. The first three are taken while it is `prepared`; no operation has them all.
+
+`Engine` takes the others, each by the method of its name, and `way_back.py` takes `revert`. Ansible waits for
+them by name: a new one belongs into `playbooks/tasks/operate.yml`, or before the switch into `prepare.yml`.
+"""
+
+
+_EARLIER_FACTS = {"door_shut": "pages_closed", "door_open": "pages_open"}
+"""Facts in `done` under the names of an earlier version, whose journal a host may still have."""
 
 
 @dataclass
@@ -171,7 +179,7 @@ class Journal:
         except (ValueError, TypeError, RecursionError) as error:
             raise ReleaseError(
                 f"{self._file} is damaged: {' '.join(str(error).split())}. journal.jsonl beside it says what "
-                "happened. If the platform is whole and airflow-release.service does not run, "
+                "happened. If the platform is healthy and airflow-release.service does not run, "
                 "move the file away."
             ) from error
         _settle(operation)
@@ -278,7 +286,7 @@ def _settle(operation: Operation) -> None:
     if operation.state == "succeeded" and (failure := operation.failure):
         operation.failure = {}
         operation.warnings.append(
-            f"{failure.get('phase')} failed at first, and went well when it was tried again: "
+            f"{failure.get('phase')} failed at first, and succeeded when it was tried again: "
             f"{failure.get('message')}"
         )
 
@@ -291,6 +299,7 @@ def _parse(content: Any) -> Operation:
         content = {"paused": content["held"], **content}
     operation = _build(Operation("", "", "", ""), content)
     operation.phases = [_build(Phase(""), phase) for phase in operation.phases]
+    operation.done = {_EARLIER_FACTS.get(name, name): fact for name, fact in operation.done.items()}
     if operation.state not in (*ACTIVE, *ENDED):
         raise ValueError(f"the state {operation.state!r} is not known")
     return operation

@@ -93,7 +93,7 @@ def make(database: Database, source: str) -> None:
 
 
 def migrate(host: Host, source: str, accept_undecryptable: int, *, login: Path | None = None) -> None:
-    """Bring the next database to the next release's schema, with its image and Fernet key.
+    """Migrate the next database to the next release's schema, with its image and Fernet key.
 
     `login` has the files whose password Postgres takes now, where those are not the next release's.
 
@@ -144,10 +144,10 @@ def _check_fernet(
     service: str = INIT_NEXT,
     environment: dict[str, str] | None = None,
 ) -> None:
-    """Have a release's image decrypt every encrypted value, and encrypt it anew if keys are given."""
-    anew = FERNET_KEY in (environment or {})
-    doing = f"{'re-encrypting' if anew else 'decrypting'} connections and variables"
-    command = ["check-fernet", *(["--re-encrypt"] if anew else [])]
+    """Have a release's image decrypt every encrypted value, and re-encrypt it if keys are given."""
+    re_encrypt = FERNET_KEY in (environment or {})
+    doing = f"{'re-encrypting' if re_encrypt else 'decrypting'} connections and variables"
+    command = ["check-fernet", *(["--re-encrypt"] if re_encrypt else [])]
     try:
         said = _run_once(host, files or host.next, service, *command, doing=doing, environment=environment)
     except ReleaseError as error:

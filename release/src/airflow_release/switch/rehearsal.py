@@ -78,7 +78,7 @@ def measure_rotation(host: Host, options: Options, *, fernet_key: bool, say: Cal
             database.dump(dump)
             database.restore(dump, NEXT)
         began = time.time()
-        say("encrypting every value anew" if fernet_key else "looking at the schema")
+        say("re-encrypting every value" if fernet_key else "looking at the schema")
         next_database.try_rotation(host, options.accept_undecryptable, fernet_key=fernet_key)
         expected = time.time() - began + _copy_seconds(database, say)
         expected += pace.SECONDS_BESIDE_THE_DATA + pace.SECONDS_TO_START

@@ -1,4 +1,4 @@
-"""A release's files: what Ansible renders in the platform's directory, and how a set replaces another."""
+"""A release's files: what Ansible renders into the platform's directory, and how one set replaces another."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _revert(host: Host, operation: Operation, journal: Journal) -> None:
             operation.done["haproxy_changed"] = True
             journal.save(operation)
     # A switch that was still draining has stopped the scheduler only, and workers may be at work.
-    if "door_shut" in operation.done:
+    if "pages_closed" in operation.done:
         if HAPROXY in host.running():
             # It only makes the pages go in good order: what serves them is stopped next in any case.
             with contextlib.suppress(ReleaseError):
@@ -110,7 +110,7 @@ def _take_back_database(database: Database, operation: Operation) -> None:
         database.drop(aside)
         database.rename((LIVE, aside), *old)
     if NEXT in database.names():
-        if worthless or "door_shut" not in done:
+        if worthless or "pages_closed" not in done:
             database.drop(NEXT)
         else:
             database.drop(FAILED)

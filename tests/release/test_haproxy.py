@@ -27,7 +27,7 @@ class Proxy(Host):
 
 
 def statistics(**sessions: int) -> str:
-    """Return HAProxy's statistics with these sessions of the Airflow door's servers."""
+    """Return HAProxy's statistics with these sessions of the servers of Airflow's port."""
     rows = [f"airflow,{server},0,0,{number},9" for server, number in sessions.items()]
     return "\n".join([HEADER, "airflow,FRONTEND,,,7,9", *rows, "weather,weather,0,0,3,3", ""])
 
@@ -42,7 +42,7 @@ def statistics(**sessions: int) -> str:
         (None, "set server airflow/airflow state maint; set server airflow/standby state maint"),
     ],
 )
-def test_door_is_moved_in_one_go(server: str | None, told: str) -> None:
+def test_port_is_moved_in_one_go(server: str | None, told: str) -> None:
     host = Proxy()
     commands = host.answers("\n\n")
     haproxy.use(host, server)

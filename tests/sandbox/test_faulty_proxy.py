@@ -1,4 +1,4 @@
-"""The faulty door refuses as many calls as it should, and changes nothing in the others."""
+"""The faulty proxy refuses as many calls as it should, and changes nothing in the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from tests.served import served
 from tests.webhook.network import free_port
 
-SOURCE = Path(__file__).parents[2] / "sandbox" / "faulty_door.py"
+SOURCE = Path(__file__).parents[2] / "sandbox" / "faulty_proxy.py"
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def test_refuses_and_then_passes_on(target: str) -> None:
     port = free_port()
     # As it is started on the host, where no file of it is.
     command = [sys.executable, "-c", SOURCE.read_text(), str(port), target.rpartition(":")[2], "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as door:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
         transport = httpx.HTTPTransport(retries=10)
         with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}") as http:
             codes = [http.post("/webhook", content=b"{}").status_code for _ in range(2)]
             other = http.post("/sync", content=b"a body", headers={"X-Said": "so"})
             last = http.post("/webhook", content=b"{}")
-        door.kill()
-        output, _ = door.communicate()
+        proxy.kill()
+        output, _ = proxy.communicate()
     assert codes == [503, 503]
     assert (other.status_code, other.content) == (202, b"a body")
     assert (other.headers["X-Heard"], other.headers["Location"]) == ("so", "/sync")

@@ -1,5 +1,5 @@
-"""A door before the webhook's door that answers the first calls with 503, and passes on all else:
-``python3 faulty_door.py PORT TARGET_PORT REFUSALS``, on 127.0.0.1.
+"""A proxy in front of the webhook's port that answers the first calls with 503 and passes on everything else:
+``python3 faulty_proxy.py PORT TARGET_PORT REFUSALS``, on 127.0.0.1.
 
 Prints a line "path status" for each request. Of Python's own library alone: it runs on the host.
 """
@@ -16,7 +16,7 @@ REFUSED_PATH = "/webhook"
 OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
 
 
-class Door(BaseHTTPRequestHandler):
+class Proxy(BaseHTTPRequestHandler):
     """One request."""
 
     target_port: int
@@ -50,8 +50,8 @@ class Door(BaseHTTPRequestHandler):
 
 def main(port: int, target_port: int, refusals: int) -> None:
     """Serve until killed."""
-    Door.target_port, Door.refusals = target_port, [None] * refusals
-    with ThreadingHTTPServer((ADDRESS, port), Door) as server:
+    Proxy.target_port, Proxy.refusals = target_port, [None] * refusals
+    with ThreadingHTTPServer((ADDRESS, port), Proxy) as server:
         server.serve_forever()
 
 
