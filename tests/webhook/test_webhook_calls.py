@@ -1,4 +1,4 @@
-"""The doors of the app: who gets which answer, and that many calls lead to few syncs."""
+"""The endpoints for calls: who gets which answer, and that many calls lead to few syncs."""
 
 import sqlite3
 import threading
@@ -66,13 +66,13 @@ def finished(client: FlaskClient, job: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("door", ["/", "/webhook"])
+@pytest.mark.parametrize("endpoint", ["/", "/webhook"])
 def test_call_is_answered_at_once_and_synced_later(
-    client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings, door: str
+    client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings, endpoint: str
 ) -> None:
     release = threading.Event()
     gate.before_answer = lambda: release.wait(10)
-    answer = client.post(door, headers={"X-Webhook-Key": "first-key"}, json={"ref": "anything"})
+    answer = client.post(endpoint, headers={"X-Webhook-Key": "first-key"}, json={"ref": "anything"})
     assert answer.status_code == 202
     job = answer.get_json()["job"]
     assert answer.headers["Location"] == answer.get_json()["url"] == f"/jobs/{job}"
@@ -134,10 +134,12 @@ def test_without_a_repository_a_verified_call_is_skipped(client: FlaskClient) ->
     assert client.get("/jobs/1").status_code == 404
 
 
-@pytest.mark.parametrize("door", ["/", "/webhook", "/sync", "/relay"])
-def test_large_body_is_413(client: FlaskClient, app_settings: Settings, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["/", "/webhook", "/sync", "/relay"])
+def test_large_body_is_413(client: FlaskClient, app_settings: Settings, endpoint: str) -> None:
     headers = {"X-Webhook-Key": "first-key", **TOKEN}
-    assert client.post(door, headers=headers, data=b"x" * (app_settings.body_limit + 1)).status_code == 413
+    assert (
+        client.post(endpoint, headers=headers, data=b"x" * (app_settings.body_limit + 1)).status_code == 413
+    )
 
 
 def test_large_body_without_a_length_is_413(app: Flask, app_settings: Settings) -> None:
@@ -374,9 +376,10 @@ def test_webhook_starts_without_a_disk(
 
 def test_file_that_was_removed_is_made_anew(client: FlaskClient, app_settings: Settings) -> None:
     for path in app_settings.state_dir.glob("webhook.sqlite3*"):
-        path.unlink()
-    codes = [client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code for _ in range(2)]
-    assert codes[-1] == 202 or codes[0] == 202
+        path.unlink(missing_ok=True)
+    headers = {"X-Webhook-Key": "first-key"}
+    # A connection that was open removes the new file's log when it is closed: the second call may fail, too.
+    wait_until(lambda: client.post("/webhook", headers=headers).status_code == 202, 30, "a call is taken")
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), MemoryError(), TypeError("a defect")], ids=repr)
@@ -401,17 +404,17 @@ def test_sync_that_breaks_off_is_the_last_of_none(
     assert finished(client, client.post("/sync", headers=TOKEN).get_json()["job"])["commit"] == commit
 
 
-@pytest.mark.parametrize("door", ["/sync", "/relay"])
+@pytest.mark.parametrize("endpoint", ["/sync", "/relay"])
 @pytest.mark.parametrize(
     "value", [None, "Bearer wrong", "Bearer ", "relay-token", "Basic relay-token", "Bearer \xff"]
 )
-def test_relay_doors_need_the_token(client: FlaskClient, door: str, value: str | None) -> None:
+def test_endpoints_of_the_relay_need_the_token(client: FlaskClient, endpoint: str, value: str | None) -> None:
     headers = {} if value is None else {"Authorization": value}
-    assert client.post(door, headers=headers, json={"state": "connected"}).status_code == 401
+    assert client.post(endpoint, headers=headers, json={"state": "connected"}).status_code == 401
 
 
 @pytest.mark.parametrize("app", [{"relay_token_file": None}], indirect=True)
-def test_without_a_token_the_relay_doors_are_shut(client: FlaskClient) -> None:
+def test_without_a_token_the_endpoints_of_the_relay_refuse(client: FlaskClient) -> None:
     assert client.post("/sync", headers={"Authorization": "Bearer "}).status_code == 401
 
 
@@ -470,8 +473,8 @@ def test_metrics(client: FlaskClient, app_settings: Settings) -> None:
     client.post("/webhook")
     client.post("/relay", headers=TOKEN, json={"state": "connected"})
     lines = client.get("/metrics").get_data(as_text=True).splitlines()
-    assert 'webhook_calls_total{door="webhook",status="202"} 1.0' in lines
-    assert 'webhook_calls_total{door="webhook",status="401"} 1.0' in lines
+    assert 'webhook_calls_total{endpoint="webhook",status="202"} 1.0' in lines
+    assert 'webhook_calls_total{endpoint="webhook",status="401"} 1.0' in lines
     assert any(line.startswith('webhook_syncs_total{outcome="switched"} 1') for line in lines)
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     for name in ("last_successful_sync", "live_commit", "relay_heard"):

@@ -140,7 +140,7 @@ def test_replayed_announcement_changes_nothing(chain: Chain) -> None:
 
     def counted() -> bool:
         return (
-            'webhook_calls_total{door="webhook",status="409"} 1.0'
+            'webhook_calls_total{endpoint="webhook",status="409"} 1.0'
             in httpx.get(f"{chain.webhook}/metrics").text
         )
 

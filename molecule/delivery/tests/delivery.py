@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 
 def docker(*arguments: str, seconds: float = 60) -> str:
-    """Run the engine's client on this machine, where the sandbox's containers are; return what it says."""
+    """Run `docker` on this machine, where the sandbox's containers are; return what it says."""
     done = subprocess.run(
         ["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
     )
@@ -162,7 +162,8 @@ class Delivery:
     def told(self) -> float:
         """Return how often the webhook took a call, or the relay's request to sync, since its start."""
         return sum(
-            self.metric(f'webhook_calls_total{{door="{door}",status="202"}}') for door in ("webhook", "sync")
+            self.metric(f'webhook_calls_total{{endpoint="{endpoint}",status="202"}}')
+            for endpoint in ("webhook", "sync")
         )
 
     def page(self) -> Json:

@@ -80,7 +80,9 @@ def test_no_input_leads_to_a_5xx(delivery: Delivery) -> None:
     assert address.port
     errors: deque[float] = deque(maxlen=HAPROXY_ERRORS)
     key, live = delivery.vault("key"), delivery.live()
-    accepted = [f'webhook_calls_total{{door="{door}",status="202"}}' for door in ("webhook", "sync")]
+    accepted = [
+        f'webhook_calls_total{{endpoint="{endpoint}",status="202"}}' for endpoint in ("webhook", "sync")
+    ]
     before = [delivery.metric(series) for series in accepted]
 
     @settings(

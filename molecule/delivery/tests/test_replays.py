@@ -6,7 +6,7 @@ import httpx
 from airflow_api import wait_for
 from delivery import PATIENCE, Delivery, dag_source, new_name
 
-REPLAYED = 'webhook_calls_total{door="webhook",status="409"}'
+REPLAYED = 'webhook_calls_total{endpoint="webhook",status="409"}'
 
 
 def test_replayed_announcement_changes_nothing(delivery: Delivery) -> None:

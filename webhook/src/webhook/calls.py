@@ -1,4 +1,4 @@
-"""The doors: GitHub's call through the relay, the relay's own, and what became of a job.
+"""The endpoints for calls: GitHub's through the relay, the relay's own, and what became of a job.
 
 A call says "look now" and nothing else; its body is never acted on.
 """

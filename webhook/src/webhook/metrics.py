@@ -27,7 +27,10 @@ class Metrics:
         """Start at zero."""
         self._registry = CollectorRegistry()
         self._calls = Counter(
-            "webhook_calls", "Calls by door and HTTP status", ["door", "status"], registry=self._registry
+            "webhook_calls",
+            "Calls by endpoint and HTTP status",
+            ["endpoint", "status"],
+            registry=self._registry,
         )
         self._syncs = Counter("webhook_syncs", "Syncs by outcome", ["outcome"], registry=self._registry)
         self._seconds = Histogram(
@@ -37,9 +40,9 @@ class Metrics:
             registry=self._registry,
         )
 
-    def called(self, door: str, status: int) -> None:
-        """Count a call at one of the doors `webhook`, `sync` and `relay`."""
-        self._calls.labels(door, str(status)).inc()
+    def called(self, endpoint: str, status: int) -> None:
+        """Count a call of one of the endpoints `webhook`, `sync` and `relay`."""
+        self._calls.labels(endpoint, str(status)).inc()
 
     def synced(self, outcome: str, seconds: float) -> None:
         """Count a sync."""
