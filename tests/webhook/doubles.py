@@ -14,8 +14,8 @@ from typing import Any, Self
 from webhook.vault import VaultUnavailableError
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10, what: str = "condition") -> Any:
-    """Wait for a condition to become true and return its value."""
+def wait_until(condition: Callable[[], Any], seconds: float = 60, what: str = "condition") -> Any:
+    """Wait for a condition to become true and return its value; patience costs a passing test nothing."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:

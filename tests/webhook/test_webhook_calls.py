@@ -62,7 +62,7 @@ def finished(client: FlaskClient, job: str) -> dict[str, Any]:
         found: dict[str, Any] = client.get(f"/jobs/{job}").get_json()
         return found if found["state"] == "done" else None
 
-    result: dict[str, Any] = wait_until(done, 30, what="the job")
+    result: dict[str, Any] = wait_until(done, what="the job")
     return result
 
 
@@ -71,7 +71,7 @@ def test_call_is_answered_at_once_and_synced_later(
     client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings, endpoint: str
 ) -> None:
     release = threading.Event()
-    gate.before_answer = lambda: release.wait(10)
+    gate.before_answer = lambda: release.wait(60)
     answer = client.post(endpoint, headers={"X-Webhook-Key": "first-key"}, json={"ref": "anything"})
     assert answer.status_code == 202
     job = answer.get_json()["job"]
@@ -306,7 +306,7 @@ def live(settings: Settings) -> str | None:
 def test_write_that_fails_loses_no_call(
     fault: StoreFault, client: FlaskClient, remote: Remote, app_settings: Settings
 ) -> None:
-    wait_until(lambda: live(app_settings), 30, "the sync at the start")
+    wait_until(lambda: live(app_settings), what="the sync at the start")
     fault.begin()
     during = remote.commit({"dags/two.py": "two = 2\n"})
     answer = client.post("/sync", headers=TOKEN)
@@ -326,7 +326,7 @@ def test_write_that_fails_ends_no_thread(
     fault: StoreFault, client: FlaskClient, remote: Remote, gate: GateDouble, app_settings: Settings
 ) -> None:
     """It begins while a sync runs, so that the thread is the first to meet it."""
-    wait_until(lambda: live(app_settings), 30, "the sync at the start")
+    wait_until(lambda: live(app_settings), what="the sync at the start")
     gate.before_answer = fault.begin
     commit = remote.commit({"dags/two.py": "two = 2\n"})
     job = client.post("/sync", headers=TOKEN).get_json()["job"]
@@ -368,7 +368,7 @@ def test_webhook_starts_without_a_disk(
     commit = remote.commit({"dags/two.py": "two = 2\n"})
     fault.begin()
     app = create_app({"SETTINGS": app_settings, "VAULT": vault})
-    wait_until(lambda: live(app_settings) == commit, 30)
+    wait_until(lambda: live(app_settings) == commit)
     fault.end()
     assert app.test_client().post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code == 202
     app.extensions["webhook"].close()
@@ -376,9 +376,10 @@ def test_webhook_starts_without_a_disk(
 
 def test_file_that_was_removed_is_made_anew(client: FlaskClient, app_settings: Settings) -> None:
     for path in app_settings.state_dir.glob("webhook.sqlite3*"):
-        path.unlink()
-    codes = [client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).status_code for _ in range(2)]
-    assert codes[-1] == 202 or codes[0] == 202
+        path.unlink(missing_ok=True)
+    headers = {"X-Webhook-Key": "first-key"}
+    # A connection that was open removes the new file's log when it is closed: the second call may fail, too.
+    wait_until(lambda: client.post("/webhook", headers=headers).status_code == 202, what="a call is taken")
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), MemoryError(), TypeError("a defect")], ids=repr)
@@ -390,7 +391,7 @@ def test_sync_that_breaks_off_is_the_last_of_none(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
-    wait_until(lambda: live(app_settings), 30, "the sync at the start")
+    wait_until(lambda: live(app_settings), what="the sync at the start")
 
     def fail(*_: object) -> None:
         monkeypatch.undo()
@@ -448,11 +449,11 @@ def test_healthz_fails_while_a_sync_is_stuck(
 
     def be_stuck() -> None:
         reached.set()
-        release.wait(30)
+        release.wait(60)
 
     gate.before_answer = be_stuck
     job = client.post("/webhook", headers={"X-Webhook-Key": "first-key"}).get_json()["job"]
-    assert reached.wait(30)
+    assert reached.wait(60)
     assert client.get("/healthz").status_code == 200
     monkeypatch.setattr(jobs, "STUCK_SECONDS", 0)
     assert client.get("/healthz").status_code == 503

@@ -325,7 +325,7 @@ class SlowVault(VaultDouble):
     def read(self) -> str:
         key = super().read()
         self.asked.set()
-        assert self.answer.wait(30)
+        assert self.answer.wait(60)
         return key
 
 
@@ -348,7 +348,7 @@ def asking(keys: Keys, vault: SlowVault) -> threading.Thread:
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    assert vault.asked.wait(10)
+    assert vault.asked.wait(60)
     return thread
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1095,39 +1096,52 @@ def test_trees_are_readable_for_airflow(settings: Settings) -> None:
     assert current(settings).resolve().stat().st_mode & 0o777 == 0o755
 
 
-def test_second_sync_waits_for_the_first(settings: Settings, gate: GateDouble) -> None:
-    release = threading.Event()
-    gate.before_answer = lambda: release.wait(10)
-    first = threading.Thread(target=Syncer(settings).sync, args=("first",))
-    first.start()
-    wait_until(lambda: gate.checked)
-    assert Syncer(replace(settings, lock_timeout=0.1)).sync("second").outcome is Outcome.FAILED
-    release.set()
+def test_second_sync_waits_for_the_first(
+    settings: Settings, gate: GateDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, release = threading.Event(), threading.Event()
+    gate.before_answer = release.wait
+    outcomes: dict[str, Outcome] = {}
+
+    def sync(trigger: str) -> None:
+        outcomes[trigger] = Syncer(settings).sync(trigger).outcome
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    first, second = (threading.Thread(target=sync, args=[trigger]) for trigger in ("first", "second"))
+    try:
+        first.start()
+        wait_until(lambda: gate.checked)
+        second.start()
+        assert waits.wait(60)
+    finally:
+        release.set()
     first.join()
-    assert Syncer(settings).sync("third").outcome is Outcome.UNCHANGED
+    second.join()
+    assert outcomes == {"first": Outcome.SWITCHED, "second": Outcome.UNCHANGED}
+    assert len(gate.checked) == 1
 
 
-def test_lock_is_waited_for_while_its_holder_gets_on(tmp_path: Path) -> None:
-    """A first clone takes as long as it takes, and whoever waits for it does not give up."""
+def test_lock_is_waited_for_while_its_holder_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first clone takes as long as it takes; whoever waits gives up only when it does not get on."""
     path = tmp_path / "lock"
-    with lock.exclusive(path, 1) as descriptor:
-        waiting = threading.Thread(target=lambda: got.append(take()))
-        got: list[str] = []
+    now, looks = 0.0, 0
 
-        def take() -> str:
-            try:
-                with lock.exclusive(path, timeout=0.5):
-                    return "taken"
-            except lock.LockTimeoutError:
-                return "given up"
-
-        waiting.start()
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
+    def sleep(seconds: float) -> None:
+        nonlocal now, looks
+        now, looks = now + 0.3, looks + 1
+        if looks <= 10:
+            time.sleep(0.02)  # the kernel's clock of files ticks every few milliseconds
             lock.show_progress(descriptor)
-            time.sleep(0.01)
-    waiting.join()
-    assert got == ["taken"]
+
+    with lock.exclusive(path, 1) as descriptor:
+        monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+        with pytest.raises(lock.LockTimeoutError), lock.exclusive(path, timeout=0.5):
+            pass
+    assert looks == 12  # the last progress was seen at 3.0 s, so the wait ends with the look at 3.6 s
 
 
 def test_looking_at_a_lock_takes_it_from_nobody(tmp_path: Path) -> None:
