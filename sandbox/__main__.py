@@ -49,7 +49,9 @@ def ssh_host(settings: Mapping[str, str]) -> SshHost:
 def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) -> dict[int, Flask]:
     """Return each stand-in that speaks HTTP under its distance from the port base.
 
-    A new one gets its line here, and its address in inventories/local/group_vars/airflow/main.yml.
+    A new one gets its line here, with the next number from 9 on (8 is SSH's). Its address goes into
+    inventories/local/group_vars/airflow/main.yml, its port into docs/change-the-platform.md ("Use the
+    sandbox"), and its number into `free_port_base` in tests/sandbox/test_serving.py.
     ``own`` is the address at which they are reached. Raises KeyError for a missing setting.
     """
     state = _state(settings)

@@ -21,8 +21,11 @@ TEMPLATE = Path(__file__).parents[1] / "templates/srv/airflow/docker-compose.yam
 UNLABELLED = Path(__file__).parent / "release/unlabelled_project.json"
 """The services of a release from before the label `airflow-platform.role`, as Compose printed them."""
 
-SECOND_WORKER = """
-  airflow-worker-large:
+SECOND = "airflow-worker-of-tests"
+"""A name that no worker of the template has."""
+
+SECOND_WORKER = f"""
+  {SECOND}:
     <<: *airflow-worker
     command: [airflow, celery, worker, --pid, /run/airflow/worker.pid,
       --without-mingle, --without-gossip, --queues, large]

@@ -20,7 +20,7 @@ from airflow_checker.settings import Settings
 from tests import compose_project
 from tests.checker.conftest import NOW, database_of, well
 
-FIRST, SECOND = "airflow-worker", "airflow-worker-large"
+FIRST, SECOND = "airflow-worker", compose_project.SECOND
 TWO_WORKERS = compose_project.project(more=compose_project.SECOND_WORKER)
 PROJECTS = {"two workers": TWO_WORKERS, "no labels": compose_project.unlabelled_project()}
 

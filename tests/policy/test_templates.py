@@ -1,4 +1,7 @@
-"""The host's files, rendered by Ansible for both image sources and three Airflow versions, and looked at."""
+"""The host's files, rendered by Ansible for both image sources and three Airflow versions, and looked at.
+
+Other settings: `CASES` in conftest.py. A role that is new here: render.yml.
+"""
 
 from __future__ import annotations
 
@@ -169,6 +172,8 @@ def test_service_gets_the_env_files_of_its_level(
         "airflow-webserver-standby": [*airflow, "env/next.env"],
         **{name: [f"env/{name}.env"] for name in ("flower", "postgres", "redis")},
     }
+    if projects[case]["services"][service].get("labels", {}).get("airflow-platform.role") == "worker":
+        expected[service] = expected["airflow-worker"]
     assert projects[case]["services"][service].get("env_file", []) == expected.get(service, [])
 
 

@@ -716,10 +716,10 @@ def test_second_worker_is_looked_after(model: Platform, capsys: Capture) -> None
     project = compose_project.project(OLD, compose_project.SECOND_WORKER)
     (model.directory / "docker-compose.yaml").write_text(json.dumps(project))
     assert call(model, "health") == 1
-    assert "airflow-worker-large does not run" in capsys.readouterr().out
+    assert f"{compose_project.SECOND} does not run" in capsys.readouterr().out
     assert call(model, "up") == 0
     assert call(model, "health") == 0
-    assert model.world.running["airflow-worker-large"] == OLD
+    assert model.world.running[compose_project.SECOND] == OLD
 
 
 @pytest.mark.parametrize("state", ["none", *ENDED])

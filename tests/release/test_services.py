@@ -22,9 +22,9 @@ def read(project: compose_project.Project) -> Services:
 def test_second_worker_has_the_first_ones_label_and_needs() -> None:
     """Three lines in the template are enough."""
     found = read(compose_project.project(more=compose_project.SECOND_WORKER))
-    assert found.of_role(WORKER) == ["airflow-worker", "airflow-worker-large"]
-    assert "airflow-worker-large" in found.users(POSTGRES, optional=False)
-    assert "airflow-worker-large" in found.wanted
+    assert found.of_role(WORKER) == ["airflow-worker", compose_project.SECOND]
+    assert compose_project.SECOND in found.users(POSTGRES, optional=False)
+    assert compose_project.SECOND in found.wanted
 
 
 @pytest.mark.parametrize("project", [compose_project.project(), compose_project.unlabelled_project()])

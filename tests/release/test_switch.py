@@ -30,7 +30,12 @@ from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformMo
 
 OLD, NEW = "2.5.3", "2.6.1"
 WEBSERVER = "airflow-webserver"
-WORKERS = ["airflow-worker", "airflow-worker-large"]
+WORKERS = [
+    name
+    for name, service in compose_project.project(more=compose_project.SECOND_WORKER)["services"].items()
+    if service.get("labels", {}).get("airflow-platform.role") == "worker"
+]
+"""Each of the template, and one more."""
 ALL = os.environ.get("UPGRADE_TESTS") == "all"
 
 
@@ -178,7 +183,7 @@ def test_second_worker_is_stopped_and_started_like_the_first(model: PlatformMode
     assert stopped[:2] == [["airflow-scheduler"], [*WORKERS, "airflow-triggerer"]]
     assert {*WORKERS, "airflow-scheduler", "airflow-triggerer", WEBSERVER} in map(set, stopped)
     first_up = next(line for line in commands if " up " in line)
-    assert first_up.split()[-3:] == ["airflow-scheduler", *WORKERS]
+    assert first_up.split()[-1 - len(WORKERS) :] == ["airflow-scheduler", *WORKERS]
 
 
 @pytest.mark.parametrize("project", PROJECTS)

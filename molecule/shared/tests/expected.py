@@ -181,4 +181,4 @@ VARIABLES = {
     "POSTGRES_PASSWORD": {"postgres"},
     "REDISCLI_AUTH": {"redis"},
 }
-"""Which services see a variable of this name."""
+"""Which services see a variable of this name. A second worker belongs into each row of `airflow-worker`."""

@@ -12,7 +12,7 @@ from airflow_api import wait_for
 from expected import DIRECTORY
 from testinfra.host import Host
 
-NAME = "airflow-worker-large"
+NAME = "airflow-worker-of-tests"
 FILE = f"{DIRECTORY}/docker-compose.yaml"
 KEPT = "/root/docker-compose.yaml"
 DEFINITION = f"""

@@ -11,7 +11,8 @@ MESSAGE_LIMIT = 2_000  # characters
 class Problem:
     """Why a tree is refused.
 
-    `kind`: syntax, import, duplicate, slow, memory, crash, symlink or requirement. `path` is in the tree.
+    `kind`: syntax, import, duplicate, slow, memory, crash, symlink or requirement. Each has a row in
+    docs/write-and-ship-a-dag.md, "What the gate refuses". `path` is in the tree.
     """
 
     kind: str

@@ -16,10 +16,10 @@ The states of an operation, and what takes it from one to the next:
            abandoned           reverted
 
 `prepared`: nothing that runs has changed; Ansible builds and rehearses, and `begin --take-over` may replace
-it. `switching`: airflow-release.service drains, migrates and renames; as long as nothing is in `done`, it
-never began, and `abandon` ends it, too. `unconfirmed`: the new release serves, only the smoke test's DAG
-runs, and the way back loses nothing. `finishing`: there is no way back any more, and what fails is tried
-again. `reverting` is tried again until it is done. succeeded, reverted and abandoned are the ends.
+it. `switching`: airflow-release.service drains, migrates and renames; while `done` is empty, it has not
+begun, and `abandon` can still end it. `unconfirmed`: the new release serves, only the smoke test's DAG runs,
+and the way back loses nothing. `finishing`: there is no way back any more, and what fails is tried again.
+`reverting` is tried again until it is done. succeeded, reverted and abandoned are the ends.
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ PHASES = (
 )
 """The steps of an operation. The first three are taken while it is `prepared`; no operation has them all.
 
-`Engine` takes the others, each by the method of its name, and `way_back.py` takes `revert`. Ansible waits for
-them by name: a new one belongs into `playbooks/tasks/operate.yml`, or before the switch into `prepare.yml`.
+`Engine` takes the others: each is its method `_<name>`, listed in `_forward`, `_prove` or `_complete`.
+`way_back.py` takes `revert`, which undoes what they did. Ansible waits for them by name: a new one belongs
+into `playbooks/tasks/operate.yml`, or before the switch into `prepare.yml`. `docs/upgrade.md`, and the tests
+`test_switch.py` and `test_40_upgrade.py`, name them again.
 """
 
 
