@@ -48,6 +48,11 @@ CASES: dict[str, dict[str, Any]] = {
             "status_page_address": "https://status.test",
         },
     },
+    "other limits": {
+        "version": NEWEST,
+        "source": "registry",
+        "limits": {"airflow-worker": {"memory_mib_each": 3000}, "redis": {"memory_mib": 300}},
+    },
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
