@@ -75,6 +75,19 @@ class Docker:
             found[container.service] = container
         return found
 
+    def out_of_memory(self, since: float, until: float) -> dict[str, float]:
+        """Return when the kernel last ended a process for want of memory, by service, in seconds since the epoch.
+
+        Docker keeps its last 256 events, health checks among them, and forgets them when it ends.
+
+        Raises:
+            DockerError: Docker does not answer.
+        """
+        wanted = {"event": ["oom"], "label": [f"com.docker.compose.project={PROJECT}"]}
+        times = f"since={since:.6f}&until={until:.6f}"
+        answer = self._call("GET", f"/events?{times}&filters={quote(json.dumps(wanted))}")
+        return dict(sorted(map(out_of_memory, answer.splitlines()), key=lambda pair: pair[1]))
+
     def execute(self, identifier: str, command: Sequence[str]) -> str:
         """Run a command in a container; return what it printed.
 
@@ -133,12 +146,20 @@ def parse(document: dict[str, Any]) -> Container:
         started=seconds(state.get("StartedAt", "")),
         finished=seconds(state.get("FinishedAt", "")),
         restarts=int(document.get("RestartCount") or 0),
+        memory=int((document.get("HostConfig") or {}).get("Memory") or 0),
+        out_of_memory=bool(state.get("OOMKilled")),
         addresses=tuple(network["IPAddress"] for network in networks if network.get("IPAddress")),
         depends_on=depends_on(config["Labels"].get("com.docker.compose.depends_on", "")),
         command=tuple(config.get("Cmd") or ()),
         environment={name: value for name, _, value in pairs if name in KEPT},
         labels={name: value for name, value in config["Labels"].items() if name == roles.LABEL},
     )
+
+
+def out_of_memory(event: bytes) -> tuple[str, float]:
+    """Read the service and the time of an event (EventMessage)."""
+    document = json.loads(event)
+    return document["Actor"]["Attributes"]["com.docker.compose.service"], document["timeNano"] / 1e9
 
 
 def depends_on(label: str) -> tuple[str, ...]:
