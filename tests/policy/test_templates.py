@@ -333,7 +333,7 @@ def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> 
     assert settings.registries == ("docker.io",)
     assert (settings.memory_mib, settings.cpus, settings.pids) == (8192, 4, 4096)
     assert settings.no_new_privileges
-    assert settings.cgroup_parent == ""
+    assert settings.cgroup_parent == ("airflow-dags.slice" if case == "Docker of systemd" else "")
 
 
 @every_case

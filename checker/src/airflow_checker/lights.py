@@ -80,7 +80,8 @@ LIGHTS = {
         WARNING,
         "The kernel ended a process of a service for want of memory within the hour: the service reached its"
         " limit, or the host has too little.",
-        "Look for a task or a DAG that needs more than before, or raise its `service_limits` and run site.yml.",
+        "Look for a task or a DAG that needs more than before, or raise its `service_limits` and run"
+        " site.yml.",
     ),
     "image-differs": Light(
         WARNING,

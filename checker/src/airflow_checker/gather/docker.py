@@ -76,9 +76,10 @@ class Docker:
         return found
 
     def out_of_memory(self, since: float, until: float) -> dict[str, float]:
-        """Return when the kernel last ended a process for want of memory, by service, in seconds since the epoch.
+        """Return by service when the kernel last ended a process of it for want of memory.
 
-        Docker keeps its last 256 events, health checks among them, and forgets them when it ends.
+        Times are in seconds since the epoch. Docker keeps its last 256 events, health checks among them, and
+        forgets them when it ends.
 
         Raises:
             DockerError: Docker does not answer.
