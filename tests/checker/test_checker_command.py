@@ -86,8 +86,8 @@ class Engine(BaseHTTPRequestHandler):
     def asked_events(self) -> Iterator[str]:
         """Docker's stream of events, which ends because a time is named: one document a line."""
         asked = dict(parse_qsl(self.path.partition("?")[2]))
-        wanted = {"event": ["oom"], "label": ["com.docker.compose.project=airflow"]}
-        assert json.loads(asked["filters"]) == wanted
+        labels = ["com.docker.compose.project=airflow", "com.docker.compose.oneoff=False"]
+        assert json.loads(asked["filters"]) == {"event": ["oom"], "label": labels}
         for service, at in self.events:
             if float(asked["since"]) <= at <= float(asked["until"]):
                 actor = {"Attributes": {"com.docker.compose.service": service, "name": "any"}}

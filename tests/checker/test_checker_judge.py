@@ -240,6 +240,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"services": None, "gaps": {"Compose project": "invalid"}},
         {"check-failed Compose project"},
     ),
+    "Docker's events could not be read": (
+        {"gaps": {"Docker events": "HTTP 500"}},
+        {"check-failed Docker events"},
+    ),
     "the outcomes of tasks could not be counted": (
         {"gaps": {"task outcomes": "statement timeout"}},
         {"check-failed task outcomes"},

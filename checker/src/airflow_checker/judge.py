@@ -18,7 +18,7 @@ DAY = 86_400.0
 SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
 HOST_GAPS = ("units", "disks", "updates")
-PLATFORM_GAPS = ("Compose project", "rendered files", "task outcomes", "webhook")
+PLATFORM_GAPS = ("Compose project", "Docker events", "rendered files", "task outcomes", "webhook")
 """What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""

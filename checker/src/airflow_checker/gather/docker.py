@@ -19,6 +19,8 @@ from airflow_checker.facts import Container
 
 SOCKET = "/var/run/docker.sock"
 PROJECT = "airflow"
+OF_SERVICES = (f"com.docker.compose.project={PROJECT}", "com.docker.compose.oneoff=False")
+"""The labels of a container that is one of a service, and not one of `docker compose run`."""
 KEPT = ("AIRFLOW__OPERATORS__DEFAULT_QUEUE", "AIRFLOW__CELERY__WORKER_CONCURRENCY")
 """The variables of a container that are looked at; all others, with the secrets, are forgotten at once."""
 
@@ -65,7 +67,7 @@ class Docker:
         Raises:
             DockerError: Docker does not answer.
         """
-        wanted = {"label": [f"com.docker.compose.project={PROJECT}", "com.docker.compose.oneoff=False"]}
+        wanted = {"label": OF_SERVICES}
         found = {}
         for listed in self.get(f"/containers/json?all=true&filters={quote(json.dumps(wanted))}"):
             try:
@@ -84,7 +86,7 @@ class Docker:
         Raises:
             DockerError: Docker does not answer.
         """
-        wanted = {"event": ["oom"], "label": [f"com.docker.compose.project={PROJECT}"]}
+        wanted = {"event": ["oom"], "label": OF_SERVICES}
         times = f"since={since:.6f}&until={until:.6f}"
         answer = self._call("GET", f"/events?{times}&filters={quote(json.dumps(wanted))}")
         return dict(sorted(map(out_of_memory, answer.splitlines()), key=lambda pair: pair[1]))

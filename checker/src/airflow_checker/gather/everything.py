@@ -53,7 +53,7 @@ def observe(
         live_restore=info.get("LiveRestoreEnabled"),
         services=attempt("Compose project", lambda: _services(settings, memory, run)),
         containers=known,
-        out_of_memory=attempt("out of memory", lambda: _out_of_memory(docker, known, memory)) or {},
+        out_of_memory=attempt("Docker events", lambda: _out_of_memory(docker, known, memory)) or {},
         units=units,
         boot=host.boot(),
         told_to_stop=host.told_to_stop(directory),
