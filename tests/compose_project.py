@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import re
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def _rendered(more: str) -> Project:
         "hash": lambda text, name: "hash",
     }
     environment.globals["lookup"] = lambda *names, **options: ""
+    environment.globals["stack_limits"] = defaultdict(lambda: {"memory_mib": 0, "pids": 0})
+    environment.globals["__stack_limited_each"] = {}
     text, networks = TEMPLATE.read_text(encoding="utf-8"), "\nnetworks:\n"
     assert text.count(networks) == 1
     text = environment.from_string(text.replace(networks, more + networks)).render()

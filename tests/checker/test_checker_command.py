@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 import pytest
 from airflow_checker import cli, files, lights, memory, report
@@ -54,6 +55,10 @@ class Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     ill: ClassVar[set[str]] = set()
+    out_of_memory: ClassVar[set[str]] = set()
+    """Services of which Docker says so until their container is started again."""
+    events: ClassVar[list[tuple[str, float]]] = []
+    """Services that ran out of memory, and when."""
     outcomes: ClassVar[dict[str, Any]] = {}
     info: ClassVar[dict[str, Any]] = {"DockerRootDir": "/"}
     since: ClassVar[list[int]] = []
@@ -69,12 +74,24 @@ class Engine(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/info":
             return self.answer(self.info)
+        if path == "/events":
+            return self.send("".join(self.asked_events()).encode())
         if path == "/containers/json":
             return self.answer([{"Id": name} for name in [*SERVICES, "gone"]])
         if path in ("/exec/e/json", "/exec/outcomes/json", "/exec/refusals/json"):
             return self.answer({"ExitCode": 0})
         name = path.split("/")[2]
         return self.answer(self.container(name)) if name in SERVICES else self.answer({}, 404)
+
+    def asked_events(self) -> Iterator[str]:
+        """Docker's stream of events, which ends because a time is named: one document a line."""
+        asked = dict(parse_qsl(self.path.partition("?")[2]))
+        labels = ["com.docker.compose.project=airflow", "com.docker.compose.oneoff=False"]
+        assert json.loads(asked["filters"]) == {"event": ["oom"], "label": labels}
+        for service, at in self.events:
+            if float(asked["since"]) <= at <= float(asked["until"]):
+                actor = {"Attributes": {"com.docker.compose.service": service, "name": "any"}}
+                yield json.dumps({"Action": "oom", "Actor": actor, "timeNano": int(at * 1e9)}) + "\n"
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
@@ -102,7 +119,7 @@ class Engine(BaseHTTPRequestHandler):
         return {
             **CONTAINER,
             "Id": name,
-            "State": {**CONTAINER["State"], "Health": health},
+            "State": {**CONTAINER["State"], "Health": health, "OOMKilled": name in self.out_of_memory},
             "Config": {"Image": "i:1", "Cmd": command, "Env": [], "Labels": labels},
             "NetworkSettings": {"Networks": {"n": {"IPAddress": "127.0.0.1"}}},
         }
@@ -169,7 +186,7 @@ def outside() -> Iterator[str]:
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[str]:
     """Docker's socket."""
-    Engine.ill = set()
+    Engine.ill, Engine.out_of_memory, Engine.events = set(), set(), []
     Engine.outcomes, Engine.since = {}, []
     path = str(tmp_path / "docker.sock")
     with socketserver.ThreadingUnixStreamServer(path, Engine) as server:
@@ -316,6 +333,44 @@ def test_fault_goes_to_the_file_to_slack_and_to_systemd(settings: Settings, prog
     assert "*production atd-data03*" in message
     assert programs.restarted() == ["airflow-restart@airflow-worker.service"]
     assert not [path for path, _ in Outside.calls if path == "/alive"]
+
+
+def lit(settings: Settings, programs: Programs) -> list[str]:
+    """Look, and return the findings that are there then."""
+    cli.check(settings, programs)
+    return [" ".join((finding["id"], finding["subject"])) for finding in health(settings)["findings"]]
+
+
+def forget_an_hour(settings: Settings) -> None:
+    """Have all that the checker knows of memory that ran out be an hour older."""
+    kept = json.loads(settings.memory.read_text())
+    times = kept["notes"]["out of memory"]["times"]
+    kept["notes"]["out of memory"]["times"] = {service: at - HOUR for service, at in times.items()}
+    settings.memory.write_text(json.dumps(kept))
+
+
+def test_container_that_ran_out_of_memory_and_was_started_again(
+    settings: Settings, programs: Programs
+) -> None:
+    """Docker's events have it, and the container knows nothing of it any more."""
+    assert lit(settings, programs) == []
+    Engine.events = [("redis", time.time())]
+    assert lit(settings, programs) == ["service-out-of-memory redis"]
+    # Docker has forgotten its events.
+    Engine.events = []
+    assert lit(settings, programs) == ["service-out-of-memory redis"]
+    forget_an_hour(settings)
+    assert lit(settings, programs) == []
+
+
+def test_container_that_goes_on_is_told_once_for_each_time(settings: Settings, programs: Programs) -> None:
+    """A process of it was ended: Docker says so for as long as the container runs."""
+    Engine.out_of_memory = {"airflow-worker"}
+    assert lit(settings, programs) == ["service-out-of-memory airflow-worker"]
+    forget_an_hour(settings)
+    assert lit(settings, programs) == []
+    Engine.events = [("airflow-worker", time.time())]
+    assert lit(settings, programs) == ["service-out-of-memory airflow-worker"]
 
 
 def told() -> list[str]:

@@ -88,6 +88,12 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         },
         {"service-unhealthy weather"},
     ),
+    "a service ran out of memory": (
+        {"out_of_memory": {"weather": NOW - HOUR + 1}},
+        {"service-out-of-memory weather"},
+    ),
+    "a service ran out of memory long ago": ({"out_of_memory": {"weather": NOW - HOUR}}, set()),
+    "a service that is no longer there ran out of memory": ({"out_of_memory": {"gone": NOW}}, set()),
     "another image": ({"containers": containers(weather={"image": "nginx:0"})}, {"image-differs weather"}),
     "another version": ({"version": "2.6.1"}, {"version-differs"}),
     "the inventory asks for another version": ({"asked_version": "2.6.1"}, {"pin-differs"}),
@@ -234,6 +240,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"services": None, "gaps": {"Compose project": "invalid"}},
         {"check-failed Compose project"},
     ),
+    "Docker's events could not be read": (
+        {"gaps": {"Docker events": "HTTP 500"}},
+        {"check-failed Docker events"},
+    ),
     "the outcomes of tasks could not be counted": (
         {"gaps": {"task outcomes": "statement timeout"}},
         {"check-failed task outcomes"},
@@ -263,6 +273,14 @@ def test_silent_connect_says_how_old_the_secrets_are(last_given: float | None, w
     facts = well(connect=connect(status=503, last_given=last_given))
     [finding] = judge.judge(facts, Trends())
     assert finding.what.partition(" does not answer ")[2] == words
+
+
+@pytest.mark.parametrize(("memory", "words"), [(2**30, "its limit is 1024 MiB"), (0, "it has no limit")])
+def test_service_that_ran_out_of_memory_says_its_limit_and_its_setting(memory: int, words: str) -> None:
+    facts = well(out_of_memory={"weather": NOW}, containers=containers(weather={"memory": memory}))
+    [finding] = judge.judge(facts, Trends())
+    assert finding.what == f"The kernel ended a process of weather for want of memory; {words}."
+    assert "raise its `service_limits`" in finding.advice
 
 
 @pytest.mark.parametrize("light", LIGHTS)

@@ -298,6 +298,7 @@ CONTAINER: dict[str, Any] = {
         "Status": "running",
         "StartedAt": "2026-01-01T00:00:00Z",
         "FinishedAt": "0001-01-01T00:00:00Z",
+        "OOMKilled": True,
         "Health": {
             "Status": "unhealthy",
             "FailingStreak": 3,
@@ -314,6 +315,7 @@ CONTAINER: dict[str, Any] = {
             "airflow-platform.role": "worker",
         },
     },
+    "HostConfig": {"Memory": 2**30},
     "NetworkSettings": {"Networks": {"airflow_broker": {"IPAddress": "172.18.0.4"}, "x": {"IPAddress": ""}}},
 }
 
@@ -327,6 +329,7 @@ def test_container_is_read_without_its_secrets() -> None:
         2,
     )
     assert known.said == "does not consume it"
+    assert (known.memory, known.out_of_memory) == (2**30, True)
     assert known.environment == {"AIRFLOW__CELERY__WORKER_CONCURRENCY": "4"}
     assert known.depends_on == ("postgres", "redis")
     assert known.addresses == ("172.18.0.4",)

@@ -48,6 +48,26 @@ CASES: dict[str, dict[str, Any]] = {
             "status_page_address": "https://status.test",
         },
     },
+    "other limits": {
+        "version": NEWEST,
+        "source": "registry",
+        "limits": {"airflow-worker": {"memory_mib_each": 3000}, "redis": {"memory_mib": 300}},
+    },
+    "Docker of systemd": {
+        "version": NEWEST,
+        "source": "registry",
+        "docker": {"CgroupDriver": "systemd", "CgroupVersion": "2"},
+    },
+    "Docker of systemd, cgroup v1": {
+        "version": NEWEST,
+        "source": "registry",
+        "docker": {"CgroupDriver": "systemd", "CgroupVersion": "1"},
+    },
+    "Docker without systemd": {
+        "version": NEWEST,
+        "source": "registry",
+        "docker": {"CgroupDriver": "cgroupfs", "CgroupVersion": "2"},
+    },
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }

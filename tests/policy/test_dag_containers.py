@@ -47,7 +47,6 @@ def test_preflight_takes_what_the_filter_takes(tmp_path: Path) -> None:
         images=["atddocker/*", "alpine", "ghcr.io/example/etl-*:production", "localhost:5000/a/b_c:1.*"],
         volumes=["knack_data"],
         registries=["docker.io", "registry.example.org:5000"],
-        cgroup_parent="airflow-dags.slice",
     )
     assert run.ok, run.output
 
@@ -74,13 +73,11 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
         images=["atddocker/*", "http://atddocker/x", "*.io/x", "a..b"],
         volumes=["/srv/data", "knack_data", "airflow_postgres_data"],
         registries=["ghcr.io", "https://ghcr.io"],
-        cgroup_parent="/airflow-dags",
     )
     assert not run.ok
     assert "dag_container_images has http://atddocker/x, *.io/x, a..b;" in run.output
     assert "dag_container_volumes has /srv/data, airflow_postgres_data;" in run.output
     assert "dag_container_registries has https://ghcr.io;" in run.output
-    assert "dag_container_cgroup_parent is /airflow-dags;" in run.output
 
 
 def look_at_registries(folder: Path, cases: dict[str, list[str]]) -> Run:

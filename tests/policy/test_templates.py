@@ -16,7 +16,7 @@ import pytest
 import yaml
 from docker_policy.settings import from_document
 
-from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered
+from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered, load
 from tests.policy.test_roles import names_in_expressions, of_other_roles
 from tests.releases import NEWEST
 
@@ -38,6 +38,9 @@ SERVICES = sorted(
         *("redis", "haproxy", "webhook", "gate", "weather", "docker-socket-proxy", *ONE_SHOT),
     }
 )
+LIMITS: dict[str, dict[str, int]] = load(ROOT / "playbooks/group_vars/all/defaults.yml")[
+    "service_limits_default"
+]
 every_case = pytest.mark.parametrize("case", CASES)
 every_service = pytest.mark.parametrize("service", SERVICES)
 
@@ -119,6 +122,50 @@ def test_service_is_looked_after(projects: dict[str, Compose], case: str, servic
     else:
         assert definition["restart"] == "unless-stopped"
         assert {"test", "interval", "timeout", "retries", "start_period"} <= set(definition["healthcheck"])
+
+
+@every_case
+def test_service_has_limits(projects: dict[str, Compose], case: str) -> None:
+    """Each that there is, also one that is new: what goes wild must not take the host."""
+    for definition in projects[case]["services"].values():
+        assert re.fullmatch("[1-9][0-9]*m", definition["mem_limit"])
+        assert definition["pids_limit"] >= 16
+
+
+@every_case
+@pytest.mark.parametrize(
+    ("service", "setting"),
+    [
+        ("airflow-webserver", "AIRFLOW__WEBSERVER__WORKERS"),
+        ("airflow-scheduler", "AIRFLOW__SCHEDULER__PARSING_PROCESSES"),
+        ("airflow-worker", "AIRFLOW__CELERY__WORKER_CONCURRENCY"),
+    ],
+)
+def test_limit_fits_what_the_service_does_at_a_time(
+    projects: dict[str, Compose], case: str, service: str, setting: str
+) -> None:
+    """By the numbers of the table, which an operator may have changed."""
+    definition = projects[case]["services"][service]
+    most = {**LIMITS[service], **CASES[case].get("limits", {}).get(service, {})}
+    count = int(definition["environment"][setting])
+    assert count >= 1
+    assert definition["mem_limit"] == f"{most['memory_mib'] + count * most['memory_mib_each']}m"
+    assert definition["pids_limit"] == most["pids"] + count * most["pids_each"]
+
+
+@pytest.mark.parametrize("service", ["airflow-worker", "redis"])
+def test_limits_of_the_inventory_win(projects: dict[str, Compose], service: str) -> None:
+    """One number of one service; all others stay."""
+    given, usual = (projects[case]["services"] for case in ("other limits", f"registry {NEWEST}"))
+    changed = {name for name in given if given[name]["mem_limit"] != usual[name]["mem_limit"]}
+    assert changed == {"airflow-worker", "redis"}
+    assert given[service]["pids_limit"] == usual[service]["pids_limit"]
+
+
+def test_table_of_limits_has_each_service_once(projects: dict[str, Compose]) -> None:
+    """A variant of a service, such as its standby, has that service's."""
+    variants = {"airflow-webserver-standby", "airflow-init-next"}
+    assert set(LIMITS) == set(projects[f"registry {NEWEST}"]["services"]) - variants
 
 
 @every_case
@@ -286,7 +333,7 @@ def test_filter_reads_its_settings(rendered: dict[str, Rendered], case: str) -> 
     assert settings.registries == ("docker.io",)
     assert (settings.memory_mib, settings.cpus, settings.pids) == (8192, 4, 4096)
     assert settings.no_new_privileges
-    assert settings.cgroup_parent == ""
+    assert settings.cgroup_parent == ("airflow-dags.slice" if case == "Docker of systemd" else "")
 
 
 @every_case
@@ -295,7 +342,6 @@ def test_filter_is_the_least_that_it_can_be(projects: dict[str, Compose], case: 
     service = projects[case]["services"]["docker-socket-proxy"]
     assert service["network_mode"] == "none"
     assert service["read_only"] is True
-    assert {"mem_limit", "pids_limit"} <= set(service)
     assert not {"env_file", "environment", "ports", "networks"} & set(service)
     # It reads its settings again; a label with their hash would end the streams of running tasks.
     assert "labels" not in service
@@ -340,10 +386,8 @@ def test_what_dags_do_in_the_gate_has_limits(projects: dict[str, Compose], case:
     gate = projects[case]["services"]["gate"]
     sizes = dict(re.findall(r"^(.+):size=(\d+)m,nr_inodes=\d+k$", "\n".join(gate["tmpfs"]), re.MULTILINE))
     assert len(sizes) == len(gate["tmpfs"])
-    assert gate["mem_limit"] == "2g"
-    assert sum(map(int, sizes.values())) <= 512
+    assert sum(map(int, sizes.values())) <= int(gate["mem_limit"].removesuffix("m")) / 4
     assert {*sizes, "/dev/shm"} == set(gate["command"][gate["command"].index("--scratch") + 1 :])
-    assert gate["pids_limit"]
 
 
 @every_case

@@ -30,6 +30,10 @@ class Container:
     finished: float = 0.0
     restarts: int = 0
     """How often Docker has started it again by itself."""
+    memory: int = 0
+    """The most bytes that it may have; 0 for no limit."""
+    out_of_memory: bool = False
+    """Whether the kernel ended a process of it for want of memory since it was started."""
     addresses: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
@@ -153,6 +157,8 @@ class Facts:
     services: dict[str, Service] | None = None
     """What the Compose project wants running, by name."""
     containers: dict[str, Container] = field(default_factory=dict)
+    out_of_memory: dict[str, float] = field(default_factory=dict)
+    """By service: when the kernel last ended a process of it for want of memory."""
     units: list[Unit] = field(default_factory=list)
     boot: str = ""
     """What tells this boot of the host from every other, "" for unknown."""

@@ -18,7 +18,7 @@ DAY = 86_400.0
 SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
 HOST_GAPS = ("units", "disks", "updates")
-PLATFORM_GAPS = ("Compose project", "rendered files", "task outcomes", "webhook")
+PLATFORM_GAPS = ("Compose project", "Docker events", "rendered files", "task outcomes", "webhook")
 """What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
@@ -28,6 +28,8 @@ OVERDUE_SECONDS = 5 * MINUTE
 STARTING_SECONDS = 5 * MINUTE
 """The longest start_period of the Compose file is 2 minutes."""
 RESTARTS = 3
+MEMORY_SECONDS = HOUR
+"""For so long a service that ran out of memory is shown."""
 DEATH_SECONDS = 10 * MINUTE
 """For so long what died and is back is shown."""
 TIMER_LATE_SECONDS = 10 * MINUTE
@@ -172,6 +174,10 @@ def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
         if wanted.image and container.image and container.image != wanted.image:
             what = f"{service} runs the image {container.image}, and the files name {wanted.image}."
             yield Finding("image-differs", service, what)
+        if facts.now - facts.out_of_memory.get(service, 0.0) < MEMORY_SECONDS:
+            limit = f"its limit is {container.memory // 2**20} MiB" if container.memory else "it has no limit"
+            what = f"The kernel ended a process of {service} for want of memory; {limit}."
+            yield Finding("service-out-of-memory", service, what)
         if memory.starts(service) >= RESTARTS:
             what = f"{service} was started {memory.starts(service)} times within the hour."
             yield Finding("service-restarts", service, what)

@@ -76,6 +76,13 @@ LIGHTS = {
     "service-restarts": Light(
         WARNING, "A container was started three times or more within the hour.", f"To find out why, {_LOG}."
     ),
+    "service-out-of-memory": Light(
+        WARNING,
+        "The kernel ended a process of a service for want of memory within the hour: the service reached its"
+        " limit, or the host has too little.",
+        "Look for a task or a DAG that needs more than before, or raise its `service_limits` and run"
+        " site.yml.",
+    ),
     "image-differs": Light(
         WARNING,
         "A container runs another image than the files on the host name.",

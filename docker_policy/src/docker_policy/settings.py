@@ -34,7 +34,7 @@ class Settings:
     cpus: int  # dag_container_cpus
     pids: int  # dag_container_pids
     no_new_privileges: bool = True  # dag_container_no_new_privileges
-    cgroup_parent: str = ""  # dag_container_cgroup_parent; empty is Docker's own
+    cgroup_parent: str = ""  # a slice of systemd; empty is Docker's own place
     log_max_size_mib: int = 10
     log_max_files: int = 5
     reserved_names: tuple[str, ...] = ()

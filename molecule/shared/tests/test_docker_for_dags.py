@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from typing import Any
 
 import pytest
-from expected import PROJECT
+from expected import ENDPOINTS, PROJECT
 from testinfra.host import Host
 
 from tests.docker_policy.attacks import on_the_wire
@@ -287,6 +288,50 @@ def test_container_of_a_dag_reaches_no_service(execute: Any, containers: Contain
     assert of_the_host, "the container has no network at all"
     reached = [target for target, is_reached in zip(targets, of_services, strict=True) if is_reached]
     assert reached == []
+
+
+@pytest.fixture(scope="module")
+def addresses(host: Host) -> list[str]:
+    """The host's addresses, that on Docker's own bridge among them."""
+    text = host.check_output("ip -4 -oneline address show scope global")
+    assert " docker0 " in text
+    return re.findall(r" inet ([\d.]+)", text)
+
+
+def test_container_of_a_dag_reaches_no_published_port(execute: Any, addresses: list[str]) -> None:
+    """By no address of the host. It does reach the host: a port that nobody has refuses the connection."""
+    others = [f"{address}:1" for address in addresses]
+    published = [f"{address}:{port}" for address in addresses for port in ENDPOINTS.values()]
+    result = execute("airflow-worker", "python -c %s %s", RUN, json.dumps([KNOCK, *others, *published]))
+    assert result.rc == 0, result.stderr
+    reached = json.loads(result.stdout)[1:]
+    found = [each for each, is_reached in zip([*others, *published], reached, strict=True) if is_reached]
+    assert found == others
+
+
+def test_rules_are_loaded_whenever_docker_starts(host: Host) -> None:
+    """Also after somebody has removed them; a second time changes nothing."""
+    rules = "nft --stateless list table inet airflow_dags"
+    before = host.check_output(rules)
+    assert 'iifname "docker0"' in before
+    wants = host.check_output("systemctl show --property=Wants --value docker.service")
+    assert "airflow-firewall.service" in wants.split()
+    host.check_output("nft delete table inet airflow_dags")
+    for _ in range(2):
+        host.check_output("systemctl start airflow-firewall.service")
+        assert host.check_output(rules) == before
+
+
+def test_containers_of_dags_are_limited_together(tried: dict[str, Any], host: Host) -> None:
+    """Where systemd makes Docker's cgroups; elsewhere its slice would limit nothing."""
+    driver = host.check_output("docker info --format %s", "{{.CgroupDriver}} {{.CgroupVersion}}").strip()
+    parent = "airflow-dags.slice" if driver == "systemd 2" else ""
+    assert tried["none"]["HostConfig"]["CgroupParent"] == parent
+    names = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax")
+    shown = host.check_output(f"systemctl show --property={','.join(names)} airflow-dags.slice")
+    limits = dict(line.split("=", 1) for line in shown.splitlines())
+    assert set(limits) == set(names)
+    assert "infinity" not in limits.values()
 
 
 def test_engine_has_no_other_way_in(execute: Any) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from expected import AIRFLOW_SERVICES, PROJECT, SECRETS, SERVICES, VARIABLES
+from expected import AIRFLOW_SERVICES, DIRECTORY, PROJECT, SECRETS, SERVICES, VARIABLES
 from testinfra.host import Host
 
 Containers = dict[str, dict[str, Any]]
@@ -158,9 +158,31 @@ def test_shell_can_write_neither_programs_nor_the_kernels_settings(execute: Any,
     assert result.stdout == ""
 
 
-def test_gate_has_a_limit_of_memory(containers: Containers) -> None:
-    """It runs what a commit has before anybody has looked at it."""
-    assert containers["gate"]["HostConfig"]["Memory"] == 2 * 2**30
+LIMITS = """
+cd /sys/fs/cgroup
+cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes
+cat pids.max 2>/dev/null || cat pids/pids.max
+"""
+"""Prints what the kernel keeps the shell's own container to, on either version of cgroups."""
+
+
+@pytest.fixture(scope="module")
+def definitions(host: Host) -> dict[str, dict[str, Any]]:
+    """What Compose reads of each service."""
+    text = host.check_output(f"docker compose --project-directory {DIRECTORY} config --format json")
+    services: dict[str, dict[str, Any]] = json.loads(text)["services"]
+    return services
+
+
+@every_service
+def test_kernel_keeps_a_service_to_its_limits(
+    definitions: dict[str, dict[str, Any]], execute: Any, service: str
+) -> None:
+    """What goes wild takes its own memory and its own processes, and not the host's."""
+    result = execute(service, "sh -c %s", LIMITS)
+    assert result.rc == 0, result.stderr
+    wanted = [int(definitions[service][name]) for name in ("mem_limit", "pids_limit")]
+    assert [int(line) for line in result.stdout.split()] == wanted
 
 
 @every_service

@@ -19,6 +19,8 @@ from airflow_checker.facts import Container
 
 SOCKET = "/var/run/docker.sock"
 PROJECT = "airflow"
+OF_SERVICES = (f"com.docker.compose.project={PROJECT}", "com.docker.compose.oneoff=False")
+"""The labels of a container that is one of a service, and not one of `docker compose run`."""
 KEPT = ("AIRFLOW__OPERATORS__DEFAULT_QUEUE", "AIRFLOW__CELERY__WORKER_CONCURRENCY")
 """The variables of a container that are looked at; all others, with the secrets, are forgotten at once."""
 
@@ -65,7 +67,7 @@ class Docker:
         Raises:
             DockerError: Docker does not answer.
         """
-        wanted = {"label": [f"com.docker.compose.project={PROJECT}", "com.docker.compose.oneoff=False"]}
+        wanted = {"label": OF_SERVICES}
         found = {}
         for listed in self.get(f"/containers/json?all=true&filters={quote(json.dumps(wanted))}"):
             try:
@@ -74,6 +76,20 @@ class Docker:
                 continue  # between the two questions
             found[container.service] = container
         return found
+
+    def out_of_memory(self, since: float, until: float) -> dict[str, float]:
+        """Return by service when the kernel last ended a process of it for want of memory.
+
+        Times are in seconds since the epoch. Docker keeps its last 256 events, health checks among them, and
+        forgets them when it ends.
+
+        Raises:
+            DockerError: Docker does not answer.
+        """
+        wanted = {"event": ["oom"], "label": OF_SERVICES}
+        times = f"since={since:.6f}&until={until:.6f}"
+        answer = self._call("GET", f"/events?{times}&filters={quote(json.dumps(wanted))}")
+        return dict(sorted(map(out_of_memory, answer.splitlines()), key=lambda pair: pair[1]))
 
     def execute(self, identifier: str, command: Sequence[str]) -> str:
         """Run a command in a container; return what it printed.
@@ -133,12 +149,20 @@ def parse(document: dict[str, Any]) -> Container:
         started=seconds(state.get("StartedAt", "")),
         finished=seconds(state.get("FinishedAt", "")),
         restarts=int(document.get("RestartCount") or 0),
+        memory=int((document.get("HostConfig") or {}).get("Memory") or 0),
+        out_of_memory=bool(state.get("OOMKilled")),
         addresses=tuple(network["IPAddress"] for network in networks if network.get("IPAddress")),
         depends_on=depends_on(config["Labels"].get("com.docker.compose.depends_on", "")),
         command=tuple(config.get("Cmd") or ()),
         environment={name: value for name, _, value in pairs if name in KEPT},
         labels={name: value for name, value in config["Labels"].items() if name == roles.LABEL},
     )
+
+
+def out_of_memory(event: bytes) -> tuple[str, float]:
+    """Read the service and the time of an event (EventMessage)."""
+    document = json.loads(event)
+    return document["Actor"]["Attributes"]["com.docker.compose.service"], document["timeNano"] / 1e9
 
 
 def depends_on(label: str) -> tuple[str, ...]:

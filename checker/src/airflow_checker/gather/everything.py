@@ -13,6 +13,7 @@ from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Hour, Service
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
+from airflow_checker.judge import MEMORY_SECONDS
 from airflow_checker.memory import Memory
 from airflow_checker.settings import Settings
 
@@ -52,6 +53,7 @@ def observe(
         live_restore=info.get("LiveRestoreEnabled"),
         services=attempt("Compose project", lambda: _services(settings, memory, run)),
         containers=known,
+        out_of_memory=attempt("Docker events", lambda: _out_of_memory(docker, known, memory)) or {},
         units=units,
         boot=host.boot(),
         told_to_stop=host.told_to_stop(directory),
@@ -125,6 +127,24 @@ def _outcomes(docker: Docker, containers: dict[str, Container], memory: Memory) 
         }
         kept.update(at=now, fields=fields, hours={**before, **answer})
     return {int(hour): Hour(*values) for hour, values in kept["hours"].items()}
+
+
+def _out_of_memory(docker: Docker, containers: dict[str, Container], memory: Memory) -> dict[str, float]:
+    """Return when each service last ran out of memory, of those that did within the time that a light is lit.
+
+    A container that is started again has forgotten it, and Docker's events have it. These Docker forgets
+    soon, and its word on a container that goes on stays; that word is taken once.
+    """
+    kept, now = memory.kept("out of memory"), time.time()
+    recent = {service: at for service, at in kept.get("times", {}).items() if 0 <= now - at < MEMORY_SECONDS}
+    since = max(kept.get("at", 0), now - MEMORY_SECONDS)
+    found = docker.out_of_memory(min(since, now), now)
+    said = {each.service: each.started for each in containers.values() if each.out_of_memory}
+    for service, started in said.items():
+        if kept.get("said", {}).get(service) != started:
+            found.setdefault(service, now)
+    kept.update(at=now, times={**recent, **found}, said=said)
+    return dict(kept["times"])
 
 
 def _refusals(docker: Docker, containers: dict[str, Container]) -> dict[str, int] | None:

@@ -46,7 +46,9 @@ RENDERED = (
 """Which files below the platform's directory are rendered, and by nothing else changed."""
 ELSEWHERE = (
     "etc/airflow-checker/*",
+    "etc/airflow-firewall/*",
     "etc/airflow-release/*",
+    "etc/systemd/system/airflow-dags.slice",
     "etc/systemd/system/docker.service.d/airflow.conf",
     "etc/systemd/system/docker.service.d/restart.conf",
     "usr/local/bin/airflow-checker",
