@@ -23,8 +23,8 @@ module: airflow_dag_run
 author: The data platform team
 short_description: Run a DAG and wait until the run has ended
 description:
-  - Logs in as a person does, triggers a run through Airflow's REST API and waits for its end. It fails unless the run
-    succeeds, and then says which tasks did not.
+  - Logs in as a person does, triggers a run through Airflow's REST API and waits for its end. It fails
+    unless the run succeeds, and then says which tasks did not.
   - A DAG that is paused is released for the run. It is paused again when no run of it is under way, since
     one that is would stay so until the DAG is released.
 options:
@@ -33,7 +33,9 @@ options:
     type: str
     required: true
   url_username:
-    description: Whom to ask as. The account has to be allowed to edit the DAG, to create DAG runs, and to read these and their tasks.
+    description:
+      - Whom to ask as. The account has to be allowed to edit the DAG, to create DAG runs, and to read these
+        and their tasks.
     type: str
     required: true
   url_password:
@@ -200,7 +202,7 @@ class Dag:
 
 
 def nobody_took_it(error: URLError) -> bool:
-    """Say whether Airflow did nothing: HAProxy answered in its place, or did not run, or this login came too soon."""
+    """Say whether Airflow did nothing: HAProxy answered or did not run, or a login came too soon."""
     if isinstance(error, HTTPError):
         return error.code in (429, 503)
     return isinstance(error.reason, ConnectionRefusedError)

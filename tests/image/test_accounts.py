@@ -1,4 +1,4 @@
-"""The accounts that set-accounts makes, in the tables of this Airflow and before its own pages and REST API."""
+"""The accounts that set-accounts makes, in the tables of this Airflow and before its own REST API."""
 
 import json
 import os
@@ -50,7 +50,9 @@ server.serve_forever()
 ADD_VARIABLES = """
 INSERT INTO ab_permission_view_role (permission_view_id, role_id)
 SELECT ab_permission_view.id, ab_role.id FROM ab_permission_view
-JOIN ab_permission ON ab_permission.id = permission_id JOIN ab_view_menu ON ab_view_menu.id = view_menu_id, ab_role
+JOIN ab_permission ON ab_permission.id = permission_id
+JOIN ab_view_menu ON ab_view_menu.id = view_menu_id
+CROSS JOIN ab_role
 WHERE ab_permission.name = 'can_read' AND ab_view_menu.name = 'Variables' AND ab_role.name = 'Smoke test'
 """
 Browser = Callable[..., requests.Response]
@@ -85,7 +87,11 @@ def set_accounts(address: str, *listed: dict[str, str]) -> subprocess.CompletedP
         "ACCOUNTS": json.dumps({"smoke_test": SMOKE, "listed": listed}),
     }
     return subprocess.run(
-        [sys.executable, str(BIN / "set-accounts")], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, str(BIN / "set-accounts")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -93,7 +99,8 @@ def accounts(address: str) -> dict[str, tuple[bool, set[str]]]:
     """Return whether each account is active, and its roles."""
     query = (
         "SELECT username, active, name FROM ab_user"
-        " LEFT JOIN ab_user_role ON ab_user_role.user_id = ab_user.id LEFT JOIN ab_role ON ab_role.id = role_id"
+        " LEFT JOIN ab_user_role ON ab_user_role.user_id = ab_user.id"
+        " LEFT JOIN ab_role ON ab_role.id = role_id"
     )
     found: dict[str, tuple[bool, set[str]]] = {}
     with create_engine(address).connect() as connection:
@@ -128,9 +135,10 @@ def pages(home: Path, address: str) -> Iterator[str]:
         "AIRFLOW__WEBSERVER__SECRET_KEY": "a test's",
     }
     command = [sys.executable, "-c", SERVE, DAG, "another"]
-    with (home / "log").open("w") as log, subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-    ) as process:
+    with (
+        (home / "log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         assert process.stdout is not None
         # Airflow prints on its way.
         ready = next((line for line in process.stdout if line.startswith("http://")), "")
@@ -152,15 +160,21 @@ def log_in(pages: str, username: str, password: str) -> Browser:
     browser = requests.Session()
     browser.trust_env = False
     browser.headers["X-Forwarded-For"] = f"2001:db8::{os.urandom(2).hex()}"
-    token = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(f"{pages}/login/", timeout=60).text)
+    token = re.search(
+        r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(f"{pages}/login/", timeout=60).text
+    )
     fields = {"username": username, "password": password, "csrf_token": token[1] if token else ""}
     browser.post(f"{pages}/login/", data=fields, allow_redirects=False, timeout=60)
-    return lambda method, path, **options: browser.request(method, f"{pages}/api/v1/{path}", timeout=60, **options)
+    return lambda method, path, **options: browser.request(
+        method, f"{pages}/api/v1/{path}", timeout=60, **options
+    )
 
 
 def status(browser: Browser, method: str, path: str, dag: str) -> int:
     """Return what the REST API answers. A body may be wrong: that is seen after who sends it."""
-    body: dict[str, Any] | None = {"is_paused": True} if method == "PATCH" else {} if method == "POST" else None
+    body: dict[str, Any] | None = (
+        {"is_paused": True} if method == "PATCH" else {} if method == "POST" else None
+    )
     return browser(method, path.format(dag), json=body).status_code
 
 
@@ -168,6 +182,23 @@ def status(browser: Browser, method: str, path: str, dag: str) -> int:
 def smoke_test(pages: str) -> Browser:
     """The smoke test, logged in."""
     return log_in(pages, SMOKE["username"], SMOKE["password"])
+
+
+@pytest.mark.parametrize(("referer", "status"), [("", 400), ("https://airflow.test/login/", 302)])
+def test_form_over_tls_says_where_it_is_from(pages: str, referer: str, status: int) -> None:
+    """So HAProxy lets browsers tell it, and the modules that log in tell it."""
+    headers = {"Host": "airflow.test", "X-Forwarded-Proto": "https", "X-Forwarded-For": "2001:db8:1::1"}
+    with requests.Session() as browser:
+        browser.trust_env = False
+        form = browser.get(f"{pages}/login/", headers=headers, timeout=60).text
+        [token] = re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', form)
+        fields = {"username": SMOKE["username"], "password": SMOKE["password"], "csrf_token": token}
+        headers |= {"Referer": referer} if referer else {}
+        answer = browser.post(
+            f"{pages}/login/", data=fields, headers=headers, allow_redirects=False, timeout=60
+        )
+    assert answer.status_code == status
+    assert "/login" not in answer.headers.get("Location", "")
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(MAY))

@@ -33,7 +33,13 @@ DAEMON = '{"log-driver": "journald", "shutdown-timeout": 600, "dns": ["192.0.2.5
 """What an operator and an earlier version of this project have in a host's daemon.json."""
 PROXIES = {"https_proxy": "http://proxy.example.org:3128", "no_proxy": "connect.example.org"}
 ACCOUNTS = [
-    {"username": "jane", "first_name": "J'ane", "last_name": "D$oe", "email": "jane@example.org", "role": "Op"},
+    {
+        "username": "jane",
+        "first_name": "J'ane",
+        "last_name": "D$oe",
+        "email": "jane@example.org",
+        "role": "Op",
+    },
     {"username": "john.doe", "first_name": "J", "last_name": "D", "email": "j@example.org", "role": "Viewer"},
 ]
 CASES: dict[str, dict[str, Any]] = {

@@ -80,7 +80,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "has an account without fields": (
         {"airflow_accounts": [{"username": "jane", "role": "Op", "password": "x"}]},
-        "airflow_accounts: the account jane has no first_name, last_name, email and has password, which is unknown.",
+        "airflow_accounts: the account jane has no first_name, last_name, email"
+        " and has password, which is unknown.",
     ),
     "has an account of an unknown role": (
         {"airflow_accounts": [{**JANE, "role": "Boss"}]},
@@ -88,7 +89,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "has an account in upper case": (
         {"airflow_accounts": [{**JANE, "username": "Jane"}]},
-        "airflow_accounts: Jane is no username; lower-case letters, digits and . _ - are expected, a letter first.",
+        "airflow_accounts: Jane is no username; lower-case letters, digits and . _ - are expected,",
     ),
     "has an account of the platform": (
         {"airflow_accounts": [{**JANE, "username": "smoke-test"}]},

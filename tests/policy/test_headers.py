@@ -1,4 +1,4 @@
-"""What a browser is told with each answer: by a real HAProxy with the platform's configuration, whoever answers."""
+"""What a real HAProxy with the platform's configuration tells browsers with each answer, whoever gives it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.webhook.network import free_port
 NAMES = [endpoint["name"] for endpoint in ENDPOINTS]
 POLICIES = {endpoint["name"]: endpoint["content_security_policy"] for endpoint in ENDPOINTS}
 ADDED = "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
-HEADERS: dict[str, str] = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())["__haproxy_headers"]
+HEADERS: dict[str, str] = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())[
+    "__haproxy_headers"
+]
 
 Policy = dict[str, set[str]]
 
@@ -126,7 +128,9 @@ def test_endpoint_that_says_nothing_runs_files_of_its_own_alone(tmp_path: Path) 
     fifth = {**ENDPOINTS[-1], "name": "fifth"}
     del fifth["content_security_policy"]
     text = configuration([fifth], tmp_path, {})
-    [policy] = re.findall(r'^  http-after-response set-header Content-Security-Policy "(.*)"$', text, re.MULTILINE)
+    [policy] = re.findall(
+        r'^  http-after-response set-header Content-Security-Policy "(.*)"$', text, re.MULTILINE
+    )
     assert parsed(policy)["default-src"] == {"'self'"}
     assert "script-src" not in parsed(policy)
 

@@ -243,7 +243,11 @@ def test_setting_names_what_the_image_has(setting: str, place: str) -> None:
 def test_accounts_are_made_with_their_passwords(rendered: dict[str, Rendered], case: str) -> None:
     """As set-accounts of the image reads them. Only airflow-init has the file."""
     [given] = re.findall("^ACCOUNTS='(.*)'$", rendered[case]["srv/airflow/env/init.env"], re.MULTILINE)
-    smoke = {"username": "smoke-test", "password": "value-of-airflow_smoke_password", "dag": "weather-checker"}
+    smoke = {
+        "username": "smoke-test",
+        "password": "value-of-airflow_smoke_password",
+        "dag": "weather-checker",
+    }
     assert json.loads(given) == {
         "smoke_test": smoke,
         "listed": [

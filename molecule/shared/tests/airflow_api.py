@@ -42,7 +42,7 @@ def log_in(address: str, login: tuple[str, str]) -> requests.Session:
 
 
 class AirflowApi:
-    """The API as one user sees it, with the session that the pages begin."""
+    """The API as one user sees it, with a session as the pages begin it."""
 
     def __init__(self, address: str, login: tuple[str, str]) -> None:
         """Keep how to reach it."""
@@ -52,11 +52,11 @@ class AirflowApi:
         self._session.trust_env = False
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Return the answer, whatever it is. Without a session, or with one that has ended, this begins one."""
+        """Return the answer, whatever it is. If there is no session any more, begin one first."""
 
         def answer() -> requests.Response:
             url = f"{self._address}/api/v1/{path}"
-            return self._session.request(method, url, **{"timeout": 20, "allow_redirects": False, **options})
+            return self._session.request(method, url, timeout=20, allow_redirects=False, **options)
 
         # From 2.7 on, a stranger gets 403 for what the role Public may not do.
         if (answered := answer()).status_code not in (401, 403):

@@ -75,7 +75,9 @@ def smoke_test(endpoints: dict[str, str], accounts: dict[str, Any]) -> AirflowAp
 )
 def test_smoke_test_can_do_nothing_else(smoke_test: AirflowApi, method: str, path: str) -> None:
     """Its account runs one DAG. Whoever has its password gets no further than that."""
-    body: dict[str, Any] | None = {"is_paused": True} if method == "PATCH" else {} if method == "POST" else None
+    body: dict[str, Any] | None = (
+        {"is_paused": True} if method == "PATCH" else {} if method == "POST" else None
+    )
     assert smoke_test.ask(method, path, json=body).status_code == 403
 
 

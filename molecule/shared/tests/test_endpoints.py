@@ -113,7 +113,7 @@ def test_airflow_api_refuses_strangers(
 def test_airflow_api_takes_no_password_with_a_request(
     http: Http, endpoints: dict[str, str], administrator: Login, path: str
 ) -> None:
-    """Not even the administrator's, unless the inventory asks for it: there passwords could be tried without a limit."""
+    """Not even the administrator's, unless the inventory asks for it: nobody counts how often one tries."""
     response = http("GET", f"{endpoints['airflow']}/api/v1/{path}", auth=administrator)
     assert response.status_code in (401, 403)
 
@@ -185,8 +185,10 @@ def test_airflows_administrator_is_nobody_to_flower(
 
 @pytest.mark.parametrize("path", ["/", "/no/such/page"])
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_every_answer_has_the_headers(http: Http, endpoints: dict[str, str], endpoint: str, path: str) -> None:
-    """What a page may load and run, that no other site may show it in a frame, and the rest. HSTS needs TLS."""
+def test_every_answer_has_the_headers(
+    http: Http, endpoints: dict[str, str], endpoint: str, path: str
+) -> None:
+    """What a page may load and run, that no other site may show it in a frame, and so on. HSTS needs TLS."""
     headers = http("GET", f"{endpoints[endpoint]}{path}").headers
     [policy] = [entry["content_security_policy"] for entry in ENDPOINT_LIST if entry["name"] == endpoint]
     assert headers["Content-Security-Policy"].startswith(f"{policy}; ")

@@ -11,7 +11,6 @@ import pytest
 from expected import DAG, SERVICES
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-
 AIRFLOW_PAGES = {
     "/home": set(),
     f"/dags/{DAG}/grid": set(),
@@ -74,7 +73,9 @@ def airflow_context(browser: Browser) -> Iterator[tuple[BrowserContext, Refusals
 
 @pytest.fixture(scope="module")
 def airflow_page(
-    airflow_context: tuple[BrowserContext, Refusals], endpoints: dict[str, str], administrator: tuple[str, str]
+    airflow_context: tuple[BrowserContext, Refusals],
+    endpoints: dict[str, str],
+    administrator: tuple[str, str],
 ) -> Page:
     """Airflow's home page as somebody sees it who came to port 8080 and logged in."""
     page = airflow_context[0].new_page()
@@ -106,7 +107,7 @@ def test_airflow_says_nothing_alarming(airflow_page: Page) -> None:
 def test_airflows_pages_work_within_their_policy(
     airflow_page: Page, airflow_context: tuple[BrowserContext, Refusals], endpoints: dict[str, str], path: str
 ) -> None:
-    """A policy that is too narrow breaks a page where nobody looks. In a tab of its own: others are on the first."""
+    """A policy that is too narrow breaks a page where nobody looks. In a tab of its own."""
     context, refusals = airflow_context
     page = context.new_page()
     refused = refusals.of(page, f"{endpoints['airflow']}{path}")
@@ -117,7 +118,7 @@ def test_airflows_pages_work_within_their_policy(
 def test_browser_asks_no_other_site_for_airflows_pages(
     airflow_page: Page, airflow_context: tuple[BrowserContext, Refusals], endpoints: dict[str, str]
 ) -> None:
-    """Somebody who gets a script into a page of Airflow sends nothing elsewhere: the test above sees refusals."""
+    """A script that gets into a page of Airflow sends nothing elsewhere; and the test above sees refusals."""
     context, refusals = airflow_context
     page = context.new_page()
     refusals.of(page, f"{endpoints['airflow']}/home")
@@ -134,7 +135,11 @@ def test_browser_asks_no_other_site_for_airflows_pages(
 
 @pytest.mark.parametrize(
     ("endpoint", "path"),
-    [("webhook", "/"), ("weather", "/"), *(("flower", path) for path in ("/", "/workers", "/tasks", "/broker"))],
+    [
+        ("webhook", "/"),
+        ("weather", "/"),
+        *(("flower", path) for path in ("/", "/workers", "/tasks", "/broker")),
+    ],
 )
 def test_other_pages_work_within_their_policy(
     browser: Browser,

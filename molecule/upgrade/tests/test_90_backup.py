@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 from airflow_api import log_in, wait_for
 from control_node import ControlNode
 from platform_host import BACKUPS, DIRECTORY, Platform
