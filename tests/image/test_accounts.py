@@ -251,11 +251,17 @@ def test_listed_accounts_have_their_roles_and_passwords(pages: str, address: str
     assert status(log_in(pages, "john.doe", "of Jane"), "GET", "dags/{}", "another") in STRANGER
 
 
-def test_second_run_changes_roles_alone(address: str) -> None:
+def test_session_ends_with_the_role(pages: str, address: str) -> None:
+    """The webserver remembers what somebody may do. Without a change nobody has to log in again."""
     assert set_accounts(address, JANE, JOHN).returncode == 0
-    assert set_accounts(address, JANE, {**JOHN, "role": "User"}).returncode == 0
-    assert accounts(address)["jane"] == (True, {"Op", "From the inventory"})
-    assert accounts(address)["john.doe"] == (True, {"User", "From the inventory"})
+    jane = log_in(pages, "jane", "of Jane")
+    assert status(jane, "GET", "connections", DAG) == 200
+    assert set_accounts(address, JANE, JOHN).returncode == 0
+    assert status(jane, "GET", "connections", DAG) == 200
+    assert set_accounts(address, {**JANE, "role": "User"}, JOHN).returncode == 0
+    assert accounts(address)["jane"] == (True, {"User", "From the inventory"})
+    assert accounts(address)["john.doe"] == (True, {"Viewer", "From the inventory"})
+    assert status(jane, "GET", "connections", DAG) in STRANGER
 
 
 def test_account_that_is_listed_no_more_is_closed_at_once(pages: str, address: str) -> None:
