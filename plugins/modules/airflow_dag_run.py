@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http.client import HTTPException
+from http.cookiejar import CookieJar
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
+from ansible.module_utils.airflow_login import LoginError, log_in
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
@@ -21,8 +23,8 @@ module: airflow_dag_run
 author: The data platform team
 short_description: Run a DAG and wait until the run has ended
 description:
-  - Triggers a run through Airflow's REST API and waits for its end. It fails unless the run succeeds, and
-    then says which tasks did not.
+  - Logs in as a person does, triggers a run through Airflow's REST API and waits for its end. It fails
+    unless the run succeeds, and then says which tasks did not.
   - A DAG that is paused is released for the run. It is paused again when no run of it is under way, since
     one that is would stay so until the DAG is released.
 options:
@@ -31,7 +33,9 @@ options:
     type: str
     required: true
   url_username:
-    description: Whom to ask as.
+    description:
+      - Whom to ask as. The account has to be allowed to edit the DAG, to create DAG runs, and to read these
+        and their tasks.
     type: str
     required: true
   url_password:
@@ -53,7 +57,7 @@ options:
   timeout:
     description:
       - Seconds for each wait, for the DAG to be known, for its run to end, and for an endpoint that does not
-        answer for a moment (503, or nobody listens) to answer.
+        answer for a moment (503, nobody listens, or too many have tried to log in) to answer.
     type: int
     default: 180
 """
@@ -62,7 +66,7 @@ EXAMPLES = r"""
 - name: Run the smoke test's DAG
   airflow_dag_run:
     url: http://127.0.0.1:8080
-    url_username: admin
+    url_username: smoke-test
     url_password: "{{ password }}"
     dag: weather-checker
   register: proof
@@ -98,7 +102,8 @@ class Dag:
     def __init__(self, url: str, username: str, password: str, name: str, timeout: float = 180) -> None:
         """Ask nothing yet; `timeout` (seconds) is for each wait."""
         self._address = f"{url}/api/v1/dags/{quote(name, safe='')}"
-        self._login = {"url_username": username, "url_password": password, "force_basic_auth": True}
+        self._login = (url, username, password)
+        self._session: CookieJar | None = None
         self.name = name
         self.timeout = timeout
 
@@ -107,6 +112,7 @@ class Dag:
 
         Raises:
             OSError: it was refused (`HTTPError`) or there was no answer.
+            LoginError: the account is not let in.
         """
         deadline = time.monotonic() + self.timeout
         while True:
@@ -118,13 +124,15 @@ class Dag:
             time.sleep(PAUSE)
 
     def _ask(self, path: str, method: str, fields: dict[str, object]) -> dict[str, Any]:
+        if self._session is None:
+            self._session = log_in(*self._login)
         with open_url(
             f"{self._address}{path and '/'}{path}",
             method=method,
             data=json.dumps(fields) if fields else None,
             headers={"Content-Type": "application/json", "Accept": "application/json"},
             timeout=30,
-            **self._login,
+            cookies=self._session,
         ) as answer:
             return dict(json.load(answer))
 
@@ -194,9 +202,9 @@ class Dag:
 
 
 def nobody_took_it(error: URLError) -> bool:
-    """Say whether a request never reached Airflow: HAProxy answered in its place, or did not run."""
+    """Say whether Airflow did nothing: HAProxy answered or did not run, or a login came too soon."""
     if isinstance(error, HTTPError):
-        return error.code == 503
+        return error.code in (429, 503)
     return isinstance(error.reason, ConnectionRefusedError)
 
 
@@ -234,6 +242,8 @@ def main() -> None:
         ended = dag.run(run, given["note"])
     except RunError as error:
         module.fail_json(msg=str(error))
+    except LoginError as error:
+        module.fail_json(msg=f"{error}. site.yml makes the account, with the password of 1Password.")
     except HTTPError as refusal:
         said = refusal.read().decode("utf-8", "replace")[:500]
         module.fail_json(msg=f"Airflow refused {refusal.url} with {refusal.code}: {said}")

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import re
-from http.cookiejar import CookieJar
-from urllib.error import URLError
-from urllib.parse import urlencode
 
+from ansible.module_utils.airflow_login import LoginError, log_in
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
@@ -49,25 +47,18 @@ version:
   type: str
 """
 
-TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
 FOOTER = re.compile(r"<footer.*?</footer>", re.DOTALL)
 VERSION = re.compile(r"\bv(\d+\.\d+\.\d+\w*)")
 
 
 def footer(url: str, username: str, password: str) -> str:
-    """Return the footer of the first page; "" when there is none, which is so for a stranger."""
-    cookies = CookieJar()
-    form = open_url(f"{url}/login/", cookies=cookies, timeout=60).read().decode()
-    token = TOKEN.search(form)
-    fields = {"username": username, "password": password, "csrf_token": token[1] if token else ""}
-    open_url(
-        f"{url}/login/",
-        method="POST",
-        data=urlencode(fields),
-        cookies=cookies,
-        follow_redirects="all",
-        timeout=60,
-    ).read()
+    """Return the footer of the first page; "" when there is none.
+
+    Raises:
+        LoginError: name and password are wrong.
+        OSError: there was no answer, or an error.
+    """
+    cookies = log_in(url, username, password)
     page = open_url(f"{url}/home", cookies=cookies, timeout=60).read().decode()
     found = FOOTER.search(page)
     return found[0] if found else ""
@@ -86,8 +77,10 @@ def main() -> None:
     parameters = module.params
     try:
         text = footer(parameters["url"], parameters["username"], parameters["password"])
-    except (URLError, OSError) as error:
-        module.fail_json(msg=f"{parameters['url']} does not let {parameters['username']} in: {error}")
+    except LoginError as error:
+        module.fail_json(msg=f"{error}. Its password in 1Password is in force after the next site.yml.")
+    except OSError as error:
+        module.fail_json(msg=f"{parameters['url']} does not answer as it should: {error}")
     found = VERSION.findall(text)
     if not found:
         module.fail_json(

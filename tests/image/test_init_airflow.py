@@ -1,5 +1,6 @@
 """The administrator's account: made once, with a password that no process list shows."""
 
+import json
 import os
 import pty
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(__file__).resolve().parents[2] / "images/airflow/bin"
+SMOKE = {"username": "smoke-test", "password": "of-the-smoke-test", "dag": "weather-checker"}
 PASSWORD = "p4ss 'word\\n $HOME \"é"
 
 # Keeps what any process of the host could read of it, and then is the real one.
@@ -23,7 +25,8 @@ from sqlalchemy import text
 from werkzeug.security import check_password_hash
 import os
 with create_session() as session:
-    [(name, hashed)] = session.execute(text("SELECT username, password FROM ab_user")).all()
+    query = text("SELECT username, password FROM ab_user WHERE username = 'airflow'")
+    [(name, hashed)] = session.execute(query).all()
 print(name, check_password_hash(hashed, os.environ["_AIRFLOW_WWW_USER_PASSWORD"]))
 """
 
@@ -51,6 +54,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "_AIRFLOW_WWW_USER_USERNAME": "airflow",
         "_AIRFLOW_WWW_USER_PASSWORD": PASSWORD,
+        "ACCOUNTS": json.dumps({"smoke_test": SMOKE, "listed": []}),
     }
 
 
@@ -80,6 +84,7 @@ def test_administrator_gets_the_password_unseen(
     seen = (tmp_path / "arguments").read_text()
     assert "users create" in seen
     assert "p4ss" not in seen
+    assert SMOKE["password"] not in seen
     checked = subprocess.run(
         [sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, timeout=300
     )

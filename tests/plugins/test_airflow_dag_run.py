@@ -9,7 +9,8 @@ from typing import Any
 import airflow_dag_run
 import pytest
 from airflow_dag_run import Dag, RunError
-from flask import Flask, request
+from ansible.module_utils.airflow_login import LoginError
+from flask import Flask, redirect, request
 
 from tests.served import served
 
@@ -27,6 +28,8 @@ class Airflow:
     others: int = 0
     refuse_runs: bool = False
     closed_for: int = 0
+    closed_with: int = 503
+    logins: int = 0
     log: list[str] = field(default_factory=list)
     runs: dict[str, Any] = field(default_factory=dict)
 
@@ -39,7 +42,30 @@ class Airflow:
             if not self.closed_for:
                 return None
             self.closed_for -= 1
-            return "Back in a moment", 503
+            return "Back in a moment", self.closed_with
+
+        @app.before_request
+        def session() -> Any:
+            assert request.authorization is None
+            if request.path.startswith("/api/") and request.cookies.get("session") != "known":
+                return {"title": "Unauthorized"}, 401
+            return None
+
+        @app.get("/login/")
+        def form() -> Any:
+            return '<input id="csrf_token" name="csrf_token" type="hidden" value="t0ken">'
+
+        @app.post("/login/")
+        def login() -> Any:
+            self.logins += 1
+            good = request.form.to_dict() == {
+                "username": "smoke-test",
+                "password": "secret",
+                "csrf_token": "t0ken",
+            }
+            answer = redirect("/home" if good else "/login/")
+            answer.set_cookie("session", "known" if good else "stranger")
+            return answer
 
         @app.get("/api/v1/dags/weather")
         def described() -> Any:
@@ -105,7 +131,7 @@ def airflow() -> Airflow:
 @pytest.fixture
 def dag(airflow: Airflow) -> Iterator[Dag]:
     with served(airflow.app()) as address:
-        yield Dag(address, "admin", "secret", "weather", 10)
+        yield Dag(address, "smoke-test", "secret", "weather", 10)
 
 
 def test_run_is_awaited(airflow: Airflow, dag: Dag) -> None:
@@ -168,8 +194,22 @@ def test_refused_run_leaves_the_dag_paused(airflow: Airflow, dag: Dag) -> None:
     assert airflow.paused
 
 
-def test_endpoint_that_answers_again_is_awaited(airflow: Airflow, dag: Dag) -> None:
-    airflow.closed_for = 3
+def test_one_login_is_enough(airflow: Airflow, dag: Dag) -> None:
+    dag.run("smoke__1", "")
+    assert airflow.logins == 1
+
+
+def test_wrong_password_is_not_tried_again(airflow: Airflow) -> None:
+    with served(airflow.app()) as address:
+        dag = Dag(address, "smoke-test", "wrong", "weather", 10)
+        with pytest.raises(LoginError, match="does not let smoke-test in"):
+            dag.run("smoke__1", "")
+    assert airflow.logins == 1
+
+
+@pytest.mark.parametrize("status", [503, 429], ids=["away", "too many logins"])
+def test_endpoint_that_answers_again_is_awaited(airflow: Airflow, dag: Dag, status: int) -> None:
+    airflow.closed_for, airflow.closed_with = 3, status
     dag.run("smoke__1", "")
     assert len(airflow.runs) == 1
 
@@ -179,6 +219,6 @@ def test_endpoint_that_stays_silent_is_an_error(airflow: Airflow, dag: Dag, list
     airflow.closed_for, dag.timeout = 10**6, QUICK
     if not listening:
         with served(airflow.app()) as address:
-            dag = Dag(address, "admin", "secret", "weather", QUICK)
+            dag = Dag(address, "smoke-test", "secret", "weather", QUICK)
     with pytest.raises(OSError, match="503" if listening else "refused"):
         dag.run("smoke__1", "")

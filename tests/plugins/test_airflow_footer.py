@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 from airflow_footer import VERSION, footer
+from ansible.module_utils.airflow_login import LoginError
 from flask import Flask, Response, redirect, request
 from werkzeug.serving import make_server
 
@@ -27,6 +28,7 @@ def pages() -> Iterator[str]:
     @app.post("/login/")
     def login() -> Response:
         good = request.form.get("csrf_token") == "t0ken" and request.form.get("password") == "right"
+        good = good and request.referrer == request.url
         answer = redirect("/home" if good and request.cookies.get("session") == "stranger" else "/login/")
         answer.set_cookie("session", "known" if good else "stranger")
         return answer  # type: ignore[return-value]
@@ -47,5 +49,6 @@ def test_footer_is_read_with_the_session(pages: str) -> None:
     assert VERSION.findall(footer(pages, "admin", "right")) == ["2.6.1"]
 
 
-def test_stranger_sees_no_footer(pages: str) -> None:
-    assert footer(pages, "admin", "wrong") == ""
+def test_stranger_is_refused(pages: str) -> None:
+    with pytest.raises(LoginError, match="does not let admin in"):
+        footer(pages, "admin", "wrong")

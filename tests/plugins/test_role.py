@@ -212,6 +212,21 @@ def test_keeps_and_fetches_what_people_put_there(play: Play, put: Any) -> None:
     assert values["slack_webhook_url"] == "https://hooks.example/services/T/B/X"
 
 
+def test_each_account_of_airflow_has_a_password(play: Play, put: Any) -> None:
+    """A generated one, or what a person has put there. All are in one item."""
+    put("Airflow accounts", ("development", "ada.l", "a password of her own"))
+    result = play("-vvv", secrets_accounts=["jane", "ada.l"])
+    assert result.code == 0, result.output
+    values = result.secrets["web1"]
+    assert set(values) == {*ITEMS, "airflow_account_jane", "airflow_account_ada.l"}
+    assert values["airflow_account_ada.l"] == "a password of her own"
+    assert re.fullmatch("[A-Za-z0-9]{40}", values["airflow_account_jane"])
+    assert "Airflow accounts / development / jane" in flat(result)
+    assert values["airflow_account_jane"] not in result.output
+    again = play(secrets_accounts=["jane", "ada.l"])
+    assert (again.changed, again.secrets) == (0, result.secrets)
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_value_of_several_lines_comes_as_it_is(play: Play, put: Any, end: str) -> None:
     """Such as a deploy key, whose last line end counts."""

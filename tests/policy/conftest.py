@@ -32,6 +32,16 @@ CERTIFICATE = "the text of a certificate and its key"
 DAEMON = '{"log-driver": "journald", "shutdown-timeout": 600, "dns": ["192.0.2.53"], "features": {"a": true}}'
 """What an operator and an earlier version of this project have in a host's daemon.json."""
 PROXIES = {"https_proxy": "http://proxy.example.org:3128", "no_proxy": "connect.example.org"}
+ACCOUNTS = [
+    {
+        "username": "jane",
+        "first_name": "J'ane",
+        "last_name": "D$oe",
+        "email": "jane@example.org",
+        "role": "Op",
+    },
+    {"username": "john.doe", "first_name": "J", "last_name": "D", "email": "j@example.org", "role": "Viewer"},
+]
 CASES: dict[str, dict[str, Any]] = {
     f"{source} {version}": {"version": version, "source": source}
     for source in SOURCES
@@ -68,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
         "source": "registry",
         "docker": {"CgroupDriver": "cgroupfs", "CgroupVersion": "2"},
     },
+    "accounts": {"version": NEWEST, "source": "registry", "accounts": ACCOUNTS, "basic_auth": True},
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
@@ -133,7 +144,8 @@ def ansible(*command: str, environment: dict[str, str] | None = None) -> subproc
 def secrets() -> dict[str, str]:
     """Every secret that the `secrets` role hands on, each with a value that is found again."""
     items = load(ROOT / "roles/secrets/defaults/main.yml")["secrets_items"]
-    return {item["name"]: f"value-of-{item['name']}" for item in items}
+    names = [item["name"] for item in items] + [f"airflow_account_{one['username']}" for one in ACCOUNTS]
+    return {name: f"value-of-{name}" for name in names}
 
 
 @pytest.fixture(scope="session")

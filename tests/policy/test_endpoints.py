@@ -42,6 +42,13 @@ ALL = [*ENDPOINTS, FIFTH]
 NAMES = [endpoint["name"] for endpoint in ALL]
 OFFSET = 10_000
 
+JANE = {
+    "username": "jane",
+    "first_name": "Jane",
+    "last_name": "O'Doe",
+    "email": "jane@example.org",
+    "role": "Op",
+}
 CERTIFICATE = {"tls_certificate": "the text of a certificate and its key"}
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "lacks fields": (
@@ -70,6 +77,36 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "has a certificate and too few names": (
         {"hostnames": {"airflow": "airflow.example.org", "flower": ""}, **CERTIFICATE},
         "tls_certificate is set, and hostnames has no flower: its plain port would have nowhere",
+    ),
+    "has an account without fields": (
+        {"airflow_accounts": [{"username": "jane", "role": "Op", "password": "x"}]},
+        "airflow_accounts: the account jane has no first_name, last_name, email"
+        " and has password, which is unknown.",
+    ),
+    "has an account of an unknown role": (
+        {"airflow_accounts": [{**JANE, "role": "Boss"}]},
+        "airflow_accounts: jane has the role Boss; Admin, Op, User, Viewer, Public are known.",
+    ),
+    "has an account in upper case": (
+        {"airflow_accounts": [{**JANE, "username": "Jane"}]},
+        "airflow_accounts: Jane is no username; lower-case letters, digits and . _ - are expected,",
+    ),
+    "has an account of the platform": (
+        {"airflow_accounts": [{**JANE, "username": "smoke-test"}]},
+        "airflow_accounts: smoke-test is an account of the platform itself; choose another username.",
+    ),
+    "has an account without an address": (
+        {"airflow_accounts": [{**JANE, "email": "jane"}]},
+        "airflow_accounts: jane has the e-mail address jane; one such as jane@example.org is expected.",
+    ),
+    "has an account with no name": (
+        {"airflow_accounts": [{**JANE, "last_name": ""}]},
+        "airflow_accounts: jane has no last_name of 1 to 64 characters.",
+    ),
+    "has an account twice": (
+        {"airflow_accounts": [JANE, {**JANE, "email": "JANE@example.org"}]},
+        "airflow_accounts: jane is the username of more than one account. "
+        "airflow_accounts: jane@example.org is the e-mail address of more than one account.",
     ),
     "has the earlier list": (
         {"haproxy_doors": []},
@@ -124,7 +161,10 @@ def platform(name: str, asked: list[tuple[str, str]]) -> Flask:
 
 def inventory(ports: dict[str, int]) -> dict[str, Any]:
     """Return an inventory with a host that has the fifth endpoint, and one for each mistake."""
-    complete = {"project_endpoints": [{**endpoint, "port": ports[endpoint["name"]]} for endpoint in ALL]}
+    complete = {
+        "project_endpoints": [{**endpoint, "port": ports[endpoint["name"]]} for endpoint in ALL],
+        "airflow_accounts": [JANE],
+    }
     hosts = {
         "complete": complete,
         **{name.replace(" ", "-"): mistake for name, (mistake, _) in WRONG.items()},

@@ -287,6 +287,43 @@ def test_setting_names_what_the_image_has(setting: str, place: str) -> None:
 
 
 @every_case
+def test_accounts_are_made_with_their_passwords(rendered: dict[str, Rendered], case: str) -> None:
+    """As set-accounts of the image reads them. Only airflow-init has the file."""
+    [given] = re.findall("^ACCOUNTS='(.*)'$", rendered[case]["srv/airflow/env/init.env"], re.MULTILINE)
+    smoke = {
+        "username": "smoke-test",
+        "password": "value-of-airflow_smoke_password",
+        "dag": "weather-checker",
+    }
+    assert json.loads(given) == {
+        "smoke_test": smoke,
+        "listed": [
+            {**account, "password": f"value-of-airflow_account_{account['username']}"}
+            for account in CASES[case].get("accounts", [])
+        ],
+    }
+
+
+def test_other_accounts_ask_for_another_initialisation(rendered: dict[str, Rendered]) -> None:
+    """Else nobody would make them on a host that runs."""
+    found = {
+        case: re.findall("^INIT_FINGERPRINT=([0-9a-f]+)$", rendered[case][ENV], re.MULTILINE)
+        for case in ("accounts", "addresses", "TLS")
+    }
+    assert found["accounts"] != found["addresses"] == found["TLS"]
+    assert found["accounts"]
+
+
+@every_case
+def test_rest_api_takes_passwords_only_if_asked_to(projects: dict[str, Compose], case: str) -> None:
+    """There, nobody counts how often somebody tries."""
+    environment = projects[case]["services"]["airflow-webserver"]["environment"]
+    backends = environment["AIRFLOW__API__AUTH_BACKENDS"].split(",")
+    basic = ["airflow.api.auth.backend.basic_auth"] if case == "accounts" else []
+    assert backends == [*basic, "airflow.api.auth.backend.session"]
+
+
+@every_case
 def test_links_in_messages_lead_to_the_platform(
     rendered: dict[str, Rendered], projects: dict[str, Compose], case: str
 ) -> None:

@@ -160,7 +160,7 @@ def http(containers: dict[str, Json]) -> Iterator[Http]:
 
 @pytest.fixture(scope="session")
 def administrator(env_files: dict[str, dict[str, str]]) -> tuple[str, str]:
-    """The login of the one Airflow user."""
+    """The login of Airflow's administrator."""
     values = env_files["init.env"]
     return values["_AIRFLOW_WWW_USER_USERNAME"], values["_AIRFLOW_WWW_USER_PASSWORD"]
 
@@ -173,9 +173,18 @@ def flower_login(env_files: dict[str, dict[str, str]]) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def airflow(http: Http, endpoints: dict[str, str], administrator: tuple[str, str]) -> AirflowApi:
+def airflow(
+    containers: dict[str, Json], endpoints: dict[str, str], administrator: tuple[str, str]
+) -> AirflowApi:
     """Airflow's REST API through HAProxy, as the administrator."""
-    return AirflowApi(http, endpoints["airflow"], administrator)
+    return AirflowApi(endpoints["airflow"], administrator)
+
+
+@pytest.fixture(scope="session")
+def accounts(env_files: dict[str, dict[str, str]]) -> Json:
+    """The accounts beside the administrator: `smoke_test`, and `listed`, those of the inventory."""
+    found: Json = json.loads(env_files["init.env"]["ACCOUNTS"])
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,74 @@ def test_version_is_the_one_asked_for(airflow: AirflowApi, settings: dict[str, s
     assert airflow.get("version")["version"] == settings["AIRFLOW_VERSION"]
 
 
-def test_only_the_administrator_of_the_vault_is_a_user(
-    airflow: AirflowApi, administrator: tuple[str, str]
+def test_nobody_but_who_is_meant_is_a_user(
+    airflow: AirflowApi, administrator: tuple[str, str], accounts: dict[str, Any]
 ) -> None:
-    """No forgotten user of an example or of an earlier administrator."""
-    users = [
-        (user["username"], [role["name"] for role in user["roles"]]) for user in airflow.get("users")["users"]
-    ]
-    assert users == [(administrator[0], ["Admin"])]
+    """The administrator, the smoke test and the inventory's; no forgotten user of an example or of before."""
+    users = {
+        user["username"]: {role["name"] for role in user["roles"]}
+        for user in airflow.get("users")["users"]
+        if user["active"]
+    }
+    assert users == {
+        administrator[0]: {"Admin"},
+        accounts["smoke_test"]["username"]: {"Smoke test"},
+        **{listed["username"]: {listed["role"], "From the inventory"} for listed in accounts["listed"]},
+    }
+
+
+def test_account_of_the_inventory_logs_in_with_its_role(
+    endpoints: dict[str, str], accounts: dict[str, Any]
+) -> None:
+    """With the password of the vault. A viewer sees the DAGs, and changes nothing."""
+    [viewer] = [listed for listed in accounts["listed"] if listed["role"] == "Viewer"]
+    api = AirflowApi(endpoints["airflow"], (viewer["username"], viewer["password"]))
+    assert api.ask("GET", f"dags/{DAG}").status_code == 200
+    assert api.ask("PATCH", f"dags/{DAG}", json={"is_paused": True}).status_code == 403
+    assert api.ask("GET", "connections").status_code == 403
+
+
+@pytest.fixture(scope="module")
+def smoke_test(endpoints: dict[str, str], accounts: dict[str, Any]) -> AirflowApi:
+    """The REST API as the smoke test sees it."""
+    login = accounts["smoke_test"]
+    api = AirflowApi(endpoints["airflow"], (login["username"], login["password"]))
+    # It is let in: what is refused below is not refused to a stranger.
+    assert api.ask("GET", f"dags/{DAG}").status_code == 200
+    return api
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "connections"),
+        ("GET", "variables"),
+        ("POST", "variables"),
+        ("GET", "users"),
+        ("GET", "roles"),
+        ("GET", "pools"),
+        ("GET", "eventLogs"),
+        ("GET", "config"),
+        ("DELETE", f"dags/{DAG}"),
+        ("POST", f"dags/{DAG}/clearTaskInstances"),
+        ("DELETE", f"dags/{DAG}/dagRuns/any"),
+        ("GET", f"dags/{DAG}/dagRuns/any/taskInstances/any/xcomEntries"),
+        ("GET", "dags/another"),
+        ("PATCH", "dags/another"),
+        ("POST", "dags/another/dagRuns"),
+    ],
+)
+def test_smoke_test_can_do_nothing_else(smoke_test: AirflowApi, method: str, path: str) -> None:
+    """Its account runs one DAG. Whoever has its password gets no further than that."""
+    body: dict[str, Any] | None = (
+        {"is_paused": True} if method == "PATCH" else {} if method == "POST" else None
+    )
+    assert smoke_test.ask(method, path, json=body).status_code == 403
+
+
+def test_smoke_test_sees_its_dag_alone(smoke_test: AirflowApi) -> None:
+    """The list has what an account may read."""
+    assert [dag["dag_id"] for dag in smoke_test.get("dags")["dags"]] == [DAG]
 
 
 def test_no_dag_fails_to_import(airflow: AirflowApi) -> None:

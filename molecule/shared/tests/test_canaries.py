@@ -30,7 +30,10 @@ PLACES: dict[str, tuple[set[str], str]] = {
     "definition of airflow-triggerer": (AIRFLOW, "its env file"),
     "definition of airflow-scheduler": (AIRFLOW | {SLACK}, "its env files; callbacks of DAGs send alerts"),
     "definition of airflow-worker": (AIRFLOW | {SLACK, "token of tasks"}, "its env files; tasks ask Connect"),
-    "definition of airflow-init": (AIRFLOW | {"Airflow admin / password"}, "creates the administrator"),
+    "definition of airflow-init": (
+        AIRFLOW | {"Airflow admin / password", "Airflow smoke test / password", "Airflow accounts / viewer"},
+        "creates the accounts",
+    ),
     "definition of flower": ({"Airflow queue / password", "Airflow workers page / password"}, "its env file"),
     "definition of postgres": ({"Airflow database / password"}, "its env file"),
     "definition of redis": ({"Airflow queue / password"}, "its env file"),

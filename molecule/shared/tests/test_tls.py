@@ -124,6 +124,8 @@ def test_name_leads_to_the_service_over_tls(answers: Answers, endpoint: str) -> 
     answer = answers[NAMES[endpoint], "https", path]
     assert answer["status"] == status
     assert answer["strict-transport-security"] == "max-age=15768000"
+    assert answer["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in answer["content-security-policy"]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
-from airflow_api import wait_for
+from airflow_api import log_in, wait_for
 from control_node import ControlNode
 from platform_host import BACKUPS, DIRECTORY, Platform
 from snapshot import Snapshot
@@ -27,13 +26,13 @@ class Load:
     def __init__(self, address: str, login: tuple[str, str]) -> None:
         """Write nothing yet."""
         self.acknowledged: list[str] = []
+        self._address = address
         self._url = f"{address}/api/v1/variables"
         self._login = login
         self._over = threading.Event()
 
     def _write(self, writer: int) -> None:
-        with requests.Session() as session:
-            session.trust_env, session.auth = False, self._login
+        with log_in(self._address, self._login) as session:
             number = 0
             while not self._over.is_set():
                 key = f"{LOAD}{writer}_{number:04}"
