@@ -8,6 +8,8 @@ names of environments, separated by commas), SANDBOX_ADDRESS (to listen on, defa
 (default 9000; a stand-in's port is that and its number in ``stand_ins``), SANDBOX_SSH_PORT (default the base
 and 8) and SANDBOX_SSH_USER (the account that Git clients name, default the one that runs this).
 
+With _FILE behind its name, a setting is the path of a file that has the value.
+
 SIGUSR1 resets all connections to the channel server, as something on the path to it might.
 """
 
@@ -38,6 +40,21 @@ LOG = logging.getLogger("sandbox")
 THREADS = 16
 CHANNEL_SERVER = 4
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a container of their own every address is theirs
+
+
+def with_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings, with the content of the file that X_FILE names as X.
+
+    Raises ValueError if there is no such file.
+    """
+    settings = dict(environment)
+    for name, path in environment.items():
+        if name.startswith(("OP_", "SANDBOX_")) and name.endswith("_FILE"):
+            try:
+                settings[name.removesuffix("_FILE")] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"{name}: {error.strerror}: {path}") from error
+    return settings
 
 
 def ssh_host(settings: Mapping[str, str]) -> SshHost:
@@ -147,7 +164,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        serve(os.environ)
+        serve(with_files(os.environ))
     except KeyboardInterrupt:
         return 0
     except KeyError as missing:

@@ -295,7 +295,7 @@ def test_service_can_be_reached_by_haproxy(made: Made, endpoint: dict[str, Any])
 def test_sandbox_publishes_the_ports(made: Made, ports: dict[str, int]) -> None:
     """On the loopback address, moved by SANDBOX_PORT_OFFSET."""
     assert made.sandbox == [f"127.0.0.1:{port + OFFSET}:{port}" for port in ports.values()]
-    [play] = load(ROOT / "sandbox/playbooks/create.yml")
+    play, *_ = load(ROOT / "sandbox/playbooks/create.yml")
     assert "../../playbooks/group_vars/all/endpoints.yml" in play["vars_files"]
 
 

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PLAYBOOK = """\
 #!/bin/sh
-# Stands for ansible-playbook: as many lines as a playbook, then the result that the test asks for.
+# Stands for molecule: as many lines as a playbook, then the result that the test asks for.
 case "$*" in *{failing}*) failing=true ;; *) failing=false ;; esac
-for number in $(seq 60); do echo "line $number of $3"; done
+for number in $(seq 60); do echo "line $number of $1"; done
 echo 'TASK [stack : build | Build the images] ****'
 {wait}
 echo '  - passed  weather  run manual succeeded in 3 s, page checked'
@@ -43,7 +43,7 @@ def program(path: Path, text: str) -> None:
 
 def run_up(checkout: Path, *arguments: str, failing: str = "nothing") -> subprocess.CompletedProcess[str]:
     """Run bin/up without a terminal."""
-    program(checkout / ".venv/bin/ansible-playbook", PLAYBOOK.format(failing=failing, wait=""))
+    program(checkout / ".venv/bin/molecule", PLAYBOOK.format(failing=failing, wait=""))
     return subprocess.run(["bin/up", *arguments], cwd=checkout, capture_output=True, text=True, timeout=60)
 
 
@@ -60,24 +60,24 @@ def test_each_phase_is_one_line_with_its_time(checkout: Path) -> None:
     ]
     assert "line 60" not in done.stdout
     assert "passed  weather" in done.stdout
-    assert "line 60 of site.yml" in (checkout / ".cache/up.log").read_text()
+    assert "line 60 of converge" in (checkout / ".cache/up.log").read_text()
 
 
 def test_verbose_shows_all(checkout: Path) -> None:
     """Both on the screen and in the log."""
     done = run_up(checkout, "--verbose")
-    assert "line 1 of site.yml" in done.stdout
-    assert "line 1 of site.yml" in (checkout / ".cache/up.log").read_text()
+    assert "line 1 of converge" in done.stdout
+    assert "line 1 of converge" in (checkout / ".cache/up.log").read_text()
 
 
 @pytest.mark.parametrize("options", [[], ["--verbose"]])
 def test_failed_phase_shows_the_end_of_the_log(checkout: Path, options: list[str]) -> None:
     """What failed, the last lines, where the rest is, and the playbook's exit code."""
-    done = run_up(checkout, *options, failing="site.yml")
+    done = run_up(checkout, *options, failing="converge")
     assert done.returncode == 2
     assert "fatal: [atd-data03]: no space left" in done.stdout
-    assert done.stdout.count("line 60 of site.yml") == 1
-    assert ("line 1 of site.yml" in done.stdout) == bool(options)
+    assert done.stdout.count("line 60 of converge") == 1
+    assert ("line 1 of converge" in done.stdout) == bool(options)
     assert "this phase failed: Deploy the platform (site.yml)" in done.stderr
     assert ".cache/up.log" in done.stderr
     assert "The platform is up" not in done.stdout
@@ -96,7 +96,7 @@ def test_terminal_shows_the_task_that_runs(checkout: Path) -> None:
     """The playbook ends once the terminal has shown its task, so that no time is guessed."""
     shown = checkout / "shown"
     wait = f"while [ ! -e {shown} ]; do sleep 0.1; done"
-    program(checkout / ".venv/bin/ansible-playbook", PLAYBOOK.format(failing="nothing", wait=wait))
+    program(checkout / ".venv/bin/molecule", PLAYBOOK.format(failing="nothing", wait=wait))
     terminal, other_end = pty.openpty()
     process = subprocess.Popen(
         ["bin/up"], cwd=checkout, stdout=other_end, stderr=other_end, env={**os.environ, "TERM": "xterm"}

@@ -54,12 +54,16 @@ def service(tmp_path: Path, worker_id: str) -> Iterator[tuple[subprocess.Popen[s
     base = free_port_base(worker_id)
     (tmp_path / "seed/dags").mkdir(parents=True)
     (tmp_path / "seed/dags/one.py").touch()
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
     settings = environment(
         tmp_path / "state",
+        OP_API_TOKEN_FILE=str(tmp_path / "token"),
         SANDBOX_PORT_BASE=str(base),
         SANDBOX_ENVIRONMENTS="staging, demo",
         SANDBOX_SEED=str(tmp_path / "seed"),
     )
+    # As in its container: what a list of containers shows has no token.
+    del settings["OP_API_TOKEN"]
     command = [sys.executable, "-m", "sandbox"]
     with subprocess.Popen(command, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -217,6 +221,7 @@ def test_connections_to_the_channel_server_are_reset_on_request(
         ("OP_VAULT_ID", None, "set OP_VAULT_ID"),
         ("OP_VAULT_ID", "short", "26 characters"),
         ("OP_TASK_TOKEN", "any", "set OP_TASK_VAULT_ID"),
+        ("OP_TASK_TOKEN_FILE", "/nowhere/token", "OP_TASK_TOKEN_FILE: No such file"),
         ("SANDBOX_PORT_BASE", "nine", "a setting is wrong"),
     ],
 )

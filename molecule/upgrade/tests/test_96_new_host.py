@@ -26,9 +26,18 @@ def test_restore_makes_the_platform_on_a_new_host(
         ["docker", "cp", f"{host}:{BACKUPS}/{bundle}", str(tmp_path)],
         ["docker", "rm", "--force", host],
         ["docker", "volume", "rm", f"{os.environ['SANDBOX_INSTANCE']}-docker"],
-        [str(Path(sys.executable).parent / "ansible-playbook"), "sandbox/playbooks/create.yml"],
+        # The scenario that prepares nothing, without the state of another run: it creates what is missing.
+        [str(Path(sys.executable).parent / "molecule"), "create", "--scenario-name=local"],
     ):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "MOLECULE_EPHEMERAL_DIRECTORY": str(tmp_path / "molecule")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     assert platform.host.run("which docker rclone airflow-release").stdout == "", "the host is not a new one"
     confirmed = "--extra-vars=confirm_host=atd-data03"
