@@ -184,6 +184,16 @@ class Platform:
         finally:
             self.check(f"umount {BACKUPS}")
 
+    @contextmanager
+    def read_only_env_files(self) -> Iterator[None]:
+        """Have the env files where they are, for everybody to read as before and nobody to write."""
+        env = f"{DIRECTORY}/env"
+        self.check(f"mount --bind -o ro {env} {env}")
+        try:
+            yield
+        finally:
+            self.check(f"umount --lazy {env}")
+
     def reboot(self) -> None:
         """Restart the host in good order, and wait until it has booted."""
         name = f"{os.environ['SANDBOX_INSTANCE']}-atd-data03"
