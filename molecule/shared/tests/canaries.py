@@ -12,7 +12,7 @@ from pathlib import Path
 
 import canary_search
 from canary_search import Found
-from expected import DIRECTORY
+from expected import BACKUPS, DIRECTORY, ENDPOINTS
 from testinfra.host import Host
 
 AIRFLOW = {
@@ -52,17 +52,17 @@ STREAMS = {
         f"cd {DIRECTORY} && docker compose exec --no-TTY postgres pg_dumpall --username=airflow"
     ),
     # Its dump is compressed, and is a database of above; the rest is the configuration.
-    "the newest backup": "tar --extract --to-stdout --file $(ls -t /var/backups/airflow/*.tar | head -n 1)",
+    "the newest backup": f"tar --extract --to-stdout --file $(ls -t {BACKUPS}/*.tar | head -n 1)",
     "operations, reports and what the checker remembers": (
         f"find {DIRECTORY}/releases {DIRECTORY}/status /var/lib/airflow-checker -type f"
         r" \( -name '*.json' -o -name '*.html' -o -name '*.patch' \) -exec cat {} +"
     ),
 }
 PAGES = {
-    "the status page": "http://127.0.0.1:8081/",
-    "the metrics": "http://127.0.0.1:8081/metrics",
-    "the weather page": "http://127.0.0.1:8083/",
-    "Airflow's login page": "http://127.0.0.1:8080/login/",
+    "the status page": f"http://127.0.0.1:{ENDPOINTS['webhook']}/",
+    "the metrics": f"http://127.0.0.1:{ENDPOINTS['webhook']}/metrics",
+    "the weather page": f"http://127.0.0.1:{ENDPOINTS['weather']}/",
+    "Airflow's login page": f"http://127.0.0.1:{ENDPOINTS['airflow']}/login/",
 }
 SLACK_MESSAGES = "the messages to Slack"
 READABLE = [

@@ -12,12 +12,11 @@ from typing import Any
 import snapshot
 from airflow_api import AirflowApi, wait_for
 from delivery import Repository
+from expected import BACKUPS, DIRECTORY
 from snapshot import LONG, PULSE, Snapshot
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
-DIRECTORY = "/srv/airflow"
-BACKUPS = "/var/backups/airflow"
 MAY_END = f"{DIRECTORY}/logs/upgrade-long-may-end"
 SERVICE = "airflow-release.service"
 
