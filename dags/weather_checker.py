@@ -59,7 +59,7 @@ REQUIRED_SECRETS = {
 DOC_MD = f"""
 ### weather-checker
 
-Writes the page that HAProxy serves on port 8083. It is the platform's smoke test: a green run means that the
+Writes the platform's weather page. It is the platform's smoke test: a green run means that the
 scheduler, a worker, 1Password Connect, Docker for DAGs and the weather volume all work.
 
 | task | needs | when it fails |

@@ -160,8 +160,9 @@ class ActionModule(ActionBase):
         lookup = self._shared_loader_obj.lookup_loader.get(
             "ansible.builtin.template", loader=self._loader, templar=self._templar
         )
-        [text] = lookup.run([source], variables=self._variables, convert_data=False)
-        return str(text)
+        [text] = lookup.run([source], variables=self._variables)
+        # A template that writes nothing is None.
+        return "" if text is None else str(text)
 
     def _look(self, paths: list[str]) -> tuple[Found, set[str]]:
         """Return what is there of these paths, and which of their folders are not.

@@ -32,6 +32,7 @@ description:
   - Each item is fetched once per process, however many of its fields are asked for.
   - Waits up to half a minute for a Connect that is busy, restarting or still syncing.
   - Errors name vault, item, section and field, and never a value.
+extends_documentation_fragment: onepassword_connect
 options:
   _terms:
     description:
@@ -63,25 +64,16 @@ options:
     type: bool
     default: false
   url:
-    description: Address of the Connect server, with or without C(/v1).
-    type: str
-    required: true
     env:
       - name: OP_CONNECT
     vars:
       - name: onepassword_connect_url
   token:
-    description: Access token of the Connect server.
-    type: str
-    required: true
     env:
       - name: OP_API_TOKEN
     vars:
       - name: onepassword_connect_token
   vault_id:
-    description: Identifier of the vault, 26 characters.
-    type: str
-    required: true
     env:
       - name: OP_VAULT_ID
     vars:

@@ -32,24 +32,13 @@ description:
   - Returns a sentence that says what is wrong when Connect is away, which means no answer or a 5xx for half a
     minute.
   - Any other answer, such as 401, 403 or 404, is an error, since waiting for Connect would not change it.
+extends_documentation_fragment: onepassword_connect
 options:
   _terms:
     description: None are taken.
     type: list
     elements: str
     default: []
-  url:
-    description: Address of the Connect server, with or without C(/v1).
-    type: str
-    required: true
-  token:
-    description: Access token of the Connect server.
-    type: str
-    required: true
-  vault_id:
-    description: Identifier of the vault, 26 characters.
-    type: str
-    required: true
 """
 
 EXAMPLES = r"""

@@ -93,8 +93,13 @@ def main() -> None:
             "may_fail": {"type": "bool", "default": False},
         },
     )
+    program = module.get_bin_path("airflow-release")
+    if program is None:
+        module.fail_json(
+            msg="This host has no airflow-release. To install the platform, run ansible-playbook site.yml"
+        )
     code, output, errors = module.run_command(
-        [module.get_bin_path("airflow-release", required=True), *module.params["arguments"]],
+        [program, *module.params["arguments"]],
         data=module.params["input"],
     )
     said = output.strip()

@@ -32,19 +32,10 @@ description:
   - Two runs at the same moment end with one item of each title. Connect's API has no write on condition, so
     two runs that write the same field of the same existing item within a second can disagree about its value
     until the next run.
+extends_documentation_fragment: onepassword_connect
 options:
-  url:
-    description: Address of the Connect server, with or without C(/v1).
-    type: str
-    required: true
   token:
     description: Access token of the Connect server; it needs to read, create and edit items of the vault.
-    type: str
-    required: true
-  vault_id:
-    description: Identifier of the vault, 26 characters.
-    type: str
-    required: true
   items:
     description: The fields.
     type: list
@@ -138,7 +129,8 @@ renewed:
   sample: []
 """
 
-SHORTEST, LONGEST = 32, 128
+SHORTEST = 32
+LONGEST = 128
 
 
 def generator(kind: str, length: int) -> Callable[[], str]:

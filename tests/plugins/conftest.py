@@ -9,6 +9,7 @@ from typing import Any
 
 import ansible.module_utils
 import pytest
+from ansible.plugins.loader import fragment_loader
 from flask import Flask
 
 from sandbox.connect import create_app
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 # As AnsiballZ and the lookup do it.
 ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
 sys.path.append(str(ROOT / "plugins" / "modules"))
+# As ansible.cfg does it; a lookup's options are those of its documentation.
+fragment_loader.add_directory(str(ROOT / "plugins" / "doc_fragments"))
 
 from ansible.module_utils.onepassword_connect import PATIENCE, ConnectVault  # noqa: E402 - needs the path above
 

@@ -32,11 +32,12 @@ def result(
     )
 
 
-def registered(folder: Path, text: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return what a task registers that uses the module, where the command is this program."""
+def registered(folder: Path, text: str | None, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what a task registers that uses the module. `text` is the command, None if there is none."""
     program = folder / "airflow-release"
-    program.write_text(text)
-    program.chmod(0o755)
+    if text is not None:
+        program.write_text(text)
+        program.chmod(0o755)
     ask = {
         "airflow_release": arguments,
         "register": "answer",
@@ -118,3 +119,10 @@ def test_log_goes_by_standard_input(tmp_path: Path) -> None:
     log = "x" * 300_000
     answer = registered(tmp_path, text, {"arguments": ["abandon", "--reason-from-stdin"], "input": log})
     assert answer["answer"] == [len(log), ["abandon", "--reason-from-stdin"]]
+
+
+def test_host_without_the_command_is_told_of(tmp_path: Path) -> None:
+    """Such as one on which nobody has installed the platform."""
+    answer = registered(tmp_path, None, {"arguments": ["health"]})
+    assert answer["failed"]
+    assert "has no airflow-release. To install the platform, run ansible-playbook site.yml" in answer["msg"]

@@ -237,6 +237,15 @@ def test_mistake_is_named(host: Host) -> None:
         assert says in done["msg"], done["msg"]
 
 
+@pytest.mark.parametrize("text", ['{"list": [1, "two"]}', "[1, 2]", "yes: 010", "17", "null", "{# #}"])
+def test_rendered_text_stays_text(host: Host, text: str) -> None:
+    """A file that looks like data is written as it stands, and one without a word is empty."""
+    source, target = host.folder / "templates/data.j2", host.root / "data"
+    source.write_text(text)
+    host.play(files=[{"path": str(target), "src": str(source), "mode": "0644"}])
+    assert target.read_text() == text.replace("{# #}", "")
+
+
 def test_documented_options_are_those_of_the_action() -> None:
     """The documentation stands in another file, where ansible-doc and ansible-lint look for it."""
     tree = ast.parse((ROOT / "plugins/modules/host_files.py").read_text(encoding="utf-8"))

@@ -131,6 +131,15 @@ def test_host_and_vault_agree(run: Run, found: Any, server: FaultyServer) -> Non
     assert found()["pending"] == []
 
 
+def test_file_that_cannot_be_read_is_named(run: Run, host: Path) -> None:
+    """And does not pass for that of a bare host; the values of the others are not shown."""
+    (host / ".env").unlink()
+    (host / ".env").mkdir()
+    done = run()
+    assert done.returncode != 0
+    assert f"What web1 runs with cannot be read: grep: {host}/.env: Is a directory" in flat(done)
+
+
 def test_bare_host_has_nothing_to_disagree_with(run: Run, found: Any, host: Path) -> None:
     for name in FILES:
         (host / name).unlink()

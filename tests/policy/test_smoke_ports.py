@@ -92,3 +92,16 @@ def test_stack_is_not_called_proven_while_connect_is_away(address: str, tmp_path
     assert ("run smoke__1 succeeded in 9 s" in run.stdout) == proven
     assert ("NOT RUN weather-checker" in run.stdout) != proven
     assert ("page | Fetch the weather page" in run.stdout) == bool(proof)
+
+
+def test_page_of_something_else_is_not_shown(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not is named, and where to look; the secret that is on it is not printed."""
+    monkeypatch.setattr(f"{__name__}.PAGE", PAGE.replace('id="camera"', "").replace("development", "staging"))
+    run = smoke(address, tmp_path, "page")
+    said = " ".join(run.stdout.split())
+    assert run.returncode != 0
+    assert f"The page at {address} is not what weather-checker makes: it has no picture, environment." in said
+    assert f"{address}/dags/weather-checker/grid" in said
+    assert ">shown<" not in run.stdout

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 from airflow_release.backup.backups import CONFIGURATION
 from airflow_release.switch.release_files import MANAGED
 
-from tests.policy.conftest import ROLES, ROOT, TEMPLATES, load
+from tests.plugins.conftest import write
+from tests.policy.conftest import ROLES, ROOT, TEMPLATES, ansible, load
 from tests.policy.test_roles import EXPRESSION
 from tests.policy.test_tasks import SECRET
 
@@ -90,15 +93,57 @@ def test_backup_has_the_configuration_without_secrets() -> None:
     assert copied == public - {"haproxy/maintenance.html"} | {".env"}
 
 
-def test_destroy_removes_what_is_outside_the_platforms_directory() -> None:
-    """Docker and its settings stay, and go on without what is the platform's."""
+@pytest.fixture(scope="module")
+def destroyed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What destroy.yml removes outside the platform's directory, and what it stops, by Ansible itself."""
+    folder = tmp_path_factory.mktemp("destroy")
     [play] = load(ROOT / "playbooks/destroy.yml")
-    removed = play["vars"]["__destroy_elsewhere"]
-    variables = load(ROOT / "roles/docker_engine/vars/main.yml")
-    docker = {entry["path"] for entry in variables["__docker_engine_files"]}
-    outside = [entry["path"] for _, entry in ENTRIES if entry["path"].startswith("/")]
-    outside = [path for path in outside if path not in docker]
+    found = "{'removed': __destroy_elsewhere, 'stopped': __destroy_units_in_order}"
+    play = {
+        "name": "Say it",
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": play["vars"],
+        "vars_files": [str(ROOT / "playbooks" / path) for path in play["vars_files"]],
+        "tasks": [write(found, f"'{folder}/found.json'", folder)],
+    }
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
+    (folder / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    run = ansible("ansible-playbook", "--inventory=localhost,", str(folder / "play.yml"))
+    assert run.returncode == 0, run.stdout + run.stderr
+    lists: dict[str, list[str]] = json.loads((folder / "found.json").read_text())
+    return lists
+
+
+def test_destroy_removes_what_is_outside_the_platforms_directory(destroyed: dict[str, list[str]]) -> None:
+    """Docker and its settings stay, and go on without what is the platform's."""
+    docker = [entry["path"] for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_files"]]
+    outside = [
+        entry["path"] for _, entry in ENTRIES if entry["path"].startswith("/") and entry["path"] not in docker
+    ]
     assert outside
+    removed = destroyed["removed"]
     assert [
         path for path in outside if not any(PurePosixPath(path).is_relative_to(top) for top in removed)
     ] == []
+    assert [path for path in docker if any(PurePosixPath(path).is_relative_to(top) for top in removed)] == []
+    assert [path for path in removed if "{{" in path or not path.startswith("/")] == []
+
+
+def test_destruction_leaves_no_unit(destroyed: dict[str, list[str]]) -> None:
+    """What is left would start, at the next boot, what is gone. Docker stays, with what is its own."""
+    units = {f"/{path.removesuffix('.j2')}" for path in TEMPLATES if path.startswith("etc/systemd/")}
+    assert units - set(destroyed["removed"]) == {"/etc/systemd/system/docker.service.d/restart.conf"}
+    whole = {PurePosixPath(unit).name for unit in units if "@" not in unit and ".d/" not in unit}
+    assert set(destroyed["stopped"]) == whole
+
+
+def test_nothing_starts_again_what_destroy_has_stopped(destroyed: dict[str, list[str]]) -> None:
+    """A timer would, and the checker or an operation would start a container of a stack that was stopped."""
+    timers = [unit.endswith(".timer") for unit in destroyed["stopped"]]
+    assert timers == sorted(timers, reverse=True)
+    of_the_stack = destroyed["stopped"].index("airflow.service")
+    assert {"airflow-checker.service", "airflow-release.service", "airflow-backup.service"} <= set(
+        destroyed["stopped"][:of_the_stack]
+    )

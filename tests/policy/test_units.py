@@ -248,11 +248,3 @@ def test_stop_outlives_a_boot() -> None:
     [task] = [task for task in play["tasks"] if task["name"].startswith("Stop the stack")]
     unit = task["ansible.builtin.systemd_service"]
     assert unit == {"name": "airflow.service", "enabled": False, "state": "stopped"}
-
-
-def test_destruction_leaves_no_unit() -> None:
-    """What is left would start, at the next boot, what is gone. Docker stays, with what is its own."""
-    [play] = load(ROOT / "playbooks/destroy.yml")
-    removed = set(play["vars"]["__destroy_elsewhere"])
-    rendered = {f"/{path.removesuffix('.j2')}" for path in TEMPLATES if path.startswith("etc/systemd/")}
-    assert rendered - removed == {"/etc/systemd/system/docker.service.d/restart.conf"}

@@ -55,7 +55,7 @@ def rules() -> Iterator[Rule]:
         f'up{{job="{JOB}"}} == 0 or absent(up{{job="{JOB}"}})',
         300,
         "Prometheus cannot read the platform's metrics, so no other alert can fire.",
-        "Open the status page on port 8081, and run `airflow-checker status` on the host. If the page is"
+        "Open the platform's status page, and run `airflow-checker status` on the host. If the page is"
         " there, compare the token that Prometheus sends with the vault's.",
         "watch-it-with-prometheus",
         CRITICAL,

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from delivery import HOST, ROOT, Delivery, dag_source, new_name
+from expected import ENDPOINTS
 
 REQUESTS = 100
 BENCH = ROOT / "bench"
@@ -23,10 +24,11 @@ def read_page() -> float:
 
     Whoever floods comes from elsewhere, and is answered by HAProxy alone.
     """
+    port = str(ENDPOINTS["webhook"])
     with (BENCH / "http_load").open() as program:
         done = subprocess.run(
             [
-                *("docker", "exec", "--interactive", HOST, "python3", "-", "127.0.0.1", "8081", "--json"),
+                *("docker", "exec", "--interactive", HOST, "python3", "-", "127.0.0.1", port, "--json"),
                 *("--requests", str(REQUESTS), "--rate", "10", "--connections", "1"),
             ],
             stdin=program,

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from airflow_api import wait_for
 from delivery import PATIENCE, SERVICES, Delivery, dag_source, docker, new_name
+from expected import ENDPOINTS
 
 RELAY = "smee-relay.service"
 CHANNEL_PORT = 9004
+WEBHOOK_PORT = ENDPOINTS["webhook"]
 MUTE = 60
 """Seconds until it is told of a path that went mute: only a ping that is missing tells, every 30 s."""
 
@@ -90,14 +92,16 @@ def test_webhook_is_down_for_eight_seconds(
 def faulty_proxy(delivery: Delivery) -> Iterator[None]:
     """A proxy between the relay and HAProxy that answers the first calls with 503 and passes on the rest.
 
-    iptables redirects the relay's packets for port 8081 to it, but not those of root, so not its own.
+    iptables redirects the relay's packets for the webhook to it, but not those of root, so not its own.
     """
     host = delivery.host
     rule = (
-        "OUTPUT --protocol tcp --destination 127.0.0.1 --dport 8081 --match owner ! --uid-owner 0"
+        f"OUTPUT --protocol tcp --destination 127.0.0.1 --dport {WEBHOOK_PORT} --match owner ! --uid-owner 0"
         f" --jump REDIRECT --to-ports {PROXY_PORT}"
     )
-    start = f"systemd-run --quiet --collect --unit {PROXY} python3 -c %s {PROXY_PORT} 8081 {REFUSALS}"
+    start = (
+        f"systemd-run --quiet --collect --unit {PROXY} python3 -c %s {PROXY_PORT} {WEBHOOK_PORT} {REFUSALS}"
+    )
     host.check_output(start, PROXY_SOURCE.read_text())
     host.check_output(f"iptables --table nat --insert {rule}")
     try:

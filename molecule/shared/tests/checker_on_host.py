@@ -8,12 +8,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from expected import DIRECTORY
+from expected import BACKUPS, DIRECTORY
 from testinfra.host import Host
 
 HEALTH = f"{DIRECTORY}/status/health.json"
 MEMORY = "/var/lib/airflow-checker/memory.json"
-BACKUPS = "/var/backups/airflow"
 
 OF_THE_MACHINE = re.compile(
     rf"The disk of (?!{BACKUPS})|was started \d+ times within the hour|synchronised|security update|a reboot"

@@ -16,6 +16,7 @@ import pytest
 import requests
 import testinfra
 from airflow_api import AirflowApi
+from canaries import Canaries
 from checker_on_host import Checker
 from expected import DAG, DIRECTORY, ENDPOINTS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
@@ -211,6 +212,12 @@ def weather_run(airflow: AirflowApi, http: Http, containers: dict[str, Json]) ->
     run = airflow.run(DAG)
     tasks = airflow.get(f"dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
     return {"run": run, "tasks": tasks, "started": started, "forecasts": {before, forecast()}}
+
+
+@pytest.fixture(scope="session")
+def canaries(env_files: dict[str, dict[str, str]]) -> Canaries:
+    """The secrets that no text on this machine may have."""
+    return Canaries(env_files)
 
 
 @pytest.fixture(scope="session")

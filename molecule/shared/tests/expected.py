@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 DIRECTORY = "/srv/airflow"
+BACKUPS = "/var/backups/airflow"
 PROJECT = "airflow"
 
 ENDPOINTS_FILE = Path(__file__).resolve().parents[3] / "playbooks/group_vars/all/endpoints.yml"

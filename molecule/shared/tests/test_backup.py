@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from expected import DIRECTORY
+from expected import BACKUPS, DIRECTORY
 from testinfra.host import Host
 
-BACKUPS = "/var/backups/airflow"
 PRIVATE = {
     "/etc/airflow-release": 0o700,
     "/etc/airflow-release/settings.json": 0o600,

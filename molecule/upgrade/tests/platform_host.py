@@ -12,12 +12,11 @@ from typing import Any
 import snapshot
 from airflow_api import AirflowApi, wait_for
 from delivery import Repository
+from expected import BACKUPS, DIRECTORY
 from snapshot import LONG, PULSE, Snapshot
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
-DIRECTORY = "/srv/airflow"
-BACKUPS = "/var/backups/airflow"
 MAY_END = f"{DIRECTORY}/logs/upgrade-long-may-end"
 SERVICE = "airflow-release.service"
 
@@ -183,6 +182,16 @@ class Platform:
             yield
         finally:
             self.check(f"umount {BACKUPS}")
+
+    @contextmanager
+    def read_only_env_files(self) -> Iterator[None]:
+        """Have the env files where they are, for everybody to read as before and nobody to write."""
+        env = f"{DIRECTORY}/env"
+        self.check(f"mount --bind -o ro {env} {env}")
+        try:
+            yield
+        finally:
+            self.check(f"umount --lazy {env}")
 
     def reboot(self) -> None:
         """Restart the host in good order, and wait until it has booted."""

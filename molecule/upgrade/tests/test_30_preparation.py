@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from airflow_api import wait_for
+from canaries import Canaries
 from control_node import ControlNode, version
 from platform_host import Platform
 from poller import Poller
@@ -30,11 +31,11 @@ with DAG("upgrade-legacy", start_date=datetime.datetime(2024, 1, 1), schedule=No
 
 @pytest.fixture
 def nothing_has_changed(
-    platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
+    platform: Platform, control: ControlNode, before: Snapshot, poller: Poller, canaries: Canaries
 ) -> Callable[[str, str], None]:
     """Return a function that checks, after a failure in a phase, that all is as before the test.
 
-    The fetched report has to name the phase and say why.
+    The fetched report has to name the phase and say why, and no secret.
     """
     containers = platform.containers()
 
@@ -50,6 +51,8 @@ def nothing_has_changed(
         page = control.page("2.5.3", "2.6.1")
         assert f"Failed in the phase {phase}" in page
         assert why in page
+        for file in control.report("2.5.3", "2.6.1").parent.iterdir():
+            assert canaries.in_text(file.read_text()) == set(), file
 
     return check
 
@@ -64,12 +67,15 @@ def legacy_dag(platform: Platform) -> Iterator[None]:
     wait_for("Airflow to forget it", lambda: not platform.knows("upgrade-legacy"), 60)
 
 
-def test_build_fails(control: ControlNode, nothing_has_changed: Callable[[str, str], None]) -> None:
-    """A package of the team's that does not fit this Airflow. About 50 s."""
+def test_build_fails(
+    control: ControlNode, nothing_has_changed: Callable[[str, str], None], canaries: Canaries
+) -> None:
+    """A package of the team's that does not fit this Airflow. No secret is printed. About 50 s."""
     requirements = "images/airflow/requirements.txt"
     pinned = "onepasswordconnectsdk==1.3.0"
     with control.edited(requirements, pinned, f"{pinned}\nsqlalchemy==2.0.30"):
-        control.run("upgrade.yml", version("2.6.1")).failed("conflicting dependencies")
+        refused = control.run("upgrade.yml", version("2.6.1"), "-vvv").failed("conflicting dependencies")
+    assert canaries.in_text(refused.output) == set()
     nothing_has_changed("build", "conflicting dependencies")
 
 

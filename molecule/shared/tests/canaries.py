@@ -1,0 +1,108 @@
+"""Which secret may be where. Every value of the sandbox's vaults, and each token, is a canary.
+
+The scenarios `default` and `upgrade` look for them: on the host by the program canary_search.py, and on this
+machine in what playbooks print and fetch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import canary_search
+from canary_search import Found
+from expected import BACKUPS, DIRECTORY, ENDPOINTS
+from testinfra.host import Host
+
+AIRFLOW = {
+    "Airflow keys / fernet key",
+    "Airflow keys / webserver secret key",
+    "Airflow database / password",
+    "Airflow queue / password",
+}
+ACCOUNTS = {"Airflow admin / password", "Airflow smoke test / password", "Airflow accounts / viewer"}
+SLACK = "Slack webhook / url"
+PLACES: dict[str, tuple[set[str], str]] = {
+    "definition of airflow-webserver": (AIRFLOW, "its env file"),
+    "definition of airflow-triggerer": (AIRFLOW, "its env file"),
+    "definition of airflow-scheduler": (AIRFLOW | {SLACK}, "its env files; callbacks of DAGs send alerts"),
+    "definition of airflow-worker": (AIRFLOW | {SLACK, "token of tasks"}, "its env files; tasks ask Connect"),
+    "definition of airflow-init": (AIRFLOW | ACCOUNTS, "creates the accounts"),
+    "definition of airflow-init-next": (AIRFLOW | ACCOUNTS, "the same, in a switch"),
+    "definition of airflow-webserver-standby": (AIRFLOW, "its env file, in a switch"),
+    "definition of flower": ({"Airflow queue / password", "Airflow workers page / password"}, "its env file"),
+    "definition of postgres": ({"Airflow database / password"}, "its env file"),
+    "definition of redis": ({"Airflow queue / password"}, "its env file"),
+    "definition of webhook": (
+        {SLACK, "DAG repository / github token", "token of the platform"},
+        "its env file; it reports to GitHub and Slack, and reads and replaces its key",
+    ),
+    "the weather page": ({"Diagnostic ETL (Weather) / demonstration secret"}, "shown to demonstrate secrets"),
+}
+"""What may be where, and why. Nothing may be in any other place."""
+
+STREAMS = {
+    "the journal": "journalctl --no-pager --quiet --output cat",
+    "the containers' logs": f"cd {DIRECTORY} && timeout 120 docker compose --ansi never logs --no-color",
+    "the files of logs": f"find {DIRECTORY}/logs -type f -exec cat {{}} +",
+    "the list of processes": "ps --no-headers -eww -o args",
+    # XComs, rendered fields, connections and the audit log are in them. A failed switch leaves one more.
+    "the databases": (
+        f"cd {DIRECTORY} && docker compose exec --no-TTY postgres pg_dumpall --username=airflow"
+    ),
+    # Its dump is compressed, and is a database of above; the rest is the configuration.
+    "the newest backup": f"tar --extract --to-stdout --file $(ls -t {BACKUPS}/*.tar | head -n 1)",
+    "operations, reports and what the checker remembers": (
+        f"find {DIRECTORY}/releases {DIRECTORY}/status /var/lib/airflow-checker -type f"
+        r" \( -name '*.json' -o -name '*.html' -o -name '*.patch' \) -exec cat {} +"
+    ),
+}
+PAGES = {
+    "the status page": f"http://127.0.0.1:{ENDPOINTS['webhook']}/",
+    "the metrics": f"http://127.0.0.1:{ENDPOINTS['webhook']}/metrics",
+    "the weather page": f"http://127.0.0.1:{ENDPOINTS['weather']}/",
+    "Airflow's login page": f"http://127.0.0.1:{ENDPOINTS['airflow']}/login/",
+}
+SLACK_MESSAGES = "the messages to Slack"
+READABLE = [
+    "/etc",
+    "/srv",
+    "/opt",
+    "/usr/local",
+    "/var/log",
+    "/var/lib",
+    "/var/backups",
+    "/var/tmp",
+    "/run",
+    "/tmp",
+]
+
+
+class Canaries:
+    """The canaries as this machine knows them."""
+
+    def __init__(self, env_files: Mapping[str, Mapping[str, str]]) -> None:
+        """Read the values from Connect."""
+        self._names = canary_search.gather(env_files["webhook.env"], env_files["onepassword.env"])
+
+    def in_text(self, text: str) -> set[str]:
+        """Return the names of those that a text has."""
+        return set(canary_search.names_in(self._names, text))
+
+
+def search(host: Host) -> Found:
+    """Return the names of the canaries that are in each place of the host."""
+    program = Path(canary_search.__file__).read_text(encoding="utf-8")
+    documents = (json.dumps(document) for document in (STREAMS, PAGES, READABLE))
+    result = host.run("timeout 300 python3 -c %s %s %s %s %s", program, DIRECTORY, *documents)
+    assert result.rc == 0, result.stderr
+    found: Found = json.loads(result.stdout)
+    return found
+
+
+def misplaced(found: Found) -> dict[str, set[str]]:
+    """Return each place that has a canary which may not be there, with what it has too much."""
+    places = {place: set(names) for place, names in found.items() if place != "canaries"}
+    surplus = {place: names - PLACES.get(place, (set(), ""))[0] for place, names in places.items()}
+    return {place: names for place, names in surplus.items() if names}

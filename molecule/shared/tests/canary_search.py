@@ -1,0 +1,131 @@
+"""Looks for all secrets of the sandbox's vaults at once; canaries.py runs it on the host.
+
+It needs only the host's own Python. It reads the values from Connect itself, so that none is in an argument
+or a variable of a process, and prints names alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Found = dict[str, list[str]]
+"""The names of the canaries in each place, and under `canaries` those of all that are looked for."""
+
+SHORTEST = 12
+"""Characters. A shorter value, such as a login's name, may be anywhere by chance."""
+
+fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+def gather(platform: Mapping[str, str], tasks: Mapping[str, str]) -> dict[str, str]:
+    """Return the name of each canary by its text.
+
+    `platform` and `tasks` are the variables of env/webhook.env and env/onepassword.env.
+    """
+    address = platform["OP_CONNECT"].rstrip("/") + "/v1/vaults"
+    headers = {"Authorization": "Bearer " + platform["OP_API_TOKEN"]}
+
+    def ask(path: str) -> Any:
+        return json.load(fetch(urllib.request.Request(address + path, headers=headers), timeout=20))
+
+    canaries = {platform["OP_API_TOKEN"]: "token of the platform", tasks["OP_API_TOKEN"]: "token of tasks"}
+    for vault in ask(""):
+        for item in ask(f"/{vault['id']}/items"):
+            for field in ask(f"/{vault['id']}/items/{item['id']}")["fields"]:
+                for text in recognisable(field.get("value") or ""):
+                    if len(text) >= SHORTEST:
+                        canaries[text] = f"{item['title']} / {field['label']}"
+    return canaries
+
+
+def recognisable(value: str) -> Iterable[str]:
+    """Return the parts of a value that are its own."""
+    if value.startswith("-----BEGIN"):
+        # The first lines of all keys of a kind are alike.
+        return value.splitlines()[3:-1]
+    return [value.split("://", 1)[1].partition("/")[2] if "://" in value else value]
+
+
+def names_in(canaries: Mapping[str, str], text: str) -> list[str]:
+    """Return the names of the canaries in a text, wherever a program has broken its lines at a space."""
+    words = " ".join(text.split())
+    return [name for value, name in canaries.items() if value in text or value in words]
+
+
+def variables(directory: str, file: str) -> dict[str, str]:
+    """Read an env file of the platform."""
+    with open(f"{directory}/env/{file}.env") as lines:
+        pairs = (line.rstrip("\n").split("=", 1) for line in lines if re.match("[A-Z_]+=", line))
+        return {name: value.strip("'") for name, value in pairs}
+
+
+def search(
+    directory: str, streams: Mapping[str, str], pages: Mapping[str, str], readable: Iterable[str]
+) -> Found:
+    """Return which canaries are in each place of this host.
+
+    `streams` are shell commands that print a place, and `pages` addresses. In the directories `readable` it
+    looks at the files that everybody can read.
+    """
+    canaries = gather(variables(directory, "webhook"), variables(directory, "onepassword"))
+    found: Found = {"canaries": sorted(set(canaries.values()))}
+
+    def add(place: str, text: str) -> None:
+        found.setdefault(place, []).extend(names_in(canaries, text))
+
+    with tempfile.NamedTemporaryFile("w", dir="/run") as patterns:
+        patterns.write("\n".join(canaries) + "\n")
+        patterns.flush()
+        for place, command in streams.items():
+            shell = ["bash", "-c", command]
+            with subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as source:
+                done = subprocess.run(
+                    ["grep", "-aoFf", patterns.name],
+                    stdin=source.stdout,
+                    stdout=subprocess.PIPE,
+                    env={"LC_ALL": "C"},
+                )
+            if source.returncode or done.returncode > 1:
+                sys.exit(f"{place} cannot be searched: {source.returncode}, {done.returncode}")
+            add(place, done.stdout.decode(errors="replace"))
+
+    # As nobody: what any user of the host can read.
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*nobody, "grep", "-rsaoZFf", "-", "--devices=skip", *readable],
+        input="\n".join(canaries).encode(),
+        stdout=subprocess.PIPE,
+        env={"LC_ALL": "C"},
+    )
+    for line in done.stdout.decode(errors="replace").splitlines():
+        path, _, text = line.partition("\0")
+        add(f"the file {path}, which everybody can read", text)
+
+    ids = subprocess.run(
+        ["docker", "ps", "-aq"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    inspected = subprocess.run(["docker", "inspect", *ids], stdout=subprocess.PIPE, text=True)
+    for container in json.loads(inspected.stdout):
+        service = (container["Config"]["Labels"] or {}).get("com.docker.compose.service", container["Name"])
+        add(f"definition of {service}", json.dumps(container, ensure_ascii=False))
+
+    for place, url in pages.items():
+        add(place, fetch(url, timeout=20).read().decode(errors="replace"))
+    slack = variables(directory, "checker")["SLACK_WEBHOOK_URL"].partition("/services/")[0]
+    messages = json.load(fetch(slack + "/messages", timeout=20))
+    add(
+        "the messages to Slack",
+        json.dumps([message["payload"] for message in messages], ensure_ascii=False),
+    )
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(search(sys.argv[1], *map(json.loads, sys.argv[2:]))))
