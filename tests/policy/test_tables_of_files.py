@@ -118,7 +118,9 @@ def destroyed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def test_destroy_removes_what_is_outside_the_platforms_directory(destroyed: dict[str, list[str]]) -> None:
     """Docker and its settings stay, and go on without what is the platform's."""
-    docker = [entry["path"] for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_files"]]
+    docker = [
+        entry["path"] for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_files"]
+    ]
     outside = [
         entry["path"] for _, entry in ENTRIES if entry["path"].startswith("/") and entry["path"] not in docker
     ]
