@@ -19,7 +19,10 @@ case "$*" in *{failing}*) failing=true ;; *) failing=false ;; esac
 for number in $(seq 60); do echo "line $number of $1"; done
 echo 'TASK [stack : build | Build the images] ****'
 {wait}
-echo '  - passed  weather  run manual succeeded in 3 s, page checked'
+echo "    - 'passed  http://127.0.0.1:8080  Airflow 2.11.2: database and scheduler healthy'"
+echo '    - passed  weather-checker  run smoke__2026-11-27T00:20:42.902513+00:00 succeeded in'
+echo '        4.9 s, page checked'
+echo
 if $failing; then echo 'fatal: [atd-data03]: no space left'; exit 2; fi
 """
 
@@ -59,7 +62,9 @@ def test_each_phase_is_one_line_with_its_time(checkout: Path) -> None:
         "The platform is up",
     ]
     assert "line 60" not in done.stdout
-    assert "passed  weather" in done.stdout
+    # Each on a line of its own, as the smoke test has it.
+    assert "  passed  http://127.0.0.1:8080  Airflow 2.11.2: database and scheduler healthy\n" in done.stdout
+    assert "succeeded in 4.9 s, page checked\n" in done.stdout
     assert "line 60 of converge" in (checkout / ".cache/up.log").read_text()
 
 
