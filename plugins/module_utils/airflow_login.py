@@ -6,17 +6,47 @@ The session that begins so is also what Airflow's REST API takes, without basic 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from http.cookiejar import CookieJar
-from urllib.error import HTTPError
+from typing import TypeVar
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 
 from ansible.module_utils.urls import open_url
 
+Answer = TypeVar("Answer")
+
+PAUSE = 0.5
+"""Seconds between two questions; Airflow's API cannot tell when something has happened."""
 TOKEN = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
 
 
 class LoginError(Exception):
     """Airflow does not let this user in."""
+
+
+def nobody_took_it(error: URLError) -> bool:
+    """Say whether Airflow did nothing: HAProxy answered or did not run, or a login came too soon."""
+    if isinstance(error, HTTPError):
+        return error.code in (429, 503)
+    return isinstance(error.reason, ConnectionRefusedError)
+
+
+def until_taken(request: Callable[[], Answer], seconds: float) -> Answer:
+    """Return what a request returns, which is sent again for so long while nobody takes it.
+
+    Raises:
+        OSError: it was refused (`HTTPError`) or there was no answer.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return request()
+        except URLError as error:
+            if not nobody_took_it(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
 
 
 def log_in(url: str, username: str, password: str) -> CookieJar:

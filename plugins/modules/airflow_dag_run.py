@@ -11,10 +11,11 @@ from datetime import datetime
 from http.client import HTTPException
 from http.cookiejar import CookieJar
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 
-from ansible.module_utils.airflow_login import LoginError, log_in
+from ansible.module_utils import airflow_login
+from ansible.module_utils.airflow_login import LoginError, log_in, until_taken
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
@@ -87,8 +88,6 @@ seconds:
   type: float
 """
 
-PAUSE = 0.5
-"""Seconds between two questions; Airflow's API cannot tell when something has happened."""
 UNDER_WAY = "dagRuns?state=queued&state=running"
 
 
@@ -114,14 +113,8 @@ class Dag:
             OSError: it was refused (`HTTPError`) or there was no answer.
             LoginError: the account is not let in.
         """
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return self._ask(path, method, fields)
-            except URLError as error:
-                if not nobody_took_it(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(PAUSE)
+        answer: dict[str, Any] = until_taken(lambda: self._ask(path, method, fields), self.timeout)
+        return answer
 
     def _ask(self, path: str, method: str, fields: dict[str, object]) -> dict[str, Any]:
         if self._session is None:
@@ -201,13 +194,6 @@ class Dag:
         return f" Under way, too: {', '.join(others)}." if others else ""
 
 
-def nobody_took_it(error: URLError) -> bool:
-    """Say whether Airflow did nothing: HAProxy answered or did not run, or a login came too soon."""
-    if isinstance(error, HTTPError):
-        return error.code in (429, 503)
-    return isinstance(error.reason, ConnectionRefusedError)
-
-
 def wait_for(condition: Callable[[], Any], seconds: float, otherwise: Callable[[], str]) -> Any:
     """Return a condition's first answer that is true.
 
@@ -218,7 +204,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, otherwise: Callable[[
     while not (answer := condition()):
         if time.monotonic() > deadline:
             raise RunError(otherwise())
-        time.sleep(PAUSE)
+        time.sleep(airflow_login.PAUSE)
     return answer
 
 

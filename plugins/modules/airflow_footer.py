@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ansible.module_utils.airflow_login import LoginError, log_in
+from ansible.module_utils.airflow_login import LoginError, log_in, until_taken
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
@@ -47,6 +47,8 @@ version:
   type: str
 """
 
+WAIT_SECONDS = 120
+"""For an answer. Airflow takes five logins in 40 seconds from one address, and this host may have others."""
 FOOTER = re.compile(r"<footer.*?</footer>", re.DOTALL)
 VERSION = re.compile(r"\bv(\d+\.\d+\.\d+\w*)")
 
@@ -58,7 +60,7 @@ def footer(url: str, username: str, password: str) -> str:
         LoginError: name and password are wrong.
         OSError: there was no answer, or an error.
     """
-    cookies = log_in(url, username, password)
+    cookies = until_taken(lambda: log_in(url, username, password), WAIT_SECONDS)
     page = open_url(f"{url}/home", cookies=cookies, timeout=60).read().decode()
     found = FOOTER.search(page)
     return found[0] if found else ""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 BIN = Path(__file__).resolve().parents[2] / "images/airflow/bin"
 DAG = "weather-checker"
@@ -289,13 +290,44 @@ def test_accounts_of_others_stay_as_they_are(pages: str, address: str) -> None:
     assert accounts(address)["jane"] == (False, set())
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        ([JANE], [{**JANE, "username": "jdoe"}], {"jdoe"}),
+        (
+            [JANE, JOHN],
+            [{**JANE, "email": JOHN["email"]}, {**JOHN, "email": JANE["email"]}],
+            {"jane", "john.doe"},
+        ),
+    ],
+    ids=["another name", "swapped"],
+)
+def test_address_goes_to_another_account_of_the_list(
+    address: str, before: list[dict[str, str]], after: list[dict[str, str]], names: set[str]
+) -> None:
+    """A person who gets another name keeps the address."""
+    assert set_accounts(address, *before).returncode == 0
+    done = set_accounts(address, *after)
+    assert done.returncode == 0, done.stderr
+    assert {name for name, (active, _) in accounts(address).items() if active} == {
+        "admin",
+        "smoke-test",
+    } | names
+    with create_engine(address).connect() as connection:
+        found = dict(connection.execute(text("SELECT username, email FROM ab_user")).fetchall())
+    assert {one["username"]: found[one["username"]] for one in after} == {
+        one["username"]: one["email"] for one in after
+    }
+
+
 def test_postgres_numbers_its_rows(postgres: dict[str, str]) -> None:
     """By its sequences, so that Airflow's next account gets a number of its own."""
-    address = postgres["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("@/airflow?", "@/empty?")
+    subprocess.run(["createdb", "--template=empty", "accounts"], env=postgres, check=True)
+    address = postgres["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("@/airflow?", "@/accounts?")
     for _ in range(2):
         done = set_accounts(address, JANE, JOHN)
         assert done.returncode == 0, done.stderr
-    with create_engine(address).connect() as connection:
+    with create_engine(address, poolclass=NullPool).connect() as connection:
         for table in ("ab_user", "ab_role", "ab_permission", "ab_permission_view", "ab_user_role"):
             highest = connection.execute(text(f"SELECT max(id) FROM {table}")).scalar()
             assert connection.execute(text(f"SELECT nextval('{table}_id_seq')")).scalar() > highest

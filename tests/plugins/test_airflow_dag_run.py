@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import airflow_dag_run
 import pytest
 from airflow_dag_run import Dag, RunError
+from ansible.module_utils import airflow_login
 from ansible.module_utils.airflow_login import LoginError
 from flask import Flask, redirect, request
 
@@ -120,7 +120,7 @@ class Airflow:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_dag_run, "PAUSE", 0.01)
+    monkeypatch.setattr(airflow_login, "PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 from airflow_footer import VERSION, footer
+from ansible.module_utils import airflow_login
 from ansible.module_utils.airflow_login import LoginError
 from flask import Flask, Response, redirect, request
 from werkzeug.serving import make_server
@@ -25,8 +26,12 @@ def pages() -> Iterator[str]:
         answer.set_cookie("session", "stranger")
         return answer
 
+    too_many = iter([429, 503])
+
     @app.post("/login/")
     def login() -> Response:
+        if request.form.get("username") == "impatient" and (code := next(too_many, 0)):
+            return Response(status=code)
         good = request.form.get("csrf_token") == "t0ken" and request.form.get("password") == "right"
         good = good and request.referrer == request.url
         answer = redirect("/home" if good and request.cookies.get("session") == "stranger" else "/login/")
@@ -47,6 +52,12 @@ def pages() -> Iterator[str]:
 
 def test_footer_is_read_with_the_session(pages: str) -> None:
     assert VERSION.findall(footer(pages, "admin", "right")) == ["2.6.1"]
+
+
+def test_login_that_came_too_soon_is_tried_again(pages: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts on the host log in by the same form; a good upgrade must not fail for that."""
+    monkeypatch.setattr(airflow_login, "PAUSE", 0.01)
+    assert VERSION.findall(footer(pages, "impatient", "right")) == ["2.6.1"]
 
 
 def test_stranger_is_refused(pages: str) -> None:

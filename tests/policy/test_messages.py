@@ -78,10 +78,10 @@ def test_commit_that_does_not_go_live(
     assert (run.returncode == 0) is (code == 0), run.stdout + run.stderr
     if code:
         assert (
-            f"The newest commit of {REPOSITORY} is not live on {HOST}; the commit before it stays. {says}"
+            f"The newest commit of {REPOSITORY} is not live on {HOST}; what was live before stays. {says}"
             in said(run)
         )
-        assert "there: dag-sync once" in said(run)
+        assert "Mend that, then run site.yml again" in said(run)
 
 
 def test_status_of_a_host_without_the_platform(tmp_path: Path) -> None:
