@@ -26,7 +26,7 @@ from tests.webhook.front import HAPROXY, haproxy
 FIFTH: dict[str, Any] = {
     "name": "handbook",
     "purpose": "the team's handbook",
-    "port": 8084,
+    "port": 1 + max(endpoint["port"] for endpoint in ENDPOINTS),
     "service": "handbook:8000",
     "health": "/ready",
     "access": "login",
@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "project_endpoints: the endpoint airflow has no purpose, service, health, private.",
     ),
     "has a name twice": (
-        {"project_endpoints": [*ALL, {**FIFTH, "port": 8085}]},
+        {"project_endpoints": [*ALL, {**FIFTH, "port": FIFTH["port"] + 1}]},
         "project_endpoints: handbook is the name of more than one endpoint.",
     ),
     "has a port twice": (
@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "names what is no endpoint": (
         {"hostnames": {"airflwo": "airflow.example.org"}},
-        "hostnames has airflwo, and there is no such endpoint: airflow, webhook, flower, weather are known.",
+        f"hostnames has airflwo, and there is no such endpoint: {', '.join(NAMES[:-1])} are known.",
     ),
     "has a certificate and too few names": (
         {"hostnames": {"airflow": "airflow.example.org", "flower": ""}, **CERTIFICATE},

@@ -14,17 +14,19 @@ import yaml
 from flask import Flask, Response
 
 from tests.endpoints import ENDPOINTS
-from tests.policy.conftest import ROOT, Rendered
+from tests.policy.conftest import ROOT, Rendered, load
 from tests.served import served
 from tests.webhook.front import configuration, haproxy
 from tests.webhook.network import free_port
 
 NAMES = [endpoint["name"] for endpoint in ENDPOINTS]
-POLICIES = {endpoint["name"]: endpoint["content_security_policy"] for endpoint in ENDPOINTS}
+ROLE = load(ROOT / "roles/haproxy/vars/main.yml")
+HEADERS: dict[str, str] = ROLE["__haproxy_headers"]
+POLICIES: dict[str, str] = {
+    endpoint["name"]: endpoint.get("content_security_policy", ROLE["__haproxy_policy"])
+    for endpoint in ENDPOINTS
+}
 ADDED = "base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
-HEADERS: dict[str, str] = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())[
-    "__haproxy_headers"
-]
 
 Policy = dict[str, set[str]]
 
@@ -126,9 +128,8 @@ def test_pages_without_scripts_run_none(endpoint: str) -> None:
 
 
 def test_endpoint_that_says_nothing_runs_files_of_its_own_alone(tmp_path: Path) -> None:
-    fifth = {**ENDPOINTS[-1], "name": "fifth"}
-    del fifth["content_security_policy"]
-    text = configuration([fifth], tmp_path, {})
+    silent = {name: value for name, value in ENDPOINTS[-1].items() if name != "content_security_policy"}
+    text = configuration([silent], tmp_path, {})
     [policy] = re.findall(
         r'^  http-after-response set-header Content-Security-Policy "(.*)"$', text, re.MULTILINE
     )

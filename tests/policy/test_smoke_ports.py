@@ -16,6 +16,9 @@ import yaml
 from tests.endpoints import ENDPOINTS
 from tests.policy.conftest import ROOT, ansible
 
+AIRFLOW = next(endpoint for endpoint in ENDPOINTS if endpoint["name"] == "airflow")
+OTHERS = [endpoint["service"].partition(":")[0] for endpoint in ENDPOINTS if endpoint != AIRFLOW]
+"""The services that are ill on this host."""
 HEALTH = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "healthy"}}
 PAGE = """<p id="forecast">Sun</p><img id="camera"><p id="secret">shown</p><p id="environment">development</p>
 <time id="executed-at" datetime="2026-11-26T10:00:00+0000"></time>"""
@@ -26,8 +29,8 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer as HAProxy does where a service is ill."""
-        known = {"/health": json.dumps(HEALTH), "/": PAGE}
-        self.send_response(200 if self.path in known else 302 if self.path == "/home" else 503)
+        known = {AIRFLOW["health"]: json.dumps(HEALTH), "/": PAGE}
+        self.send_response(200 if self.path in known else 302 if self.path == AIRFLOW["private"] else 503)
         self.end_headers()
         self.wfile.write(known.get(self.path, "503 Service Unavailable").encode())
 
@@ -44,7 +47,7 @@ def address() -> Iterator[str]:
 
 
 def smoke(address: str, folder: Path, tasks_from: str, **variables: object) -> CompletedProcess[str]:
-    """Run a part of the role on a host without a webhook, Flower and weather page."""
+    """Run a part of the role on a host of which Airflow alone is well."""
     task = {
         "name": "Prove it",
         "ansible.builtin.include_role": {"name": "smoke", "tasks_from": tasks_from},
@@ -59,7 +62,7 @@ def smoke(address: str, folder: Path, tasks_from: str, **variables: object) -> C
         "smoke_password": "any",
         "smoke_base_url": "https://airflow.test",
         "smoke_secrets": {"flower_username": "a", "flower_password": "b"},
-        "smoke_ill_services": ["webhook", "flower", "weather"],
+        "smoke_ill_services": OTHERS,
         "smoke_directory": str(folder),
         **variables,
     }
