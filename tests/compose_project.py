@@ -25,11 +25,12 @@ UNLABELLED = Path(__file__).parent / "release/unlabelled_project.json"
 SECOND = "airflow-worker-of-tests"
 """A name that no worker of the template has."""
 
+SECOND_QUEUE = "queue-of-tests"
 SECOND_WORKER = f"""
   {SECOND}:
     <<: *airflow-worker
     command: [airflow, celery, worker, --pid, /run/airflow/worker.pid,
-      --without-mingle, --without-gossip, --queues, large]
+      --without-mingle, --without-gossip, --queues, {SECOND_QUEUE}]
 """
 """What somebody adds to the template for a worker with a queue of its own (docs/architecture.md)."""
 
@@ -46,6 +47,17 @@ def project(version: str = "2.11.2", more: str = "") -> Project:
 def unlabelled_project(version: str = "2.11.2") -> Project:
     """Return the project that a release from before the label has."""
     return _with_images(json.loads(UNLABELLED.read_text(encoding="utf-8")), version)
+
+
+def workers(project: Project) -> dict[str, list[str]]:
+    """Return the queues of each worker, by its service: those that its command names, or the default one."""
+    found = {}
+    for name, service in project["services"].items():
+        if service.get("labels", {}).get("airflow-platform.role") == "worker":
+            command = service["command"]
+            named = command[command.index("--queues") + 1] if "--queues" in command else "default"
+            found[name] = named.split(",")
+    return found
 
 
 def enabled(project: Project, profiles: Collection[str] = ()) -> Project:

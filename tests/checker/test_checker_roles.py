@@ -22,6 +22,8 @@ from tests.checker.conftest import NOW, database_of, well
 
 FIRST, SECOND = "airflow-worker", compose_project.SECOND
 TWO_WORKERS = compose_project.project(more=compose_project.SECOND_WORKER)
+WORKERS = compose_project.workers(TWO_WORKERS)
+"""Each of the template, and one more."""
 PROJECTS = {"two workers": TWO_WORKERS, "no labels": compose_project.unlabelled_project()}
 
 
@@ -68,7 +70,7 @@ def test_platform_that_is_well(project: str) -> None:
         ["airflow-scheduler"],
         ["airflow-triggerer"],
     ]
-    assert facts.wanted(WORKER) == ([FIRST, SECOND] if project == "two workers" else [FIRST])
+    assert facts.wanted(WORKER) == (sorted(WORKERS) if project == "two workers" else [FIRST])
 
 
 @pytest.mark.parametrize("project", PROJECTS)
@@ -96,9 +98,9 @@ def test_second_worker_is_shown_with_its_queue() -> None:
     facts = facts_of(TWO_WORKERS)
     shown = report.build(facts, [], Memory(), Settings())
     assert SECOND in [row["name"] for row in shown["services"]]
+    assert WORKERS[SECOND] == [compose_project.SECOND_QUEUE]
     assert shown["figures"]["workers"] == [
-        {"service": FIRST, "queues": ["default"], "slots": 4},
-        {"service": SECOND, "queues": ["large"], "slots": 4},
+        {"service": name, "queues": queues, "slots": 4} for name, queues in sorted(WORKERS.items())
     ]
 
 
@@ -114,7 +116,7 @@ def test_second_worker_is_judged(change: dict[str, Any], key: str) -> None:
     assert [one.key for one in found(facts_of(TWO_WORKERS, **{SECOND: change}))] == [key]
 
 
-@pytest.mark.parametrize(("queue", "worker"), [("default", FIRST), ("large", SECOND)])
+@pytest.mark.parametrize(("queue", "worker"), [("default", FIRST), (compose_project.SECOND_QUEUE, SECOND)])
 def test_worker_is_restarted_for_the_tasks_of_its_own_queue(queue: str, worker: str) -> None:
     facts = dataclasses.replace(
         facts_of(TWO_WORKERS), database=database_of(oldest_queued={queue: 181.0}, running=4)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from docker_policy.settings import from_document
 
+from tests import compose_project
 from tests.policy.conftest import CASES, HOSTNAMES, ROLES, ROOT, TEMPLATES, VERSIONS, Rendered, load
 from tests.policy.test_roles import names_in_expressions, of_other_roles
 from tests.releases import NEWEST
@@ -155,17 +156,21 @@ def test_limit_fits_what_the_service_does_at_a_time(
 
 @pytest.mark.parametrize("service", ["airflow-worker", "redis"])
 def test_limits_of_the_inventory_win(projects: dict[str, Compose], service: str) -> None:
-    """One number of one service; all others stay."""
-    given, usual = (projects[case]["services"] for case in ("other limits", f"registry {NEWEST}"))
+    """One number of one service, and the further workers that share it; all others stay."""
+    usual_project = projects[f"registry {NEWEST}"]
+    given, usual = projects["other limits"]["services"], usual_project["services"]
     changed = {name for name in given if given[name]["mem_limit"] != usual[name]["mem_limit"]}
-    assert changed == {"airflow-worker", "redis"}
+    assert changed == {*compose_project.workers(usual_project), "redis"}
     assert given[service]["pids_limit"] == usual[service]["pids_limit"]
 
 
-def test_table_of_limits_has_each_service_once(projects: dict[str, Compose]) -> None:
-    """A variant of a service, such as its standby, has that service's."""
-    variants = {"airflow-webserver-standby", "airflow-init-next"}
-    assert set(LIMITS) == set(projects[f"registry {NEWEST}"]["services"]) - variants
+def test_table_of_limits_has_each_service_once() -> None:
+    """A variant, such as a standby or a second worker, has the limits of the service that it merges."""
+    template = compose_project.TEMPLATE.read_text(encoding="utf-8")
+    limited = re.findall(r"^  ([\w-]+):.*\n(?:    .*\n)*?{{ limits\('([\w-]+)'\) }}$", template, re.MULTILINE)
+    assert sorted(limited) == sorted(zip(LIMITS, LIMITS, strict=True))
+    assert template.count("limits('") == len(limited)
+    assert template.count("mem_limit:") == template.count("pids_limit:") == 1
 
 
 @every_case

@@ -22,7 +22,8 @@ def read(project: compose_project.Project) -> Services:
 def test_second_worker_has_the_first_ones_label_and_needs() -> None:
     """Three lines in the template are enough."""
     found = read(compose_project.project(more=compose_project.SECOND_WORKER))
-    assert found.of_role(WORKER) == ["airflow-worker", compose_project.SECOND]
+    template = compose_project.workers(compose_project.project())
+    assert found.of_role(WORKER) == [*template, compose_project.SECOND]
     assert compose_project.SECOND in found.users(POSTGRES, optional=False)
     assert compose_project.SECOND in found.wanted
 

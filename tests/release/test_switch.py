@@ -30,11 +30,7 @@ from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformMo
 
 OLD, NEW = "2.5.3", "2.6.1"
 WEBSERVER = "airflow-webserver"
-WORKERS = [
-    name
-    for name, service in compose_project.project(more=compose_project.SECOND_WORKER)["services"].items()
-    if service.get("labels", {}).get("airflow-platform.role") == "worker"
-]
+WORKERS = list(compose_project.workers(compose_project.project(more=compose_project.SECOND_WORKER)))
 """Each of the template, and one more."""
 ALL = os.environ.get("UPGRADE_TESTS") == "all"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import canary_search
 from canary_search import Found
-from expected import BACKUPS, DIRECTORY, ENDPOINTS
+from expected import BACKUPS, DIRECTORY, ENDPOINTS, WORKERS
 from testinfra.host import Host
 
 AIRFLOW = {
@@ -27,7 +27,10 @@ PLACES: dict[str, tuple[set[str], str]] = {
     "definition of airflow-webserver": (AIRFLOW, "its env file"),
     "definition of airflow-triggerer": (AIRFLOW, "its env file"),
     "definition of airflow-scheduler": (AIRFLOW | {SLACK}, "its env files; callbacks of DAGs send alerts"),
-    "definition of airflow-worker": (AIRFLOW | {SLACK, "token of tasks"}, "its env files; tasks ask Connect"),
+    **dict.fromkeys(
+        (f"definition of {worker}" for worker in WORKERS),
+        (AIRFLOW | {SLACK, "token of tasks"}, "its env files; tasks ask Connect"),
+    ),
     "definition of airflow-init": (AIRFLOW | ACCOUNTS, "creates the accounts"),
     "definition of airflow-init-next": (AIRFLOW | ACCOUNTS, "the same, in a switch"),
     "definition of airflow-webserver-standby": (AIRFLOW, "its env file, in a switch"),

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
+from tests import compose_project, endpoints
 
 DIRECTORY = "/srv/airflow"
 BACKUPS = "/var/backups/airflow"
 PROJECT = "airflow"
 
-ENDPOINTS_FILE = Path(__file__).resolve().parents[3] / "playbooks/group_vars/all/endpoints.yml"
-ENDPOINT_LIST: list[dict[str, Any]] = yaml.safe_load(ENDPOINTS_FILE.read_text(encoding="utf-8"))[
-    "project_endpoints"
-]
+ENDPOINT_LIST: list[dict[str, Any]] = endpoints.ENDPOINTS
 ENDPOINTS: dict[str, int] = {endpoint["name"]: endpoint["port"] for endpoint in ENDPOINT_LIST}
 """The ports that HAProxy publishes on the host."""
+
+WORKERS: dict[str, list[str]] = compose_project.workers(compose_project.project())
+"""Each worker of the Compose template, with the queues that it consumes."""
 
 DAG = "weather-checker"
 CAMERA_TITLE = "38th & Duval"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from expected import DIRECTORY, SERVICES
+from expected import DIRECTORY, SERVICES, WORKERS
 from testinfra.host import Host
 
 HEALTH = f"{DIRECTORY}/status/health.json"
@@ -79,7 +79,7 @@ def test_platform_is_well(check: Check) -> None:
     assert "default" in figures["queues"]
     assert figures["refusals"] is not None
     assert figures["disks"]
-    assert [worker["queues"] for worker in figures["workers"]] == [["default"]]
+    assert {worker["service"]: worker["queues"] for worker in figures["workers"]} == WORKERS
     # The smoke test has run a DAG.
     assert len(figures["hours"]) == 24
     assert sum(hour["succeeded"] for hour in figures["hours"]) > 0

@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 from airflow_api import wait_for
-from expected import DIRECTORY
+from expected import DIRECTORY, WORKERS
 from testinfra.host import Host
 
-NAME = "airflow-worker-of-tests"
+from tests.compose_project import SECOND as NAME
+from tests.compose_project import SECOND_QUEUE, SECOND_WORKER
+
 FILE = f"{DIRECTORY}/docker-compose.yaml"
 KEPT = "/root/docker-compose.yaml"
-DEFINITION = f"""
-  {NAME}:
-    <<: *airflow-worker
-    command: [airflow, celery, worker, --pid, /run/airflow/worker.pid,
-      --without-mingle, --without-gossip, --queues, large]
-"""
-"""As docs/architecture.md has it."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def health_of_one(host: Host) -> Iterator[str]:
     """What the release command says once the file has the worker and before anybody has started it."""
     host.check_output(f"cp --preserve=all {FILE} {KEPT}")
     networks = "\nnetworks:\n"
-    text = host.file(FILE).content_string.replace(networks, DEFINITION + networks)
+    text = host.file(FILE).content_string.replace(networks, SECOND_WORKER + networks)
     encoded = base64.b64encode(text.encode()).decode()
     try:
         host.check_output(f"echo {encoded} | base64 --decode > {FILE}")
@@ -64,7 +59,7 @@ def test_checker_shows_it(host: Host, health_of_one: str) -> None:
     rows = {row["name"]: (row["state"], row["health"]) for row in document["services"]}
     assert rows[NAME] == ("running", "healthy")
     queues = {worker["service"]: worker["queues"] for worker in document["figures"]["workers"]}
-    assert queues == {"airflow-worker": ["default"], NAME: ["large"]}
+    assert queues == {**WORKERS, NAME: [SECOND_QUEUE]}
 
 
 def test_checker_finds_it_stopped(host: Host, health_of_one: str) -> None:
