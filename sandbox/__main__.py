@@ -68,7 +68,8 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) ->
 
     A new one gets its line here, with the next number from 9 on (8 is SSH's). Its address goes into
     inventories/local/group_vars/airflow/main.yml, its port into docs/change-the-platform.md ("Use the
-    sandbox"), and its number into `free_port_base` in tests/sandbox/test_serving.py.
+    sandbox"). Raise `LAST` in tests/sandbox/test_serving.py to its number. Then load it with
+    ``docker restart airflow-local-services``, if `bin/up` has made that container, and run `bin/up`.
     ``own`` is the address at which they are reached. Raises KeyError for a missing setting.
     """
     state = _state(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,17 +20,19 @@ from tests.served import TOKEN, VAULT_ID
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20
+LAST = 8
+"""The highest number after the port base: each port from 1 on is a stand-in's or SSH's."""
 
 
 def free_port_base(worker: str) -> int:
-    """Return a number after which eight ports are free, out of those of one worker of xdist.
+    """Return a number after which the sandbox's ports are free, out of the 100 of one worker of xdist.
 
     Two workers that looked at the same ports at the same moment would both find them free.
     """
     first = 20_000 + 100 * (int(worker.removeprefix("gw")) % 100 if worker != "master" else 0)
-    for base in range(first, first + 100, 10):
+    for base in range(first, first + 100 - LAST, LAST):
         try:
-            for offset in range(1, 9):
+            for offset in range(1, LAST + 1):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", base + offset))
         except OSError:
@@ -102,6 +105,8 @@ def test_serves_all_and_stops_cleanly(service: tuple[subprocess.Popen[str], int]
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=10)
     assert process.returncode == 0
+    ports = {int(port) for port in re.findall(r" listens on 127\.0\.0\.1:(\d+)$", log, re.MULTILINE)}
+    assert ports | {base + 8} == {base + number for number in range(1, LAST + 1)}
     assert "GET /image/533.jpg 200" in log
     assert TOKEN not in log
     assert "Traceback" not in log
