@@ -11,7 +11,7 @@ from airflow_release.core import services as release_services
 from airflow_release.report import release_folder
 
 from tests import compose_project
-from tests.policy.conftest import CASES, ROOT, Rendered, load
+from tests.policy.conftest import CASES, ROOT, Rendered, flat, load
 
 COMPOSE = "srv/airflow/docker-compose.yaml"
 every_case = pytest.mark.parametrize("case", CASES)
@@ -62,7 +62,7 @@ def test_service_waits_for_the_stores_that_it_can_reach(
 
 def test_service_that_the_template_has_no_more_goes() -> None:
     """A worker would go on taking tasks."""
-    tasks = load(ROOT / "roles/stack/tasks/start.yml")
+    tasks = flat(load(ROOT / "roles/stack/tasks/start.yml"))
     [start] = [task for task in tasks if task["name"].endswith("Start everything")]
     assert start["community.docker.docker_compose_v2"]["remove_orphans"] is True
 
