@@ -5,6 +5,8 @@ read them.
 <trees_dir>/worktrees/<commit>    complete, by construction: it got this name by a rename
 <trees_dir>/worktrees/<commit>-2  made because the one before was damaged; that name may be a link to this one
 <trees_dir>/worktrees/.new-…      being made, or left over from a sync that was killed
+
+Limits of names, paths and links stand here; that of a file's size is `blob_limit` in settings.py.
 """
 
 import os

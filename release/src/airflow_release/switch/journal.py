@@ -63,9 +63,12 @@ PHASES = (
 """The steps of an operation. The first three are taken while it is `prepared`; no operation has them all.
 
 `Engine` takes the others: each is its method `_<name>`, listed in `_forward`, `_prove` or `_complete`.
-`way_back.py` takes `revert`, which undoes what they did. Ansible waits for them by name: a new one belongs
-into `playbooks/tasks/operate.yml`, or before the switch into `prepare.yml`. `docs/upgrade.md`, and the tests
-`test_switch.py` and `test_40_upgrade.py`, name them again.
+`way_back.py` takes `revert`, which undoes what they did. Ansible waits for them by name. A phase of the
+switch goes into a list `upgrade_phases` in `playbooks/tasks/operate.yml`; one before the switch gets its task
+in `prepare.yml`; one after the confirmation needs neither. Add it to each of the tables by phase in
+`docs/upgrade.md`, and to the lists in `tests/release/test_switch.py`, in
+`molecule/upgrade/tests/test_40_upgrade.py` and, before the switch, in
+`molecule/upgrade/tests/test_20_trial.py`.
 """
 
 
