@@ -1,6 +1,6 @@
 """The host's files, rendered by Ansible for both image sources and three Airflow versions, and looked at.
 
-Other settings: `CASES` in conftest.py. A role that is new here: render.yml.
+Other settings: `CASES` in conftest.py. Add a new role's defaults and vars to `vars_files` in render.yml.
 """
 
 from __future__ import annotations
