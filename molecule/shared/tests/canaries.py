@@ -7,7 +7,8 @@ machine in what playbooks print and fetch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import canary_search
@@ -51,8 +52,10 @@ STREAMS = {
     "the files of logs": f"find {DIRECTORY}/logs -type f -exec cat {{}} +",
     "the list of processes": "ps --no-headers -eww -o args",
     # XComs, rendered fields, connections and the audit log are in them. A failed switch leaves one more.
+    # Without the option bytes, such as XComs, would be hexadecimal numbers.
     "the databases": (
-        f"cd {DIRECTORY} && docker compose exec --no-TTY postgres pg_dumpall --username=airflow"
+        f"cd {DIRECTORY} && docker compose exec --no-TTY --env PGOPTIONS=-cbytea_output=escape postgres"
+        " pg_dumpall --username=airflow"
     ),
     # Its dump is compressed, and is a database of above; the rest is the configuration.
     "the newest backup": f"tar --extract --to-stdout --file $(ls -t {BACKUPS}/*.tar | head -n 1)",
@@ -82,6 +85,34 @@ READABLE = [
 ]
 
 
+PLANTED = "planted-4c1e97a0-to-be-found"
+"""No secret: a text that a search has to find where `planted` puts it, else it could find nothing at all."""
+PLANTED_PLACES = {
+    # The search itself is given it as an argument.
+    "the list of processes",
+    "the files of logs",
+    "the databases",
+    "the file /var/tmp/planted, which everybody can read",
+}
+
+
+@contextmanager
+def planted(host: Host) -> Iterator[None]:
+    """Put a text into a log, a column of bytes and a file that everybody can read."""
+    log, file = f"{DIRECTORY}/logs/planted.log", "/var/tmp/planted"
+    sql = f"cd {DIRECTORY} && docker compose exec --no-TTY postgres psql --username=airflow --quiet"
+    try:
+        host.check_output("echo %s | install --mode=0644 /dev/stdin %s", PLANTED, file)
+        host.check_output("echo %s | install --mode=0600 /dev/stdin %s", PLANTED, log)
+        host.check_output(f"{sql} --dbname=postgres --command='CREATE DATABASE planted'")
+        table = f"CREATE TABLE planted AS SELECT convert_to('{PLANTED}', 'UTF8') AS value"
+        host.check_output(f"{sql} --dbname=planted --command=%s", table)
+        yield
+    finally:
+        host.check_output("rm --force %s %s", file, log)
+        host.check_output(f"{sql} --dbname=postgres --command='DROP DATABASE IF EXISTS planted'")
+
+
 class Canaries:
     """The canaries as this machine knows them."""
 
@@ -97,8 +128,8 @@ class Canaries:
 def search(host: Host) -> Found:
     """Return the names of the canaries that are in each place of the host."""
     program = Path(canary_search.__file__).read_text(encoding="utf-8")
-    documents = (json.dumps(document) for document in (STREAMS, PAGES, READABLE))
-    result = host.run("timeout 300 python3 -c %s %s %s %s %s", program, DIRECTORY, *documents)
+    documents = (json.dumps(document) for document in (STREAMS, PAGES, READABLE, {PLANTED: "planted"}))
+    result = host.run("timeout 300 python3 -c %s %s %s %s %s %s", program, DIRECTORY, *documents)
     assert result.rc == 0, result.stderr
     found: Found = json.loads(result.stdout)
     return found
@@ -107,5 +138,7 @@ def search(host: Host) -> Found:
 def misplaced(found: Found) -> dict[str, set[str]]:
     """Return each place that has a canary which may not be there, with what it has too much."""
     places = {place: set(names) for place, names in found.items() if place != "canaries"}
-    surplus = {place: names - PLACES.get(place, (set(), ""))[0] for place, names in places.items()}
+    surplus = {
+        place: names - PLACES.get(place, (set(), ""))[0] - {"planted"} for place, names in places.items()
+    }
     return {place: names for place, names in surplus.items() if names}

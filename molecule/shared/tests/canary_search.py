@@ -67,14 +67,18 @@ def variables(directory: str, file: str) -> dict[str, str]:
 
 
 def search(
-    directory: str, streams: Mapping[str, str], pages: Mapping[str, str], readable: Iterable[str]
+    directory: str,
+    streams: Mapping[str, str],
+    pages: Mapping[str, str],
+    readable: Iterable[str],
+    more: Mapping[str, str],
 ) -> Found:
     """Return which canaries are in each place of this host.
 
     `streams` are shell commands that print a place, and `pages` addresses. In the directories `readable` it
-    looks at the files that everybody can read.
+    looks at the files that everybody can read. `more` has the names of further canaries by their text.
     """
-    canaries = gather(variables(directory, "webhook"), variables(directory, "onepassword"))
+    canaries = gather(variables(directory, "webhook"), variables(directory, "onepassword")) | dict(more)
     found: Found = {"canaries": sorted(set(canaries.values()))}
 
     def add(place: str, text: str) -> None:

@@ -10,7 +10,19 @@ import time
 from typing import Any
 
 import pytest
-from canaries import AIRFLOW, PAGES, PLACES, SLACK, SLACK_MESSAGES, STREAMS, Canaries, misplaced, search
+from canaries import (
+    AIRFLOW,
+    PAGES,
+    PLACES,
+    PLANTED_PLACES,
+    SLACK,
+    SLACK_MESSAGES,
+    STREAMS,
+    Canaries,
+    misplaced,
+    planted,
+    search,
+)
 from expected import SERVICES
 from testinfra.host import Host
 from webhook.keys import signature
@@ -32,7 +44,8 @@ def found(
     }
     call = http("POST", f"{endpoints['webhook']}/webhook", headers=headers)
     assert call.status_code not in (401, 403), call.text
-    return search(host)
+    with planted(host):
+        return search(host)
 
 
 def test_canaries_are_recognised(found: dict[str, list[str]]) -> None:
@@ -40,6 +53,7 @@ def test_canaries_are_recognised(found: dict[str, list[str]]) -> None:
     assert {*AIRFLOW, SLACK, "Airflow webhook / key", "Airflow webhook / relay token"} <= set(
         found["canaries"]
     )
+    assert {place for place, names in found.items() if "planted" in names} - {"canaries"} == PLANTED_PLACES
     for service in ("airflow-worker", "webhook"):
         place = f"definition of {service}"
         assert set(found[place]) == PLACES[place][0]
