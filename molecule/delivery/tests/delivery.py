@@ -194,13 +194,13 @@ class Delivery:
 
     def known(self, dag: str) -> Json | None:
         """Return what Airflow knows of a DAG that it could run, None for one that it could not."""
-        try:
-            # Asked for the details of a DAG that is only half written, Airflow breaks off with 500.
-            self.airflow.get(f"dags/{dag}/tasks")
-        except requests.HTTPError as error:
-            if error.response.status_code == httpx.codes.NOT_FOUND:
+        # Airflow writes a DAG's tasks first and its record next. Asked for the details of a DAG that has only
+        # one of them, it breaks off with 500.
+        for part in (f"dags/{dag}/tasks", f"dags/{dag}"):
+            answer = self.airflow.ask("GET", part)
+            if answer.status_code == httpx.codes.NOT_FOUND:
                 return None
-            raise
+            answer.raise_for_status()
         details: Json = self.airflow.get(f"dags/{dag}/details")
         return details
 
