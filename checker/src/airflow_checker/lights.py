@@ -70,7 +70,7 @@ LIGHTS = {
     ),
     "service-unhealthy": Light(
         CRITICAL,
-        "A container fails its health check. It is restarted when that lasts, three times an hour at most.",
+        "A container fails its health check. It is restarted if that continues, three times an hour at most.",
         f"If restarts do not help, {_LOG}.",
     ),
     "service-restarts": Light(
@@ -118,12 +118,12 @@ LIGHTS = {
     "queue-silent": Light(CRITICAL, "Redis does not answer.", "Read `docker compose logs redis`."),
     "scheduler-silent": Light(
         CRITICAL,
-        "The scheduler has not said for 45 seconds that it is alive. It is restarted when that lasts.",
+        "The scheduler has not said for 45 seconds that it is alive. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-scheduler`.",
     ),
     "triggerer-silent": Light(
         CRITICAL,
-        "The triggerer has not said for 45 seconds that it is alive. It is restarted when that lasts.",
+        "The triggerer has not said for 45 seconds that it is alive. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-triggerer`.",
     ),
     "dags-not-parsed": Light(
@@ -133,7 +133,7 @@ LIGHTS = {
     ),
     "tasks-wait": Light(
         CRITICAL,
-        "Tasks wait for three minutes while the worker has free slots. It is restarted when that lasts.",
+        "Tasks wait for three minutes while the worker has free slots. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-worker`.",
     ),
     "queue-without-worker": Light(
@@ -164,7 +164,7 @@ LIGHTS = {
     ),
     "operation-stands": Light(
         WARNING,
-        "An operation is active for more than six hours.",
+        "An operation has been active for more than six hours.",
         "Run `airflow-release status`, and the command of the operation again.",
     ),
     "disk-low": Light(
@@ -246,7 +246,7 @@ LIGHTS = {
     ),
     "clean-old": Light(
         WARNING,
-        "Nothing was cleaned up for more than two days.",
+        "Nothing has been cleaned up for more than two days.",
         "Run `systemctl start airflow-clean`, and read `journalctl -u airflow-clean`.",
     ),
     "commit-refused": Light(
@@ -313,8 +313,8 @@ LIGHTS = {
     ),
     "host-restarted": Light(
         NOTICE,
-        "The host went down without a shutdown, as in a power cut, and is back since ten minutes at most. The"
-        " platform came back by itself; tasks that ran are lost, and Airflow retries or fails them.",
+        "The host went down without a shutdown, as in a power cut, and came back within the last ten minutes."
+        " The platform came back by itself; tasks that ran are lost, and Airflow retries or fails them.",
         "Nothing has to be done for the platform. To find out why, read `journalctl --boot=-1`.",
         patience=0,
         once=True,
