@@ -47,7 +47,8 @@ if importlib.util.find_spec("airflow") is None:
 
     def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
-            "tests/dags: not run, Airflow is not installed here; see tests/dags/pytest.ini"
+            "tests/dags: not run, Airflow is not installed here. `bin/test --fast` installs it; "
+            "then run .cache/airflow-<version>/bin/python -m pytest tests/dags"
         )
 
 

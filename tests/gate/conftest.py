@@ -15,7 +15,8 @@ if importlib.util.find_spec("airflow") is None:
 
     def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
-            "tests/gate: not run, Airflow is not installed here; see tests/gate/pytest.ini"
+            "tests/gate: not run, Airflow is not installed here. `bin/test --fast` installs it; "
+            "then run .cache/airflow-<version>/bin/python -m pytest tests/gate"
         )
 
 

@@ -21,7 +21,8 @@ if importlib.util.find_spec("airflow") is None:
 
     def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
-            "tests/image: not run, Airflow is not installed here; see tests/image/pytest.ini"
+            "tests/image: not run, Airflow is not installed here. `bin/test --fast` installs it; "
+            "then run .cache/airflow-<version>/bin/python -m pytest tests/image"
         )
 
 
