@@ -7,10 +7,14 @@ import pty
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.endpoints import ENDPOINTS
+
 ROOT = Path(__file__).resolve().parents[2]
+LIST = "playbooks/group_vars/all/endpoints.yml"
 
 PLAYBOOK = """\
 #!/bin/sh
@@ -33,6 +37,8 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("bin", ".venv/bin", "programs"):
         (tmp_path / name).mkdir(parents=True)
     shutil.copy(ROOT / "bin/up", tmp_path / "bin/up")
+    (tmp_path / LIST).parent.mkdir(parents=True)
+    shutil.copy(ROOT / LIST, tmp_path / LIST)
     program(tmp_path / "bin/setup", "#!/bin/sh\necho set up\n")
     program(tmp_path / ".venv/bin/docker", "#!/bin/sh\necho value:secret\n")
     return tmp_path
@@ -66,6 +72,20 @@ def test_each_phase_is_one_line_with_its_time(checkout: Path) -> None:
     assert "  passed  http://127.0.0.1:8080  Airflow 2.11.2: database and scheduler healthy\n" in done.stdout
     assert "succeeded in 4.9 s, page checked\n" in done.stdout
     assert "line 60 of converge" in (checkout / ".cache/up.log").read_text()
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: str(endpoint["name"]))
+def test_addresses_have_the_logins(checkout: Path, endpoint: dict[str, Any]) -> None:
+    """Those with `access: login`, and no others."""
+    lines = run_up(checkout).stdout.splitlines()
+    [line] = [
+        line
+        for line in lines
+        if f" http://127.0.0.1:{endpoint['port']} " in f"{line} " and "passed" not in line
+    ]
+    assert ("login " in line and "password " in line) == (endpoint["access"] == "login"), (
+        f"{line!r}: give {endpoint['name']} a line in `login` of bin/up"
+    )
 
 
 def test_verbose_shows_all(checkout: Path) -> None:

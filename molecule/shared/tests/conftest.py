@@ -18,7 +18,7 @@ import testinfra
 from airflow_api import AirflowApi
 from canaries import Canaries
 from checker_on_host import Checker
-from expected import DAG, DIRECTORY, ENDPOINTS, PROJECT, SECRETS
+from expected import DAG, DIRECTORY, ENDPOINT_LIST, ENDPOINTS, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
 
@@ -171,6 +171,16 @@ def flower_login(env_files: dict[str, dict[str, str]]) -> tuple[str, str]:
     """Flower's own login."""
     username, _, password = env_files["flower.env"]["FLOWER_BASIC_AUTH"].partition(":")
     return username, password
+
+
+@pytest.fixture(scope="session")
+def logins(administrator: tuple[str, str], flower_login: tuple[str, str]) -> dict[str, tuple[str, str]]:
+    """The login of each endpoint that has `access: login`."""
+    found = {"airflow": administrator, "flower": flower_login}
+    assert set(found) == {entry["name"] for entry in ENDPOINT_LIST if entry["access"] == "login"}, (
+        "give each endpoint with `access: login` its login here"
+    )
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -74,10 +74,10 @@ def test_endpoint_answers_from_outside(
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_unknown_path_is_not_found(
-    http: Http, endpoints: dict[str, str], flower_login: Login, endpoint: str
+    http: Http, endpoints: dict[str, str], logins: dict[str, Login], endpoint: str
 ) -> None:
-    """A wrong address says so; it leads to no other service."""
-    login = flower_login if endpoint == "flower" else None
+    """A wrong address says so; it leads to no other service. Some services first ask for the login (401)."""
+    login = logins[endpoint] if STRANGER[endpoint] == 401 else None
     assert http("GET", f"{endpoints[endpoint]}/no/such/page", auth=login).status_code == 404
 
 
