@@ -18,6 +18,8 @@ from typing import Any
 import jinja2
 import yaml
 
+from tests.releases import NEWEST
+
 TEMPLATE = Path(__file__).parents[1] / "templates/srv/airflow/docker-compose.yaml.j2"
 UNLABELLED = Path(__file__).parent / "release/unlabelled_project.json"
 """The services of a release from before the label `airflow-platform.role`, as Compose printed them."""
@@ -39,12 +41,12 @@ FACTS = ("image", "command", "labels", "networks", "depends_on", "profiles")
 Project = dict[str, Any]
 
 
-def project(version: str = "2.11.2", more: str = "") -> Project:
+def project(version: str = NEWEST, more: str = "") -> Project:
     """Return the project of an Airflow version, with more services at the end of its list."""
     return _with_images(_rendered(more), version)
 
 
-def unlabelled_project(version: str = "2.11.2") -> Project:
+def unlabelled_project(version: str = NEWEST) -> Project:
     """Return the project that a release from before the label has."""
     return _with_images(json.loads(UNLABELLED.read_text(encoding="utf-8")), version)
 
@@ -97,8 +99,11 @@ def _facts(service: dict[str, Any]) -> dict[str, Any]:
 def _with_images(project: Project, version: str) -> Project:
     """Give each service the image that .env names: Airflow's by its version, the others by their name."""
     project = copy.deepcopy(project)
-    for service in project["services"].values():
+    for name, service in project["services"].items():
         found = re.fullmatch(r"\$\{(\w+)_IMAGE\}", service["image"])
-        assert found
+        assert found, (
+            f"the image of {name} is {service['image']!r}: write ${{<NAME>_IMAGE}} in {TEMPLATE.name}, "
+            "and give that variable a line in templates/srv/airflow/.env.j2"
+        )
         service["image"] = f"airflow:{version}" if found[1] == "AIRFLOW" else f"{found[1].lower()}:1"
     return project

@@ -13,6 +13,7 @@ from airflow_release.switch import stack
 
 from tests import compose_project
 from tests.release.platform_model import PlatformModel, World
+from tests.releases import NEWEST
 
 
 def read(project: compose_project.Project) -> Services:
@@ -67,7 +68,7 @@ def test_release_from_before_the_label_is_read_by_its_names() -> None:
         "airflow-init-next",
         "flower",
     }
-    assert set(found.of_image("airflow:2.11.2")) == database | {"flower", "gate"}
+    assert set(found.of_image(f"airflow:{NEWEST}")) == database | {"flower", "gate"}
     assert set(found.wanted) == found.names - {"airflow-webserver-standby", "airflow-init-next"}
 
 

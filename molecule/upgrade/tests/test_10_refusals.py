@@ -11,16 +11,18 @@ import pytest
 from control_node import ControlNode, Finished, version
 from platform_host import Platform
 
+from tests.releases import NEWEST, OLDEST
+
 pytestmark = pytest.mark.starts_on("2.5.3")
 
 RELEASES = "playbooks/group_vars/all/releases.yml"
 REASON = "its wheel lacks a migration"
 REFUSED = {
     "unknown": ("2.6.99", ("Airflow 2.6.99 is asked for, which is not among the releases",)),
-    "unsupported": ("2.4.3", ("supported are 2.5.3 to 2.11.2",)),
+    "unsupported": ("2.4.3", (f"supported are {OLDEST} to {NEWEST}",)),
     "unfit": ("2.10.1", ("airflow_version is 2.10.1, which does not work on this platform",)),
     "required stop": (
-        "2.11.2",
+        NEWEST,
         ("Upgrade to that version first: ansible-playbook upgrade.yml -e airflow_version=2.6.1",),
     ),
     "withdrawn": ("2.6.1", (f"Airflow 2.6.1 was yanked from PyPI: {REASON}",)),

@@ -1,4 +1,4 @@
-"""The control node is killed at every step on the way to 2.11.2; the same command, typed again, finishes.
+"""The control node is killed at every step on the way to the newest release; the same command finishes it.
 
 One upgrade in all: each test kills the command in another phase, and the next one begins with it again.
 """
@@ -14,7 +14,9 @@ from platform_host import LongTask, Platform
 from poller import Poller
 from snapshot import Snapshot
 
-TARGET = version("2.11.2")
+from tests.releases import NEWEST
+
+TARGET = version(NEWEST)
 FOLLOWING = "Watch it until tasks can run"
 SMOKE = "dag | Run the weather DAG"
 
@@ -126,16 +128,16 @@ def test_killed_before_it_has_confirmed(
     assert platform.operation()["state"] == "unconfirmed"
 
 
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_last_run_finishes(
     platform: Platform, control: ControlNode, earlier: Snapshot, long_task: LongTask, poller: Poller
 ) -> None:
     """It confirms what the host has done, and the history is what it was on 2.5.3. About 50 s."""
     control.run("upgrade.yml", TARGET).succeeded()
     assert platform.operation()["state"] == "succeeded"
-    assert platform.version == "2.11.2"
+    assert platform.version == NEWEST
     assert long_task.state == "success"
     assert earlier.differences(platform.snapshot()) == []
-    assert control.pin == "2.11.2"
+    assert control.pin == NEWEST
     assert poller.unanswered() == []
     platform.pulse_goes_on()

@@ -10,7 +10,9 @@ from platform_host import Platform
 from poller import Poller
 from snapshot import Snapshot
 
-pytestmark = pytest.mark.starts_on("2.11.2")
+from tests.releases import NEWEST
+
+pytestmark = pytest.mark.starts_on(NEWEST)
 
 FAILED = "of weather-checker ended as failed: .*download failed"
 
@@ -26,13 +28,13 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
         '  AIRFLOW_VAR_WEATHER_CAMERA_URL: "http://{{ sandbox.address }}:9002/image/533.jpg"\n'
     )
     with control.edited(SETTINGS, control.settings, wrong):
-        control.run("upgrade.yml").failed(FAILED, "2.11.2 runs again")
+        control.run("upgrade.yml").failed(FAILED, f"{NEWEST} runs again")
     operation = platform.operation()
     assert (operation["state"], operation["failure"]["phase"]) == ("reverted", "smoke")
     assert platform.check("sha256sum docker-compose.yaml") == compose_file
     assert before.differences(platform.snapshot()) == []
     assert poller.unanswered() == []
-    page = control.page("2.11.2", "2.11.2")
+    page = control.page(NEWEST, NEWEST)
     assert "It failed in the phase smoke" in page
     assert re.search(FAILED, page)
     platform.pulse_goes_on()
@@ -47,6 +49,6 @@ def test_new_package_is_brought(
     with control.edited("images/airflow/requirements.txt", pinned, f"{pinned}\nopenpyxl==3.1.5"):
         control.run("upgrade.yml", seconds=600).succeeded()
     platform.check("docker compose exec --no-TTY airflow-worker python3 -c %s", "import openpyxl")
-    assert platform.version == "2.11.2"
+    assert platform.version == NEWEST
     assert before.differences(platform.snapshot()) == []
     assert poller.unanswered() == []

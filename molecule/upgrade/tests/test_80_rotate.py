@@ -8,6 +8,8 @@ from platform_host import Platform
 from poller import Poller
 from snapshot import Snapshot
 
+from tests.releases import NEWEST
+
 ROTATED = {
     "airflow.env": ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__WEBSERVER__SECRET_KEY"),
     "postgres.env": ("POSTGRES_PASSWORD",),
@@ -24,7 +26,7 @@ def values(platform: Platform) -> dict[str, str]:
     }
 
 
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_rotation_loses_no_task(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
 ) -> None:

@@ -8,6 +8,8 @@ from platform_host import Platform
 from snapshot import Snapshot
 from test_80_rotate import values
 
+from tests.releases import NEWEST
+
 AHEAD = (
     "vault has other values than the host runs with: "
     "fernet_key, postgres_password, redis_password, webserver_secret_key"
@@ -30,7 +32,7 @@ def test_check_says_what_would_be_rotated_and_changes_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_rotation_that_went_back_is_finished_by_the_next_run(
     platform: Platform, control: ControlNode, before: Snapshot
 ) -> None:
@@ -57,7 +59,7 @@ def test_rotation_that_went_back_is_finished_by_the_next_run(
 
 
 @pytest.mark.long
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_control_node_killed_in_the_switch(
     platform: Platform, control: ControlNode, before: Snapshot
 ) -> None:

@@ -15,6 +15,8 @@ from control_node import ControlNode
 from platform_host import BACKUPS, DIRECTORY, Platform
 from snapshot import Snapshot
 
+from tests.releases import NEWEST
+
 CONFIRMED = "--extra-vars=confirm_host=atd-data03"
 WRITERS = 3
 LOAD = "load_"
@@ -128,7 +130,7 @@ def test_damaged_bundle_is_refused(
     assert platform.operation() == operation
 
 
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_restore_brings_the_platform_back_on_an_empty_host(
     platform: Platform, control: ControlNode, committed: Committed
 ) -> None:
@@ -146,7 +148,7 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
     platform.host.check_output("find /var/lib/apt/lists -type f -delete")
     control.run("restore.yml", "--extra-vars=backup=latest", CONFIRMED, seconds=900).succeeded()
     platform.wait_until_healthy()
-    assert platform.version == "2.11.2"
+    assert platform.version == NEWEST
     after = platform.snapshot()
     assert set(committed.keys) - after.tables["variable"].keys() == set()
     assert committed.history.differences(without_load(after)) == []
@@ -154,7 +156,7 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
 
 
 @pytest.mark.long
-@pytest.mark.starts_on("2.11.2")
+@pytest.mark.starts_on(NEWEST)
 def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlNode, tmp_path: Path) -> None:
     """The plain SQL of the team's page of manual steps, brought from the control node. About 150 s."""
     before = platform.snapshot()
