@@ -53,8 +53,11 @@ def test_light_of_a_clean_up_that_failed_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_setting_is_in_the_table(name: str) -> None:
-    assert f"`{name}`" in section()
+def test_setting_is_in_the_table_with_its_default(name: str) -> None:
+    rows = [line for line in section().splitlines() if line.startswith("|") and f"`{name}`" in line]
+    assert rows
+    for row in rows:
+        assert str(DEFAULTS[name]) in re.findall(r"\d+", row), row
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -74,13 +77,17 @@ def test_setting_reaches_a_role(name: str) -> None:
 
 def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None:
     files = rendered[f"registry {NEWEST}"]
-    clean = json.loads(files["etc/airflow-release/settings.json"])["clean"]
-    assert {name: int(value) for name, value in clean.items()} == {
-        name: getattr(Settings(), name) for name in CLEAN
+    settings = json.loads(files["etc/airflow-release/settings.json"])
+    kept = {name: settings[name] for name in ("keep_days", "keep_count")} | settings["clean"]
+    # Without the file the program does the same.
+    assert {name: int(value) for name, value in kept.items()} == {
+        name: getattr(Settings(), name) for name in (*CLEAN, "keep_days", "keep_count")
     }
-    assert {"DAG_KEEP_TREES_SECONDS=604800", "DAG_KEEP_TREES_COUNT=3"} <= set(
-        files["srv/airflow/env/webhook.env"].splitlines()
-    )
+    trees = {
+        f"DAG_KEEP_TREES_SECONDS={DEFAULTS['dag_tree_keep_days'] * 86_400}",
+        f"DAG_KEEP_TREES_COUNT={DEFAULTS['dag_tree_keep_count']}",
+    }
+    assert trees <= set(files["srv/airflow/env/webhook.env"].splitlines())
     ages = [
         line.split() for line in files["etc/airflow-release/tmpfiles.conf"].splitlines() if line[:1] == "e"
     ]

@@ -54,7 +54,9 @@ def test_setting_is_explained(name: str) -> None:
     """A purpose and a form above it, and an example that is none of the default."""
     purpose = comment(name).partition("# Example:")[0]
     assert re.search(r"# [A-Z][^\n]+", purpose), purpose
-    assert example(name) != SETTINGS[name]
+    assert example(name) != SETTINGS[name], (
+        f"the example of {name} is its default: give another value, so that the reader learns the form"
+    )
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -91,3 +93,31 @@ def test_no_setting_is_left_out() -> None:
     handed_on = {found.name for found in Environment().parse(text).find_all(Name)}
     others = {name for name in handed_on if not name.startswith(tuple(f"{role}_" for role in ROLES))}
     assert others - {*WIRING, *TABLE, *endpoints.TABLE, *ANSIBLES, "secrets"} <= set(SETTINGS)
+
+
+def _defaults_of_roles() -> list[tuple[str, Any, str]]:
+    """Return option, its default in the role, and the setting that wiring.yml gives it as it is."""
+    defaults = {}
+    for role in ROLES:
+        defaults |= load(ROOT / "roles" / role / "defaults/main.yml") or {}
+    handed_on = [
+        (option, found[1])
+        for option, value in WIRING.items()
+        if (found := re.fullmatch(r"{{ (\w+) }}", str(value)))
+    ]
+    return [
+        (option, defaults[option], setting)
+        for option, setting in handed_on
+        if setting in SETTINGS and option in defaults
+    ]
+
+
+@pytest.mark.parametrize(("option", "default", "setting"), _defaults_of_roles())
+def test_role_has_the_default_of_the_setting(option: str, default: Any, setting: str) -> None:
+    """What a role does alone is what it does here. An empty default is none."""
+    assert not default or default == SETTINGS[setting], f"{option} and {setting} differ"
+
+
+def test_defaults_of_roles_were_found() -> None:
+    found = {option for option, default, _ in _defaults_of_roles() if default}
+    assert {"airflow_release_history_days", "dag_delivery_keep_days", "stack_dag_cpus"} <= found
