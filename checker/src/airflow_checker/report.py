@@ -20,7 +20,8 @@
                  started), dag_commit, certificate_ends, token_ends, last_backup, last_copy (when the last
                  good backup was taken, and the last one that has a copy elsewhere), checker_seconds
 
-Times are ISO 8601 in UTC, sizes bytes; what is not known is null.
+Times are ISO 8601 in UTC, sizes bytes; what is not known is null. A new field goes into webhook's health.py,
+too, which checks the form of each.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ MESSAGE_LIMIT = 2_000  # characters
 class Problem:
     """Why a tree is refused.
 
-    `kind`: syntax, import, duplicate, slow, memory, crash, symlink or requirement. Each has a row in
+    `kind`: syntax, import, duplicate, slow, memory, crash, requirement, or symlink for one within dags/ that
+    leads to a folder that Airflow reads already. These are all of this program. The webhook's trees.py finds
+    the others, other symlinks among them, before the gate gets the tree. Each kind has a row in
     docs/write-and-ship-a-dag.md, "What the gate refuses". `path` is in the tree.
     """
 
