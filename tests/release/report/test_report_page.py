@@ -129,7 +129,6 @@ REPORT: Json = {
     },
 }
 PHASES = [
-    {"name": "preflight", "state": "done", "seconds": 3.2, "note": ""},
     {"name": "build", "state": "done", "seconds": 61.9, "note": "the image was on disk"},
     {"name": "report", "state": "done", "seconds": 18.4, "note": ""},
     {"name": "rehearse", "state": "done", "seconds": 14.0, "note": "the database has 12 MiB"},

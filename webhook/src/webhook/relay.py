@@ -50,7 +50,8 @@ class Timing:
     first_event: float = 10
     # Reconnects and local deliveries begin with the first pause, double it, and stay at the longest.
     first_pause: float = 0.2
-    longest_pause: float = 3  # at least the Retry-After that app.py sends; change both
+    # app.py asks for 3 s by Retry-After, and the relay waits no longer than this: below 3, lower both.
+    longest_pause: float = 3
     # A call that is older is given up. Less than the 300 s after which the webhook refuses a signature
     # anyway.
     delivery_age: float = 240

@@ -60,15 +60,25 @@ PHASES = (
     "backup",
     "revert",
 )
-"""The steps of an operation. The first three are taken while it is `prepared`; no operation has them all.
+"""The steps of an operation; no operation has them all.
 
-`Engine` takes the others: each is its method `_<name>`, listed in `_forward`, `_prove` or `_complete`.
-`way_back.py` takes `revert`, which undoes what they did. Ansible waits for them by name. A phase of the
-switch goes into a list `upgrade_phases` in `playbooks/tasks/operate.yml`; one before the switch gets its task
-in `prepare.yml`; one after the confirmation needs neither. Add it to each of the tables by phase in
-`docs/upgrade.md`, and to the lists in `tests/release/test_switch.py`, in
-`molecule/upgrade/tests/test_40_upgrade.py` and, before the switch, in
-`molecule/upgrade/tests/test_20_trial.py`.
+`build`, `report` and `rehearse` come before the switch, while the operation is `prepared`. Ansible takes
+these, and notes the beginning and the end of each. `Engine` takes the next ones: each is its method
+`_<name>`, listed in `_forward`, `_prove` or `_complete`. `way_back.py` takes `revert`, which undoes them.
+
+To add a phase, add its name here, and:
+
+- before the switch: its tasks to `playbooks/tasks/prepare.yml`, with a note of `begin` and of `done`, and its
+  name to `molecule/upgrade/tests/test_20_trial.py`;
+- in the switch or after it: its method to `Engine`;
+- in the switch: what undoes it to `way_back.py`. If its failure says nothing of the prepared database, add
+  it to `WORTHLESS_AFTER` there;
+- in any case: to each table by phase in `docs/upgrade.md`, and to the lists in `tests/release/test_switch.py`
+  and `molecule/upgrade/tests/test_40_upgrade.py`.
+
+The lists `upgrade_phases` in `playbooks/tasks/operate.yml` are the phases that Ansible waits for by name, to
+show their results. A phase that is in none of them is taken all the same. `smoke` is in none because Ansible
+itself runs the smoke test and confirms; `finish` and `backup` because Ansible then waits for the end.
 """
 
 
