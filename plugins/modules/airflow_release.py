@@ -39,7 +39,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Ask what is under way
+- name: Ask which operation is active
   airflow_release:
     arguments: [status, --json]
     changes: false

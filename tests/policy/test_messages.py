@@ -81,7 +81,7 @@ def test_commit_that_does_not_go_live(
             f"The newest commit of {REPOSITORY} is not live on {HOST}; what was live before stays. {says}"
             in said(run)
         )
-        assert "Mend that, then run site.yml again" in said(run)
+        assert "Repair that, then run site.yml again" in said(run)
 
 
 def test_status_of_a_host_without_the_platform(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_accounts_are_made_with_their_passwords(rendered: dict[str, Rendered], c
     }
 
 
-def test_other_accounts_ask_for_another_initialisation(rendered: dict[str, Rendered]) -> None:
+def test_other_accounts_ask_for_another_initialization(rendered: dict[str, Rendered]) -> None:
     """Else nobody would make them on a host that runs."""
     found = {
         case: re.findall("^INIT_FINGERPRINT=([0-9a-f]+)$", rendered[case][ENV], re.MULTILINE)

@@ -87,7 +87,7 @@ def test_one_at_a_time(command: Command, host: Host, capsys: Captured, arguments
     before = status.read(host)
     with exclusive(host.lock, doing="an upgrade"):
         assert command("backup", *arguments) == 3
-    assert "an upgrade is under way since" in capsys.readouterr().err
+    assert "an upgrade has been active since" in capsys.readouterr().err
     # A refusal is no failed backup.
     assert status.read(host) == before
 
@@ -138,7 +138,7 @@ def test_backup_that_fails_for_its_settings_is_recorded(command: Command, host: 
     assert "cannot be understood" in status.read(host)["last_failure"]["reason"]
 
 
-@pytest.mark.parametrize("fault", ["an upgrade is under way since", "Is a directory"])
+@pytest.mark.parametrize("fault", ["an upgrade has been active since", "Is a directory"])
 def test_backup_whose_turn_never_comes_is_recorded(tmp_path: Path, fault: str) -> None:
     """At night nobody reads the answer; without this the last good backup stays the last word."""
     host = Host(tmp_path / "srv", tmp_path / "backups")

@@ -560,7 +560,7 @@ def test_during_an_operation_only_logs_go(command: Command, host: Host, capsys: 
     assert command() == 1
     said = capsys.readouterr()
     assert said.out == "removed old logs\n"
-    assert "An operation is under way" in said.err
+    assert "An operation is active" in said.err
 
 
 def test_it_waits_for_the_lock(command: Command, host: Host, capsys: Captured) -> None:

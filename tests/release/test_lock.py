@@ -41,7 +41,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_second_one_is_refused_with_the_firsts_name(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    refused = pytest.raises(ReleaseError, match=r"an upgrade is under way since 20.*; try again later")
+    refused = pytest.raises(ReleaseError, match=r"an upgrade has been active since 20.*; try again later")
     with refused, exclusive(tmp_path / "lock", doing="a backup"):
         pass
 
@@ -59,7 +59,7 @@ def test_lock_ends_with_its_process(holder: subprocess.Popen[str], tmp_path: Pat
     holder.kill()
     holder.wait()
     with exclusive(tmp_path / "lock", doing="a backup"):
-        assert "a backup is under way" in (tmp_path / "lock").read_text()
+        assert "a backup has been active" in (tmp_path / "lock").read_text()
 
 
 def test_waits_as_long_as_it_was_told(holder: subprocess.Popen[str], tmp_path: Path) -> None:

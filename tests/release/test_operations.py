@@ -186,7 +186,7 @@ def test_second_begin_names_both(model: Platform, state: str) -> None:
     with pytest.raises(ReleaseError) as refused:
         begin(model, command={"kind": "restore", "backup": "b"})
     said = str(refused.value)
-    assert said.startswith(f"restore {OLD} -> {NEW} ({earlier.id}) is under way: {state}, build since 20")
+    assert said.startswith(f"restore {OLD} -> {NEW} ({earlier.id}) is active: {state}, build since 20")
     assert "asked for as `restore backup=a`, and nothing was begun for `restore backup=b`." in said
     assert read(model) == earlier
 
@@ -355,7 +355,7 @@ def test_rotation_is_not_tried_beside_an_operation(model: Platform, state: str, 
         assert call(model, *command) == 0
         assert "airflow_next" not in model.world.databases
     else:
-        with pytest.raises(ReleaseError, match="is under way"):
+        with pytest.raises(ReleaseError, match="is active"):
             call(model, *command)
         assert "airflow_next" in model.world.databases
 
@@ -596,11 +596,11 @@ def test_backup_under_way_is_awaited_however_long_it_takes(
     def exclusive(path: Path, wait_seconds: float = 0, **doing: str) -> AbstractContextManager[None]:
         if path == model.lock:
             waits.append(wait_seconds)
-            raise ReleaseError("a backup is under way")
+            raise ReleaseError("a backup is active")
         return real(path, wait_seconds, **doing)
 
     monkeypatch.setattr(lock, "exclusive", exclusive)
-    with pytest.raises(ReleaseError, match="a backup is under way"):
+    with pytest.raises(ReleaseError, match="a backup is active"):
         call(model, command)
     assert waits == [math.inf]
 
@@ -655,7 +655,7 @@ def test_guard_names_what_is_under_way(model: Platform, capsys: Capture, state: 
         capsys.readouterr()
         assert call(model, "guard") == 1
     said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith(f"upgrade {OLD} -> {NEW} ({operation.id}) is under way: {state}, drain since 20")
+    assert said.startswith(f"upgrade {OLD} -> {NEW} ({operation.id}) is active: {state}, drain since 20")
     assert REMEDIES[state] in said
 
 

@@ -133,7 +133,7 @@ def test_verdict_without_a_finding_is_not_green(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "words"), [("switching", "An operation is under way"), ("stopped", "Stopped on purpose")]
+    ("state", "words"), [("switching", "An operation is active"), ("stopped", "Stopped on purpose")]
 )
 def test_platform_that_runs_no_task_on_purpose_is_not_green(page: Page, state: str, words: str) -> None:
     """Nor does it need a look, unless something else does."""

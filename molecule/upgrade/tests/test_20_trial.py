@@ -58,4 +58,4 @@ def test_trial_ends_with_a_verdict_and_no_effect(
 def test_nothing_else_is_done_meanwhile(meanwhile: list[Finished]) -> None:
     """Another upgrade and `site.yml` name the first; that the first went on, its own test has shown."""
     for refused in meanwhile:
-        refused.failed("An operation is under way on .*: upgrade airflow_version=2.6.1")
+        refused.failed("An operation is active on .*: upgrade airflow_version=2.6.1")

@@ -143,7 +143,7 @@ def _print_status(current: state.State, live: str | None) -> None:
         for reason in refusal.reasons:
             print(f"           {reason.kind}: {reason}")
     if current.infrastructure_changed:
-        print(f"converge   due: {len(current.infrastructure_changed)} files outside the DAGs changed")
+        print(f"site.yml   run it: {len(current.infrastructure_changed)} files outside the DAGs changed")
 
 
 def _commit(commit: state.Commit) -> str:

@@ -24,7 +24,7 @@ VERDICTS = {
     "warning": "Needs a look",
     "critical": "Needs a look now",
     "unknown": "Needs a look: the checker is silent",
-    "switching": "An operation is under way",
+    "switching": "An operation is active",
     "stopped": "Stopped on purpose",
 }
 

@@ -49,7 +49,7 @@ def register(subparsers: Any) -> None:
     """Add the command to the program's parser."""
     text = (
         "remove what was kept for long enough: logs, images, backups, databases that an operation left, and "
-        "Airflow's history; code 1 when an operation is under way, 3 when something stays that should go"
+        "Airflow's history; code 1 when an operation is active, 3 when something stays that should go"
     )
     command: argparse.ArgumentParser = subparsers.add_parser("clean", help=text, description=text)
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
@@ -93,7 +93,7 @@ def clean(host: Host, arguments: argparse.Namespace) -> int:
         raise ReleaseError("\n".join(["Not everything was cleaned:", *failures]))
     if skipped:
         print(
-            "An operation is under way and decides what is needed, so nothing else is removed: "
+            "An operation is active and decides what is needed, so nothing else is removed: "
             "airflow-release status",
             file=sys.stderr,
         )

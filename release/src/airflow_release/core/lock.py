@@ -31,14 +31,14 @@ def exclusive(path: Path, wait_seconds: float = 0, *, doing: str = "a switch") -
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = path.read_text() or "another change of the platform is under way"
+                    holder = path.read_text() or "another change of the platform is active"
                     raise ReleaseError(f"{holder}; try again later") from None
                 time.sleep(0.2)  # flock has no time-out of its own
         # It outlives a crash; whether it is so says the lock alone.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with contextlib.suppress(OSError):  # a full disk: what is to be done may be what frees it
             os.truncate(descriptor, 0)
-            os.write(descriptor, f"{doing} is under way since {since}".encode())
+            os.write(descriptor, f"{doing} has been active since {since}".encode())
         yield
     finally:
         os.close(descriptor)

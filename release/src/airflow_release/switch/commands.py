@@ -105,7 +105,7 @@ def register(subparsers: Subparsers) -> None:
     add("health", health, "say what keeps the platform from being healthy; exit 1 when there is something")
     command = add("space", space, "say whether there is disk for a switch; exit 1 when there is not")
     command.add_argument("--images", type=int, default=3_000_000_000, help="bytes that new images take")
-    add("guard", guard, "say which operation is under way; exit 1 when there is one")
+    add("guard", guard, "say which operation is active; exit 1 when there is one")
     command = add(
         "rehearse",
         rehearse,
@@ -130,7 +130,7 @@ def register(subparsers: Subparsers) -> None:
     command = add("refuse", refuse, "go back to the old release")
     _of_operation(command)
     _with_reason(command, required=True)
-    command = add("status", status, "show the operation under way, or the last one")
+    command = add("status", status, "show the active operation, or the last one")
     command.add_argument("--json", action="store_true")
     command = add(
         "plan-rollback", plan_rollback, "say what going back to an earlier release would lose, as JSON"
@@ -145,7 +145,7 @@ def register(subparsers: Subparsers) -> None:
 
 def _of_operation(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--operation", default="", metavar="ID", help="refuse when it is another one that is under way"
+        "--operation", default="", metavar="ID", help="refuse when it is another one that is active"
     )
 
 
@@ -194,7 +194,7 @@ def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
     """Try a rotation, before the vault or the host has other values.
 
     Raises:
-        ReleaseError: another operation is under way, more values cannot be decrypted than was accepted, or
+        ReleaseError: another operation is active, more values cannot be decrypted than was accepted, or
             pages would be away for longer than they may.
     """
     options = Options.parse(arguments.options)
@@ -412,17 +412,17 @@ def space(host: Host, arguments: argparse.Namespace) -> int:
 
 
 def guard(host: Host, arguments: argparse.Namespace) -> int:
-    """Print which operation is under way and what to do about it; other changes of the platform wait."""
+    """Print which operation is active and what to do about it; other changes of the platform wait."""
     operation = Journal(host).read()
     if operation and operation.active:
         print(_under_way(operation))
         return 1
-    print("No operation is under way.")
+    print("No operation is active.")
     return 0
 
 
 def rehearse(host: Host, arguments: argparse.Namespace) -> int:
-    """Run phase `rehearse`, after a backup that is under way, however large it is."""
+    """Run phase `rehearse`, after a backup that is active, however large it is."""
     with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a switch"):
         rehearsal.rehearse(host, _require(Journal(host).read(), arguments.operation, "prepared"))
     return 0
@@ -609,8 +609,8 @@ def _require(operation: Operation | None, identifier: str = "", *states: str) ->
 
 
 def _under_way(operation: Operation) -> str:
-    """Say which operation is under way, where it is and what to do."""
-    return f"{operation.title} ({operation.id}) is under way: {operation.standing}. {_remedy(operation)}"
+    """Say which operation is active, where it is and what to do."""
+    return f"{operation.title} ({operation.id}) is active: {operation.standing}. {_remedy(operation)}"
 
 
 def _remedy(operation: Operation) -> str:

@@ -1,4 +1,4 @@
-"""The operation under way and how it came about: one file, replaced as a whole, and a line an event.
+"""The active operation and how it came about: one file, replaced as a whole, and a line an event.
 
 The states of an operation, and what takes it from one to the next:
 
@@ -180,7 +180,7 @@ class Journal:
         self._lock = host.releases / "operation.lock"
 
     def read(self) -> Operation | None:
-        """Return the operation that is under way, or the last one; None when there never was one.
+        """Return the operation that is active, or the last one; None when there never was one.
 
         That of an earlier version is understood: what it lacks has its default.
 
