@@ -63,18 +63,19 @@ PHASES = (
 """The steps of an operation; no operation has them all.
 
 `build`, `report` and `rehearse` come before the switch, while the operation is `prepared`. Ansible takes
-these, and notes the beginning and the end of each. `Engine` takes the next ones: each is its method
-`_<name>`, listed in `_forward`, `_prove` or `_complete`. `way_back.py` takes `revert`, which undoes them.
+these. It notes `begin` and `done` of `build` and `report` by `airflow-release phase`; `airflow-release
+rehearse` notes its own. `Engine` takes the next ones: each is its method `_<name>`, listed in `_forward`,
+`_prove` or `_complete`. `way_back.py` takes `revert`, which undoes them.
 
 To add a phase, add its name here, and:
 
-- before the switch: its tasks to `playbooks/tasks/prepare.yml`, with a note of `begin` and of `done`, and its
-  name to `molecule/upgrade/tests/test_20_trial.py`;
-- in the switch or after it: its method to `Engine`;
-- in the switch: what undoes it to `way_back.py`. If its failure says nothing of the prepared database, add
-  it to `WORTHLESS_AFTER` there;
-- in any case: to each table by phase in `docs/upgrade.md`, and to the lists in `tests/release/test_switch.py`
-  and `molecule/upgrade/tests/test_40_upgrade.py`.
+- before the switch, add its tasks to `playbooks/tasks/prepare.yml`, with a note of `begin` and of `done`, and
+  its name to `molecule/upgrade/tests/test_20_trial.py`;
+- in the switch or after it, add its method to `Engine`;
+- in the switch, add what undoes it to `way_back.py`. If its failure says nothing of the prepared database,
+  add it to `WORTHLESS_AFTER` there;
+- in any case, add it to each table by phase in `docs/upgrade.md`, and to the lists in
+  `tests/release/test_switch.py` and `molecule/upgrade/tests/test_40_upgrade.py`.
 
 The lists `upgrade_phases` in `playbooks/tasks/operate.yml` are the phases that Ansible waits for by name, to
 show their results. A phase that is in none of them is taken all the same. `smoke` is in none because Ansible
