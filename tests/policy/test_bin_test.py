@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,12 @@ def test_edited_file_is_installed(checkout: Path, path: str) -> None:
     (checkout / path).write_text("two==2\n")
     assert len(installations(checkout)) == 2
     assert len(installations(checkout)) == 2
+
+
+@pytest.mark.parametrize("folder", ["tests/dags", "tests/gate", "tests/image"])
+def test_folder_says_how_to_run_it(folder: str) -> None:
+    """Where Airflow is not installed, as here. Code 5 of pytest: there was nothing to run."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 5
+    assert f"then run .cache/airflow-<version>/bin/python -m pytest {folder}\n" in done.stdout

@@ -89,3 +89,11 @@ def test_stopping_none_stops_none(tmp_path: Path) -> None:
     host.world_of(World())
     stack.stop(host)
     assert host.world.commands == []
+
+
+def test_image_of_another_form_is_named() -> None:
+    """Whoever writes an image's name into the template learns what the other files expect."""
+    with pytest.raises(
+        AssertionError, match=r"the image of handbook is 'handbook:1': write \$\{<NAME>_IMAGE\}"
+    ):
+        compose_project.project(more="\n  handbook:\n    image: handbook:1\n")
