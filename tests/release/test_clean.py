@@ -29,6 +29,8 @@ from airflow_release.switch.journal import Journal, Operation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.missing import needs
+
 DAY = 86_400
 NOW = 1_800_000_000.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +112,7 @@ def names(host: Host) -> list[str]:
     return sorted(str(file.relative_to(top)) for file in top.rglob("*") if file.is_file())
 
 
-needs_tmpfiles = pytest.mark.skipif(not shutil.which("systemd-tmpfiles"), reason="there is no systemd here")
+needs_tmpfiles = needs("systemd-tmpfiles")
 
 
 @pytest.fixture
