@@ -604,6 +604,9 @@ def test_settings_are_those_of_the_inventory(tmp_path: Path) -> None:
     file.write_text(json.dumps({**given, "clean": {"history_days": 7, "free_percent": 3, "of_later": 1}}))
     assert load(file) == replace(load(file), history_days=7, free_percent=3)
     assert (load(file).history_days, load(file).log_days) == (7, 90)
+    assert load(file).disk_full_percent == 5
+    file.write_text(json.dumps({**json.loads(file.read_text()), "disk_full_percent": "3"}))
+    assert load(file).disk_full_percent == 3
 
 
 def test_role_renders_every_setting() -> None:
