@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import re
@@ -778,6 +779,27 @@ def test_settings_that_cannot_be_understood(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(SettingsError, match=r"run site\.yml"):
         load(tmp_path / "settings.json", {})
+
+
+def test_shares_of_free_disk_are_those_of_the_inventory(tmp_path: Path) -> None:
+    """An earlier version's file has none."""
+    values = {"directory": "/", "backups": "/", "environment": "", "host": "", "status_page": ""}
+    values |= {"backup_remote": False, "never_restart": []}
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(values))
+    assert (load(file).disk_low_percent, load(file).disk_full_percent) == (10, 5)
+    file.write_text(json.dumps({**values, "disk_low_percent": 30, "disk_full_percent": "20"}))
+    assert (load(file).disk_low_percent, load(file).disk_full_percent) == (30, 20)
+
+
+def test_shares_of_free_disk_reach_the_judge(
+    settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "disks", lambda paths: [Disk("/", 1000, 290, 100, 90)])
+    for full, light in ((30, "disk-full"), (20, "disk-low")):
+        changed = dataclasses.replace(settings, disk_low_percent=30, disk_full_percent=full)
+        assert lit(changed, programs) == [f"{light} /"]
+    assert lit(settings, programs) == []
 
 
 def test_secrets_come_from_the_environment(tmp_path: Path) -> None:

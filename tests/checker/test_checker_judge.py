@@ -348,6 +348,14 @@ def test_what_a_switch_does_on_purpose_is_no_finding(state: str) -> None:
     assert (found(well(**ILL, operation=operation)) == set()) == excused
 
 
+@pytest.mark.parametrize(
+    ("free", "expected"), [(0.31, set()), (0.29, {"disk-low /"}), (0.19, {"disk-full /"})]
+)
+def test_operator_says_which_disk_is_low_and_which_is_full(free: float, expected: set[str]) -> None:
+    facts = well(disks=disk(free), disk_low_percent=30, disk_full_percent=20)
+    assert found(facts) == expected
+
+
 def test_switch_hides_nothing_of_the_host() -> None:
     facts = well(operation={"state": "switching", "phases": [{"started": NOW}]}, disks=disk(0.04))
     assert found(facts) == {"disk-full /"}

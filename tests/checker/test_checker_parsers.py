@@ -22,6 +22,8 @@ from airflow_checker.judge import minutes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.missing import missing
+
 
 def encoded(claims: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
@@ -114,7 +116,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
         subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     except FileNotFoundError:
-        pytest.skip("there is no openssl on this machine")
+        missing("there is no openssl on this machine")
     return (folder / "cert").read_text() + (folder / "key").read_text()
 
 

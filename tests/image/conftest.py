@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing import missing
+
 LOCKS = Path(__file__).resolve().parents[2] / "images/airflow/locks"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[4]))
 
@@ -52,7 +54,7 @@ def postgres() -> Iterator[dict[str, str]]:
     Airflow's own database there is `airflow`, which a test makes.
     """
     if not PROGRAMS:
-        pytest.skip("there is no Postgres on this machine")
+        missing("there is no Postgres on this machine")
     programs = PROGRAMS[-1]
     # Postgres refuses to be root's.
     user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None

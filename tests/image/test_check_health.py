@@ -1,7 +1,6 @@
 """A worker's health check asks for its work: on the real Celery of each Airflow, with a real Redis."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing import needs
+
 CHECK = Path(__file__).resolve().parents[2] / "images/airflow/bin/check-health"
 NAME = f"celery@{socket.gethostname()}"
-SERVER = shutil.which("redis-server")
 
 pytestmark = [
     pytest.mark.celery,
-    pytest.mark.skipif(SERVER is None, reason="there is no redis-server on this machine"),
+    needs("redis-server"),
 ]
 
 TASKS = """
@@ -54,7 +54,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
     """The address of a Redis of this test's own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = subprocess.Popen([str(SERVER), "--port", str(port), "--save", "", "--dir", str(tmp_path)])
+    server = subprocess.Popen(["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)])
     wait_for(lambda: answers(port))
     yield f"redis://127.0.0.1:{port}/0"
     server.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -18,6 +17,7 @@ from webhook.app import create_app
 from webhook.metrics import Platform
 from webhook.settings import Settings
 
+from tests.missing import missing
 from tests.webhook.doubles import VaultDouble
 from tests.webhook.health_document import bad_day, document
 from webhook import state
@@ -31,9 +31,7 @@ def program(name: str) -> str:
     """Return the path of a program of Debian's package `prometheus`."""
     found = shutil.which(name)
     if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no {name} here: run bin/setup --tests")
-        pytest.skip(f"no {name} here: run bin/setup --tests")
+        missing(f"no {name} here: run bin/setup --tests")
     return found
 
 

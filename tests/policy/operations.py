@@ -39,6 +39,11 @@ if name in says.get("failing", {{}}):
     sys.exit(3)
 if name == "status":
     print(json.dumps({{"running_version": "2.5.3", "operation": operation}}))
+elif name == "examine" and "bundles" in says:
+    # As if a timer took a newer backup after each question for `latest`.
+    path = says["bundles"].pop(0) if rest[0] == "latest" else rest[0]
+    (home / "says.json").write_text(json.dumps(says))
+    print(json.dumps({{"database": "bundle:" + path, "created": says["created"], "replaced": []}}))
 elif name in ("health", "space", "examine", "check-rotation"):
     code, text = says.get(name, [0, "fine"])
     print(text)
@@ -206,15 +211,28 @@ class Hosts:
     def commands(self, name: str) -> list[str]:
         return [arguments[0] for arguments, _ in self.calls(name)]
 
-    def restore(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def playbook(self, name: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook itself on the only host, whose programs come before those of this machine."""
+        [host] = self.names
+        text = (ROOT / "playbooks" / name).read_text(encoding="utf-8")
+        (self.folder / "playbooks" / name).write_text(text)
+        (self.folder / "playbooks/tasks").symlink_to(ROOT / "playbooks/tasks")
+        path = f"{self.home(host)}/bin:{os.environ['PATH']}"
+        return self._ansible(name, *options, PATH=path, **environment)
+
+    def program(self, name: str, text: str) -> None:
+        """Give the only host a program."""
+        [host] = self.names
+        path = self.home(host) / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def restore(self, *options: str, confirmed: bool = True) -> subprocess.CompletedProcess[str]:
         """Run playbooks/restore.yml itself on the only host; what is not the operation is a stub."""
         [name] = self.names
-        text = (ROOT / "playbooks/restore.yml").read_text(encoding="utf-8")
-        (self.folder / "playbooks/restore.yml").write_text(text)
         (self.folder / "playbooks/site.yml").write_text(
             yaml.safe_dump([{"name": "Bring it up", "hosts": "airflow"}])
         )
-        (self.folder / "playbooks/tasks").symlink_to(ROOT / "playbooks/tasks")
         for path, tasks in RESTORE_STUBS.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_text(yaml.safe_dump(tasks))
@@ -232,8 +250,10 @@ class Hosts:
             }
         )
         (self.folder / "backups").mkdir(exist_ok=True)
-        options += (f"--extra-vars=confirm_host={name}", "--extra-vars=airflow_version=2.6.1")
-        return self._ansible("restore.yml", *options, PATH=f"{self.home(name)}/bin:{os.environ['PATH']}")
+        options += ("--extra-vars=airflow_version=2.6.1",)
+        if confirmed:
+            options += (f"--extra-vars=confirm_host={name}",)
+        return self.playbook("restore.yml", *options)
 
     def play(
         self, *options: str, tasks: list[str] | None = None, role: str = "", **variables: Any

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sandbox import slack
+from tests.missing import missing
 from tests.policy.conftest import ROOT, VERSIONS, Rendered
 from tests.served import served
 
@@ -98,7 +99,7 @@ def test_callback_in_the_dag_processor_reaches_slack(
     """The two that no worker runs. The database is this test's own; all else is the scheduler's."""
     python = ROOT / f".cache/airflow-{version}/bin/python"
     if not python.exists():
-        pytest.skip(f"bin/test makes .cache/airflow-{version}")
+        missing(f"bin/test makes .cache/airflow-{version}")
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "nightly.py").write_text(DAG)

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from airflow_checker import judge
 from airflow_checker.facts import Facts, Unit
+from airflow_checker.settings import Settings as CheckerSettings
 from airflow_release.clean.logs import PARSING
-from airflow_release.core.settings import CLEAN, Settings
+from airflow_release.core.settings import Settings
 
 from tests.policy.conftest import ROOT, Rendered, load
 from tests.policy.test_repository import Run
@@ -20,19 +21,27 @@ from tests.releases import NEWEST
 
 DEFAULTS = load(ROOT / "playbooks/group_vars/all/defaults.yml")
 WIRING = load(ROOT / "playbooks/group_vars/all/wiring.yml")
-SETTINGS = [name for name in DEFAULTS if re.search(r"_keep_(days|count|percent|free_percent)$", name)]
+SETTINGS = [
+    name
+    for name in DEFAULTS
+    if re.search(r"_keep_(days|count|percent|free_percent)$|^disk_(low|full)_percent$", name)
+]
 
 
-def section() -> str:
-    """Return the operators' section with the table."""
-    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-    return text.partition("## What is kept how long")[2].partition("\n## ")[0]
+def section(document: str = "deploy.md", heading: str = "What is kept how long") -> str:
+    """Return a section of a document, by default the one with the operators' table."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def rows() -> list[str]:
+    """Return the lines of the table."""
+    return [line for line in section().splitlines() if line.startswith("| ")]
 
 
 def test_settings_were_found() -> None:
-    assert {"history_keep_days", "log_keep_percent", "backup_keep_count", "disk_keep_free_percent"} <= set(
-        SETTINGS
-    )
+    some = {"history_keep_days", "log_keep_percent", "backup_keep_count", "disk_keep_free_percent"}
+    assert some | {"disk_low_percent", "disk_full_percent"} <= set(SETTINGS)
 
 
 def test_history_and_logs_stay_for_90_days_by_default() -> None:
@@ -52,12 +61,29 @@ def test_light_of_a_clean_up_that_failed_is_named() -> None:
     assert f"(`{light}`)" in section()
 
 
+def test_every_limit_of_the_inventory_is_known_here() -> None:
+    """Whoever adds one where the others stand finds it missing in the table."""
+    text = (ROOT / "playbooks/group_vars/all/defaults.yml").read_text(encoding="utf-8")
+    part = text.partition("# == What is kept how long\n")[2].partition("# ==")[0]
+    assert set(re.findall(r"^(\w+):", part, re.MULTILINE)) - {"clean_time"} <= set(SETTINGS)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_is_in_the_table_with_its_default(name: str) -> None:
-    rows = [line for line in section().splitlines() if line.startswith("|") and f"`{name}`" in line]
-    assert rows
-    for row in rows:
-        assert str(DEFAULTS[name]) in re.findall(r"\d+", row), row
+    found = [row for row in rows() if f"`{name}`" in row]
+    assert found
+    for row in found:
+        assert re.search(rf"(?<!\d){DEFAULTS[name]}(?!\d)", row), row
+
+
+def test_table_of_limits_and_table_of_lights_lead_to_each_other() -> None:
+    """The lights are those of the checker: tests/checker compares them."""
+    lights = section("when-something-is-wrong.md", "Lights")
+    assert "| light | severity | what it means | what to do |" in lights
+    assert "(deploy.md#what-is-kept-how-long)" in lights
+    assert "(when-something-is-wrong.md#lights)" in section()
+    for light in set(re.findall(r"`((?:disk|clean)-[a-z]+)`", section())):
+        assert f'<a id="light-{light}">' in lights
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -69,23 +95,42 @@ def test_setting_has_a_range_that_holds_its_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_reaches_a_role(name: str) -> None:
-    values = [
-        value for option, value in WIRING.items() if option.startswith(("airflow_release_", "dag_delivery_"))
-    ]
-    assert f"{{{{ {name} }}}}" in values
+    roles = ("airflow_release_", "dag_delivery_", "airflow_checker_")
+    assert f"{{{{ {name} }}}}" in [value for option, value in WIRING.items() if option.startswith(roles)]
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("airflow_checker", ("disk_low_percent", "disk_full_percent")),
+        ("airflow_release", ("disk_full_percent",)),
+        ("dag_delivery", ("disk_low_percent", "disk_full_percent")),
+    ],
+)
+def test_shares_of_free_disk_are_set_in_one_place(role: str, names: tuple[str, ...]) -> None:
+    """The checker reports what keeps backups and commits back: what it calls full, they call full."""
+    for name in names:
+        assert WIRING[f"{role}_{name}"] == f"{{{{ {name} }}}}"
+        assert load(ROOT / f"roles/{role}/defaults/main.yml")[f"{role}_{name}"] == DEFAULTS[name]
+    assert DEFAULTS["disk_full_percent"] < DEFAULTS["disk_low_percent"]
 
 
 def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None:
     files = rendered[f"registry {NEWEST}"]
-    settings = json.loads(files["etc/airflow-release/settings.json"])
-    kept = {name: settings[name] for name in ("keep_days", "keep_count")} | settings["clean"]
-    # Without the file the program does the same.
+    release = json.loads(files["etc/airflow-release/settings.json"])
+    checker = json.loads(files["etc/airflow-checker/settings.json"])
+    kept = {name: release[name] for name in ("keep_days", "keep_count", "disk_full_percent")} | release["clean"]
+    # Without the files the programs do the same.
     assert {name: int(value) for name, value in kept.items()} == {
-        name: getattr(Settings(), name) for name in (*CLEAN, "keep_days", "keep_count")
+        name: getattr(Settings(), name) for name in kept
     }
+    for name in ("disk_low_percent", "disk_full_percent"):
+        assert int(checker[name]) == getattr(CheckerSettings(), name)
     trees = {
         f"DAG_KEEP_TREES_SECONDS={DEFAULTS['dag_tree_keep_days'] * 86_400}",
         f"DAG_KEEP_TREES_COUNT={DEFAULTS['dag_tree_keep_count']}",
+        f"DAG_DISK_LOW_PERCENT={DEFAULTS['disk_low_percent']}",
+        f"DAG_DISK_FULL_PERCENT={DEFAULTS['disk_full_percent']}",
     }
     assert trees <= set(files["srv/airflow/env/webhook.env"].splitlines())
     ages = [

@@ -18,6 +18,7 @@ import yaml
 from flask import Flask, Response, request
 
 from tests.endpoints import ENDPOINTS
+from tests.missing import needs
 from tests.policy.conftest import ROOT, ansible, load
 from tests.releases import NEWEST
 from tests.served import served
@@ -323,7 +324,7 @@ def test_preflight_names_what_is_wrong(made: Made, mistake: str) -> None:
     assert any(WRONG[mistake][1] in failure for failure in failures), failures
 
 
-@pytest.mark.skipif(not shutil.which("ss"), reason="preflight asks ss, which every Debian host has")
+@needs("ss")
 def test_preflight_refuses_a_port_that_is_taken(made: Made, ports: dict[str, int]) -> None:
     """HAProxy of this test listens on each, and is none of Docker's. Nothing else is wrong with this host."""
     [failure] = made.failures("complete")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.missing import needs
 from tests.policy.conftest import CASES, ROOT, Rendered, load
 from tests.releases import NEWEST
 
@@ -19,10 +18,7 @@ UNIT = "etc/systemd/system/airflow-firewall.service"
 COMPOSE = "srv/airflow/docker-compose.yaml"
 USUAL = f"registry {NEWEST}"
 every_case = pytest.mark.parametrize("case", CASES)
-with_nftables = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, ("nft", "ip", "unshare", "nsenter"))),
-    reason="no root, or no nft, ip, unshare or nsenter, on this machine",
-)
+with_nftables = needs("nft", "ip", "unshare", "nsenter", root=True)
 
 
 @every_case

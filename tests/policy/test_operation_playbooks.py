@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.missing import missing, needs
 from tests.policy.conftest import PLAYBOOKS, ROOT, load
 from tests.policy.operations import ELSEWHERE, GONE, Hosts, said
 
@@ -296,6 +298,36 @@ def test_restore_goes_to_its_end(hosts: Hosts, tmp_path: Path) -> None:
     assert not (tmp_path / "backups/uploaded").exists()
 
 
+THREE_DAYS_AGO = datetime.now(UTC) - timedelta(days=3)
+BUNDLES = {
+    "bundles": ["/b/first.tar", "/b/second.tar", "/b/third.tar"],
+    "created": f"{THREE_DAYS_AGO:%Y-%m-%dT%H:%M:%SZ}",
+}
+"""What the host answers to one question for `latest` after another."""
+
+
+def test_latest_is_asked_for_once(hosts: Hosts) -> None:
+    """A timer that took a backup between two questions once had another one restored than was examined."""
+    hosts.says("one", **BUNDLES)
+    run = hosts.restore("--extra-vars=backup=latest")
+    assert run.returncode == 0, said(run)
+    calls = [arguments for arguments, _ in hosts.calls("one")]
+    assert [arguments[1] for arguments in calls if arguments[0] == "examine"] == ["latest", "/b/first.tar"]
+    [begun] = [arguments for arguments in calls if arguments[0] == "begin"]
+    assert begun[begun.index("--database") + 1] == "bundle:/b/first.tar"
+    assert f"The backup: first.tar, made {BUNDLES['created']}, 3.0 days ago" in said(run)
+
+
+def test_unconfirmed_restore_says_which_backup_latest_is(hosts: Hosts) -> None:
+    """And how old it is: whoever confirms must know what they lose."""
+    hosts.says("one", **BUNDLES)
+    run = hosts.restore("--extra-vars=backup=latest", confirmed=False)
+    assert run.returncode == 2, said(run)
+    assert f"a restore replaces them with first.tar, made {BUNDLES['created']}, 3.0 days ago" in said(run)
+    assert "-e confirm_host=one" in said(run)
+    assert "begin" not in hosts.commands("one")
+
+
 def test_check_of_a_restore_with_a_file_changes_nothing(hosts: Hosts, tmp_path: Path) -> None:
     """It always failed once, where the file was of the control node."""
     backup = tmp_path / "a.tar"
@@ -525,6 +557,7 @@ def test_pin_that_is_right_is_no_warning(tmp_path: Path, shared: bool) -> None:
     assert "WARNING: the inventory" not in said(run)
 
 
+@needs("chattr", root=True)
 def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -> None:
     """A read-only inventory once turned a success into `The way back is not done`."""
     hosts.journal("one", state="succeeded")
@@ -532,9 +565,8 @@ def test_pin_that_cannot_be_written_is_a_warning(hosts: Hosts, tmp_path: Path) -
     pin.parent.mkdir()
     pin.write_text(f"---\n{PIN}\n")
     # Mode bits do not stop root.
-    immutable = subprocess.run(["chattr", "+i", str(pin)], capture_output=True, check=False)
-    if immutable.returncode:
-        pytest.skip("this file system has no immutable files")
+    if subprocess.run(["chattr", "+i", str(pin)], capture_output=True, check=False).returncode:
+        missing("the file system of the tests has no immutable files")
     try:
         run = hosts.play(role="publish", **UPGRADE | RUNNING)
     finally:

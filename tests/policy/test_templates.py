@@ -174,14 +174,26 @@ def test_table_of_limits_has_each_service_once() -> None:
 
 
 @every_case
-@pytest.mark.parametrize("service", ["airflow-worker", "airflow-webserver", "airflow-webserver-standby"])
-def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str, service: str) -> None:
-    """After a kill its number is a living process's again, which keeps Celery and gunicorn from starting."""
-    definition = projects[case]["services"][service]
-    pidfile = definition["command"][definition["command"].index("--pid") + 1]
-    [tmpfs] = definition["tmpfs"]
-    assert tmpfs == "/run/airflow:uid=${AIRFLOW_UID},mode=0700"
-    assert Path(pidfile).parent == Path("/run/airflow")
+def test_pidfile_ends_with_its_container(projects: dict[str, Compose], case: str) -> None:
+    """After a kill its number is a living process's again, which keeps Celery and gunicorn from starting.
+
+    Airflow's other programs write one only with --daemon.
+    """
+    services = projects[case]["services"]
+    commands = {name: definition.get("command") or [] for name, definition in services.items()}
+    assert not [name for name, command in commands.items() if {"--daemon", "-D"} & set(command)]
+    writers = {
+        name: definition
+        for name, definition in services.items()
+        if commands[name][:2] == ["airflow", "webserver"]
+        or commands[name][:3] == ["airflow", "celery", "worker"]
+    }
+    assert {"airflow-worker", "airflow-webserver", "airflow-webserver-standby"} <= set(writers)
+    for definition in writers.values():
+        pidfile = definition["command"][definition["command"].index("--pid") + 1]
+        [tmpfs] = definition["tmpfs"]
+        assert tmpfs == "/run/airflow:uid=${AIRFLOW_UID},mode=0700"
+        assert Path(pidfile).parent == Path("/run/airflow")
 
 
 @every_case

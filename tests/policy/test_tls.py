@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,12 +16,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.missing import needs
 from tests.webhook.front import HAPROXY, configuration
 from tests.webhook.network import free_port
 
-pytestmark = pytest.mark.skipif(
-    not (Path(HAPROXY).exists() and shutil.which("openssl")), reason="no haproxy or no openssl here"
-)
+pytestmark = needs("haproxy", "openssl")
 
 NAME = "airflow.example.org"
 UNKNOWN = "unknown.example.org"

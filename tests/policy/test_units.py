@@ -14,6 +14,7 @@ from airflow_checker.gather.host import STOPPING
 from airflow_checker.settings import Settings
 from airflow_release.clean.logs import CONTAINERS
 
+from tests.missing import missing, needs
 from tests.policy.conftest import ROOT, TEMPLATES, Rendered, load
 from tests.releases import NEWEST
 
@@ -38,10 +39,11 @@ def systemd_is_here() -> bool:
     return "--offline" in help_text
 
 
-@pytest.mark.skipif(not systemd_is_here(), reason="no systemd-analyze with --offline on this machine")
 @pytest.mark.parametrize("service", SERVICES)
 def test_service_is_hardened(rendered: dict[str, Rendered], tmp_path: Path, service: str) -> None:
     """Directives that contradict or misspell each other count for nothing here."""
+    if not systemd_is_here():
+        missing("no systemd-analyze with --offline on this machine")
     path = tmp_path / Path(service).name
     path.write_text(rendered[f"registry {NEWEST}"][service])
     command = [
@@ -124,9 +126,7 @@ def test_service_reads_the_login_of_a_registry(unit: str) -> None:
 CERTIFICATE_OF = (99, 0)
 """HAProxy's user in its image, and the group by which the checker reads the file (roles/haproxy)."""
 
-as_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("setpriv"), reason="no root, or no setpriv, on this machine"
-)
+as_root = needs("setpriv", root=True)
 
 
 def with_the_rights_of(unit: str, *command: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -271,17 +272,19 @@ def test_good_backup_is_one_though_old_ones_cannot_go(host: Host, monkeypatch: p
     assert state["last_failure"]["reason"] == "removing old backups failed: Read-only file system: x.tar"
 
 
-@pytest.mark.parametrize(("free", "refused"), [(6, False), (5, True), (1, True)])
+@pytest.mark.parametrize(
+    ("full", "free", "refused"), [(5, 6, False), (5, 5, True), (5, 1, True), (9, 9, True), (3, 4, False)]
+)
 def test_backup_that_would_leave_too_little_disk_is_refused(
-    host: Host, database: Database, monkeypatch: pytest.MonkeyPatch, free: int, refused: bool
+    host: Host, database: Database, monkeypatch: pytest.MonkeyPatch, full: int, free: int, refused: bool
 ) -> None:
-    total = 2**40
+    total, settings = 2**40, dataclasses.replace(SETTINGS, disk_full_percent=full)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, 0, total * free // 100))
     if not refused:
-        backups.take(host, settings=SETTINGS, reason="a test")
+        backups.take(host, settings=settings, reason="a test")
         return
-    with pytest.raises(ReleaseError, match=r"would leave less than 5 %.*airflow-clean"):
-        backups.take(host, settings=SETTINGS, reason="a test")
+    with pytest.raises(ReleaseError, match=rf"would leave less than {full} %.*airflow-clean"):
+        backups.take(host, settings=settings, reason="a test")
     assert store.names(host) == []
     assert "too little disk for a backup" in status.read(host)["last_failure"]["reason"]
 

@@ -29,6 +29,8 @@ from airflow_release.switch.journal import Journal, Operation
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.missing import needs
+
 DAY = 86_400
 NOW = 1_800_000_000.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +112,7 @@ def names(host: Host) -> list[str]:
     return sorted(str(file.relative_to(top)) for file in top.rglob("*") if file.is_file())
 
 
-needs_tmpfiles = pytest.mark.skipif(not shutil.which("systemd-tmpfiles"), reason="there is no systemd here")
+needs_tmpfiles = needs("systemd-tmpfiles")
 
 
 @pytest.fixture
@@ -602,6 +604,9 @@ def test_settings_are_those_of_the_inventory(tmp_path: Path) -> None:
     file.write_text(json.dumps({**given, "clean": {"history_days": 7, "free_percent": 3, "of_later": 1}}))
     assert load(file) == replace(load(file), history_days=7, free_percent=3)
     assert (load(file).history_days, load(file).log_days) == (7, 90)
+    assert load(file).disk_full_percent == 5
+    file.write_text(json.dumps({**json.loads(file.read_text()), "disk_full_percent": "3"}))
+    assert load(file).disk_full_percent == 3
 
 
 def test_role_renders_every_setting() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import json
-import os
 import re
 import shutil
 import threading
@@ -24,6 +23,8 @@ from airflow_release.core.host import Host
 from airflow_release.core.records import Release
 from airflow_release.core.settings import Settings, load
 
+from tests.missing import missing
+
 CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
 
 
@@ -31,9 +32,7 @@ CONFIG = "[offsite]\ntype = alias\nremote = {}/elsewhere\n"
 def settings(tmp_path: Path) -> Settings:
     """A remote `offsite:`, whose root is a directory."""
     if not shutil.which("rclone"):
-        if os.environ.get("CI"):
-            pytest.fail("no rclone here: run bin/setup --database")
-        pytest.skip("no rclone here: run bin/setup --database")
+        missing("no rclone here: run bin/setup --database")
     config = tmp_path / "rclone.conf"
     config.write_text(CONFIG.format(tmp_path))
     return Settings(

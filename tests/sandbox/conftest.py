@@ -16,6 +16,7 @@ from jsonschema import Draft7Validator, FormatChecker
 from werkzeug.test import TestResponse
 
 from sandbox.connect import create_app
+from tests.missing import missing
 from tests.served import TOKEN, VAULT_ID, served
 
 FORMATS = FormatChecker(formats=())
@@ -83,12 +84,9 @@ class Contract:
 def contract() -> Contract:
     path = os.environ.get("CONNECT_OPENAPI")
     if not path:
-        reason = (
+        missing(
             "CONNECT_OPENAPI does not name 1Password's OpenAPI file, so the sandbox is not checked against it"
         )
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
     return Contract(Path(path))
 
 

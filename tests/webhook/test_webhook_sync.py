@@ -308,7 +308,7 @@ def test_old_trees_are_kept_by_age_and_count(settings: Settings, remote: Remote)
 
 def free(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     """Let the disk have this share free."""
-    monkeypatch.setattr(trees.Trees, "free_share", lambda self, taken=0: share)
+    monkeypatch.setattr(trees.Trees, "free_percent", lambda self, taken=0: 100 * share)
 
 
 def test_full_disk_makes_no_tree_and_says_so(
@@ -331,6 +331,23 @@ def test_full_disk_makes_no_tree_and_says_so(
     free(monkeypatch, 0.05)
     assert Syncer(settings).sync("test").outcome is Outcome.SWITCHED
     assert live(settings) == commit
+
+
+def test_operator_says_which_disk_is_full(
+    settings: Settings, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Syncer(settings).sync("test")
+    remote.commit({"dags/one.py": "one = 2\n"})
+    free(monkeypatch, 0.07)
+    result = Syncer(replace(settings, disk_full_percent=8)).sync("test")
+    assert result.outcome is Outcome.FAILED
+    assert "which is less than 8%" in result.detail
+    assert Syncer(replace(settings, disk_full_percent=7)).sync("test").outcome is Outcome.SWITCHED
+    kept = replace(settings, keep_trees_seconds=0, keep_trees_count=2)
+    Syncer(replace(kept, disk_low_percent=7)).sync("test")
+    assert len(list((settings.trees_dir / "worktrees").iterdir())) == 2
+    Syncer(replace(kept, disk_low_percent=8)).sync("test")
+    assert len(list((settings.trees_dir / "worktrees").iterdir())) == 1
 
 
 def test_commit_that_would_fill_the_disk_makes_no_tree(

@@ -179,6 +179,9 @@ class Facts:
     webhook: list[Told] = field(default_factory=list)
     """What the webhook says is wrong."""
     disks: list[Disk] = field(default_factory=list)
+    disk_low_percent: float = 10
+    """A disk with less free is low, and with less than the next one full; the inventory sets both."""
+    disk_full_percent: float = 5
     certificate_ends: float | None = None
     connect: Connect | None = None
     clock_synchronised: bool | None = None

@@ -58,7 +58,7 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     What a switch does on purpose is no finding, and nor is a platform that was stopped on purpose: then only
     the host itself is judged.
     """
-    findings = [*host(facts), *disks(facts.disks, memory), *deaths(facts.now, memory)]
+    findings = [*host(facts), *disks(facts, memory), *deaths(facts.now, memory)]
     if not (facts.stopped or switching(facts.operation)):
         findings += with_causes(list(platform(facts, memory)), facts)
     findings += operation(facts)
@@ -456,16 +456,16 @@ def clean(facts: Facts) -> Iterator[Finding]:
         yield Finding("clean-failed", "", f"The last clean-up left something: {failed}"[:300])
 
 
-def disks(found: Iterable[Disk], memory: Trends) -> Iterator[Finding]:
+def disks(facts: Facts, memory: Trends) -> Iterator[Finding]:
     """Judge space and inodes of each disk."""
-    for disk in found:
+    for disk in facts.disks:
         share = disk.free / disk.size if disk.size else 1.0
         days = memory.days_until_full(disk)
         full = "" if days is None else f"; at its present growth it is full in {days:.1f} days"
         what = f"The disk of {disk.path} has {share:.0%} free ({disk.free / 2**30:.1f} GiB){full}."
-        if share < 0.05 or (days is not None and days < 1):
+        if 100 * share < facts.disk_full_percent or (days is not None and days < 1):
             yield Finding("disk-full", disk.path, what)
-        elif share < 0.1 or (days is not None and days < 7):
+        elif 100 * share < facts.disk_low_percent or (days is not None and days < 7):
             yield Finding("disk-low", disk.path, what)
         if disk.inodes and disk.inodes_free / disk.inodes < 0.05:
             what = f"The disk of {disk.path} has {disk.inodes_free} of {disk.inodes} inodes free."

@@ -169,13 +169,14 @@ LIGHTS = {
     ),
     "disk-low": Light(
         WARNING,
-        "A disk has less than 10 % free, or is full within a week at its present growth.",
+        "A disk has less free than `disk_low_percent` (10 %), or is full within a week at its present"
+        " growth.",
         "Free some space: old logs, or images that no container uses.",
     ),
     "disk-full": Light(
         CRITICAL,
-        "A disk has less than 5 % free, or is full within a day at its present growth. Below 5 % no backup"
-        " begins and no new commit goes live.",
+        "A disk has less free than `disk_full_percent` (5 %), or is full within a day at its present growth."
+        " Below that percentage no backup begins and no new commit goes live.",
         "Free some space now: Postgres stops when there is none.",
     ),
     "inodes-low": Light(

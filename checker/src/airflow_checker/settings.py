@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_checker.facts import Facts
 from airflow_checker.roles import POSTGRES
 
 FILE = Path("/etc/airflow-checker/settings.json")
@@ -29,6 +30,8 @@ class Settings:
     host: str = ""
     status_page: str = ""
     backup_remote: bool = False
+    disk_low_percent: float = Facts.disk_low_percent
+    disk_full_percent: float = Facts.disk_full_percent
     never_restart: tuple[str, ...] = (POSTGRES,)
     slack: str = ""
     """The address of Slack's incoming webhook, a secret; "" for no messages."""
@@ -72,6 +75,9 @@ def load(path: Path = FILE, environ: Mapping[str, str] = os.environ) -> Settings
             host=str(values["host"]),
             status_page=str(values["status_page"]),
             backup_remote=bool(values["backup_remote"]),
+            # Written since they are settings.
+            disk_low_percent=float(values.get("disk_low_percent", Settings.disk_low_percent)),
+            disk_full_percent=float(values.get("disk_full_percent", Settings.disk_full_percent)),
             never_restart=tuple(values["never_restart"]),
             slack=slack,
             heartbeat=heartbeat,

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from airflow_api import AirflowApi, wait_for
@@ -22,6 +24,7 @@ from faulty_host import Platform, with_dag
 from long_tests import when_asked
 from testinfra.host import Host
 
+ROOT = Path(__file__).resolve().parents[3]
 MAY_END = {"airflow-scheduler", "airflow-triggerer", "docker-socket-proxy"}
 """What connects to Postgres while Docker is away, which resolves names; and what has Docker's socket mounted,
 when another one takes its place. Each is started again."""
@@ -189,12 +192,50 @@ def test_docker_starts_what_was_stopped_by_hand(platform: Platform) -> None:
     platform.wait_until_back()
 
 
-def test_what_the_unit_stopped_stays_stopped(platform: Platform) -> None:
-    """Whatever Docker does meanwhile; stop.yml does the same, and disables it. About a minute."""
-    platform.check("systemctl stop airflow.service")
+def stop_by_playbook() -> None:
+    """Run stop.yml as an operator does."""
+    # Molecule's own settings of Ansible are not an operator's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    programs = Path(sys.executable).parent
+    done = subprocess.run(
+        [str(programs / "ansible-playbook"), "--inventory=inventories/local", "playbooks/stop.yml"],
+        cwd=ROOT,
+        env={**environment, "ANSIBLE_NOCOLOR": "1", "PATH": f"{programs}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+
+
+def booted(host: Host) -> bool:
+    """Say whether systemd has done all that a boot asks of it, which includes whatever starts the stack."""
+    return host.run("timeout 20 systemctl is-system-running --wait").stdout.strip() in ("running", "degraded")
+
+
+def test_what_stop_stopped_stays_stopped(platform: Platform, checker: Checker) -> None:
+    """Whatever Docker and the host do meanwhile; it comes back when its unit says so again. About 90 s."""
+    platform.let_end()
+    stop_by_playbook()
     assert platform.services() == set()
     platform.check("systemctl restart docker.service")
-    platform.check("systemctl start airflow.service")
+    assert platform.services() == set()
+    cut_the_power(platform)
+    wait_for("the host to be up again", lambda: booted(platform.host), 60)
+    wait_for("Docker to be up again", lambda: platform.host.run("timeout 20 docker version").rc == 0, 30)
+    assert platform.services() == set()
+    checker.look()
+    assert checker.health["state"] == "stopped"
+    said = platform.host.run("airflow-checker status")
+    assert said.rc == 2
+    # A machine with little disk says that in the same line.
+    first = said.stdout.partition("\n")[0]
+    assert first.startswith("stopped"), first
+    assert first.endswith("the platform is stopped on purpose, so no task runs")
+    # What site.yml does, and an operation.
+    platform.check("systemctl enable --now airflow.service")
     platform.wait_until_back()
     journal = platform.check("journalctl --unit airflow.service --output cat --lines 20").splitlines()
     started = next(line for line in reversed(journal) if "not running, and started now" in line)

@@ -1,6 +1,6 @@
 """A host with two releases, whose images are virtual environments with the real Airflow of each version.
 
-`bin/test` makes them in .cache/. Where one is missing, what needs it is skipped and says so.
+`bin/test` makes them in .cache/. Where one is missing, what needs it is skipped and says so; in CI it fails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from airflow_release import cli
 from airflow_release.core.host import Host as ReleaseHost
 from airflow_release.report.release_folder import ReleaseFolder
 
+from tests.missing import missing
+
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache"
 DOUBLE = Path(__file__).with_name("docker_double.py")
@@ -24,10 +26,10 @@ Json = dict[str, Any]
 
 
 def needs(*versions: str) -> None:
-    """Skip the test where a version's environment is missing."""
+    """Skip the test where a version's environment is missing, or have CI fail."""
     for version in versions:
         if not (CACHE / f"airflow-{version}/bin/python").exists():
-            pytest.skip(f"bin/test makes .cache/airflow-{version}")
+            missing(f"bin/test makes .cache/airflow-{version}")
 
 
 class Host:

@@ -57,6 +57,10 @@ class Settings:
     blob_limit: int = 100 * 2**20
     keep_trees_seconds: float = 86_400
     keep_trees_count: int = 3
+    # Percentages of free disk, as for the checker's lights disk-low and disk-full: below the first no tree is
+    # kept that no task can be reading, below the second none is made. Postgres needs the rest.
+    disk_low_percent: float = 10
+    disk_full_percent: float = 5
     lock_timeout: float = 300
     body_limit: int = 16 * 2**10
     signature_window: float = 300
@@ -119,6 +123,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         blob_limit=int(read.number("DAG_BLOB_LIMIT_MIB", Settings.blob_limit / 2**20) * 2**20),
         keep_trees_seconds=read.number("DAG_KEEP_TREES_SECONDS", Settings.keep_trees_seconds),
         keep_trees_count=int(read.number("DAG_KEEP_TREES_COUNT", Settings.keep_trees_count)),
+        disk_low_percent=read.number("DAG_DISK_LOW_PERCENT", Settings.disk_low_percent),
+        disk_full_percent=read.number("DAG_DISK_FULL_PERCENT", Settings.disk_full_percent),
         lock_timeout=read.number("DAG_LOCK_TIMEOUT_SECONDS", Settings.lock_timeout),
         body_limit=int(read.number("WEBHOOK_BODY_LIMIT_KIB", Settings.body_limit / 2**10) * 2**10),
         signature_window=read.number("WEBHOOK_SIGNATURE_WINDOW_SECONDS", Settings.signature_window),

@@ -266,7 +266,7 @@ class _Run:
             self._state.infrastructure_changed = self._infrastructure_changed(live)
 
     def prune(self) -> None:
-        low = self._trees.free_share() < trees.LOW_SHARE
+        low = self._trees.free_percent() < self._settings.disk_low_percent
         count = 0 if low else self._settings.keep_trees_count
         rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
         for name in self._trees.prune(self._state.retired, rule, time.time()):
@@ -322,7 +322,8 @@ class _Run:
         if reasons:
             return self._refuse(commit, reasons)
         kept = self._trees.find(self._mirror, commit)
-        tree = kept or self._trees.build(self._mirror, commit, entries)
+        least_free = self._settings.disk_full_percent
+        tree = kept or self._trees.build(self._mirror, commit, entries, least_free)
         reasons = trees.reasons_after_checkout(tree, entries, self._mirror.git(tree))
         if reasons:
             return self._refuse(commit, reasons)

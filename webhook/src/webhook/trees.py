@@ -29,10 +29,6 @@ MODE_SUBMODULE = "160000"
 # dated this far ahead.
 LEAD_SECONDS = 2
 
-# Shares of the disk that have to be free, as for the checker's lights disk-low and disk-full: below the first
-# no tree is kept that no task can be reading, below the second none is made. Postgres needs the rest.
-LOW_SHARE = 0.10
-FULL_SHARE = 0.05
 BLOCK = 4096  # bytes: what even the smallest file takes on the disk
 
 # Bytes of a name and of a path, and folders in it. Linux takes 255 for a name. Airflow's database takes 1024
@@ -94,22 +90,22 @@ class Trees:
         """Return the worktrees, without links that stand for a damaged one."""
         return [path for path in self.worktrees.iterdir() if path.name[0] != "." and not path.is_symlink()]
 
-    def free_share(self, taken: int = 0) -> float:
-        """Return how much of the worktrees' disk is free, from 0 to 1, when so many more bytes are taken."""
+    def free_percent(self, taken: int = 0) -> float:
+        """Return the percentage of the worktrees' disk that is free when so many more bytes are taken."""
         disk = shutil.disk_usage(self.worktrees)
-        return max(0, disk.free - taken) / disk.total if disk.total else 1.0
+        return 100 * max(0, disk.free - taken) / disk.total if disk.total else 100.0
 
-    def build(self, mirror: Mirror, commit: str, entries: Collection[Entry]) -> Path:
-        """Check the commit out under a passing name.
+    def build(self, mirror: Mirror, commit: str, entries: Collection[Entry], least_free: float) -> Path:
+        """Check the commit out under a passing name, if that leaves this percentage of the disk free.
 
         Raises:
             DiskFullError: nothing was begun, because too little disk would be free.
         """
         taken = sum(BLOCK + (entry.size or 0) // BLOCK * BLOCK for entry in entries)
-        if (free := self.free_share(taken)) < FULL_SHARE:
+        if (free := self.free_percent(taken)) < least_free:
             raise DiskFullError(
-                f"the disk of {self.directory} would have {free:.1%} free with {commit[:12]}, which is less "
-                f"than {FULL_SHARE:.0%}: free disk, for example by `systemctl start airflow-clean`, then run "
+                f"the disk of {self.directory} would have {free:.1f}% free with {commit[:12]}, which is less "
+                f"than {least_free:g}%: free disk, for example by `systemctl start airflow-clean`, then run "
                 "`dag-sync once`"
             )
         mirror.git().bytes("worktree", "prune")

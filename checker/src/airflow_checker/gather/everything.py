@@ -73,6 +73,8 @@ def observe(
         security_updates=attempt("updates", lambda: _updates(memory, run)),
         backup=host.document(directory / "status/backup.json"),
         backup_remote=settings.backup_remote,
+        disk_low_percent=settings.disk_low_percent,
+        disk_full_percent=settings.disk_full_percent,
         clean=host.document(directory / "status/clean.json"),
         refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],

@@ -122,7 +122,7 @@ def _take(source: _Source, progress: Progress) -> tuple[Path, Manifest]:
         size = database.size(source.database)
         # The last dump says how small the next one becomes; without one it may be as large as the data.
         require_space(host, size, copies_of_dump=2, dump=expected_dump(host, size))
-        require_free(host, expected_dump(host, size))
+        require_free(host, expected_dump(host, size), source.settings.disk_full_percent)
         progress(f"dump {size / 2**20:.0f} MiB")
         described = _describe(source, size)
         dump, partial = directory / bundle.DUMP, directory / "bundle"

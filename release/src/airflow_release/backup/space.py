@@ -14,8 +14,6 @@ from airflow_release.core.services import POSTGRES
 
 RESERVE_BYTES = 256 * 2**20
 """What stays free on a disk: a full one stops Postgres."""
-FREE_PERCENT = 5
-"""What of the backups' disk stays free beside a new backup: below that the checker shows `disk-full`."""
 KEPT_PREFIX = "airflow_kept_"
 """Databases that a switch left and that could not be dumped."""
 
@@ -53,18 +51,18 @@ def require_space(
             )
 
 
-def require_free(host: Host, dump: int) -> None:
-    """Refuse a backup, with a dump of so many bytes, that would leave too little of its disk free.
+def require_free(host: Host, dump: int, percent: int) -> None:
+    """Refuse a backup, with a dump of so many bytes, that would leave less than this of its disk free.
 
     Raises:
-        ReleaseError: less than 5 % would be free, which others on the disk need, Postgres among them.
+        ReleaseError: less would be free, which others on the disk need, Postgres among them.
     """
     disk = shutil.disk_usage(host.backups)
-    if (disk.free - dump) * 100 < FREE_PERCENT * disk.total:
+    if (disk.free - dump) * 100 < percent * disk.total:
         raise ReleaseError(
             f"too little disk for a backup: {host.backups} has {disk.free / 2**20:.0f} of "
             f"{disk.total / 2**20:.0f} MiB free, and a backup of about {dump / 2**20:.0f} MiB would leave "
-            f"less than {FREE_PERCENT} %. Free disk first: `systemctl start airflow-clean` removes what need "
+            f"less than {percent} %. Free disk first: `systemctl start airflow-clean` removes what need "
             "not be kept"
         )
 

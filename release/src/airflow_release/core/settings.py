@@ -28,6 +28,8 @@ class Settings:
     """The inventory's name of this host, which its backups bear; "" for the name that it has itself."""
     environment: str = ""
     """Which the backups bear, too; "" for that of the platform's `.env`."""
+    disk_full_percent: int = 5
+    """No backup begins that would leave less of its disk free; the checker then shows `disk-full`, too."""
     history_days: int = 90
     """Days for which runs, tasks and what belongs to them stay in the metadata database."""
     log_days: int = 90
@@ -47,7 +49,10 @@ class Settings:
     """While less of Docker's disk is free, what nothing needs goes before its days are over."""
 
 
-CLEAN = {one.name for one in fields(Settings) if one.name.endswith(("_days", "_percent"))} - {"keep_days"}
+CLEAN = {one.name for one in fields(Settings) if one.name.endswith(("_days", "_percent"))} - {
+    "keep_days",
+    "disk_full_percent",
+}
 
 
 def load(path: Path = SETTINGS_FILE) -> Settings:
@@ -71,6 +76,8 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             # Written since two hosts may share a remote.
             host=str(values.get("host", "")),
             environment=str(values.get("environment", "")),
+            # Written since it is a setting.
+            disk_full_percent=int(values.get("disk_full_percent", Settings.disk_full_percent)),
             **{name: int(value) for name, value in values.get("clean", {}).items() if name in CLEAN},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

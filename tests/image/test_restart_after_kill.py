@@ -1,4 +1,4 @@
-"""A worker that was killed starts again: its pidfile does not outlive the container's processes."""
+"""What was killed starts again: its pidfile does not outlive the container's processes."""
 
 import os
 import re
@@ -16,7 +16,7 @@ COMPOSE = Path(__file__).resolve().parents[2] / "templates/srv/airflow/docker-co
 EMPTY_AT_EVERY_START = Path("/run/airflow")
 """The tmpfs of the Airflow containers."""
 
-# `airflow` where no database answers: no task is run here, and a worker asks it nothing else.
+# `airflow` where no database answers: neither program asks it anything before it is ready.
 AIRFLOW = """
 from airflow.utils import db
 db.check_and_run_migrations = db.synchronize_log_template = lambda *arguments, **options: None
@@ -27,7 +27,7 @@ main()
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What a worker needs to start: a broker in its own memory, and settings of nobody else."""
+    """What they need to start: a broker in the worker's own memory, and settings of nobody else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **kept,
@@ -39,52 +39,70 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "AIRFLOW__CELERY__BROKER_URL": "memory://",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+sqlite:///{tmp_path}/results.db",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": "1",
+        "AIRFLOW__WEBSERVER__SECRET_KEY": "a key",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def command(tmpfs: Path) -> list[str]:
+READY = {"celery, worker": r"celery@\S+ ready\.$", "webserver": r"Running the Gunicorn Server with:$"}
+"""What each says once no pidfile is in its way."""
+
+
+def command(program: str, tmpfs: Path) -> list[str]:
     """Return the service's command, with its tmpfs elsewhere."""
-    [text] = re.findall(r"^    command: \[(airflow, celery, worker.*)\]$", COMPOSE.read_text(), re.MULTILINE)
-    words = [word.replace(str(EMPTY_AT_EVERY_START), str(tmpfs)) for word in text.split(", ")[1:]]
-    return [sys.executable, "-c", AIRFLOW, *words, "--skip-serve-logs"]
+    [text] = re.findall(rf"^    command: \[airflow, ({program}, .*)\]$", COMPOSE.read_text(), re.MULTILINE)
+    return [word.replace(str(EMPTY_AT_EVERY_START), str(tmpfs)) for word in text.split(", ")]
 
 
 @contextmanager
-def started(environment: dict[str, str], tmpfs: Path) -> Iterator[tuple[bool, str]]:
-    """Start a worker, tell whether it came to take tasks, and kill it as a power cut does."""
-    worker = subprocess.Popen(
-        command(tmpfs),
+def started(environment: dict[str, str], program: str, words: list[str]) -> Iterator[tuple[bool, str]]:
+    """Start it, tell whether it came past the pidfile, and kill it as a power cut does."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", AIRFLOW, *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    assert worker.stdout is not None
+    assert running.stdout is not None
     output, ready = "", False
     try:
-        for line in worker.stdout:
+        for line in running.stdout:
             output += line
-            if ready := re.search(r"celery@\S+ ready\.$", line) is not None:
+            if ready := re.search(READY[program], line) is not None:
                 break
         yield ready, output
     finally:
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-        worker.stdout.close()
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
 
 
 def test_killed_worker_starts_again(environment: dict[str, str], tmp_path: Path) -> None:
     """Its processes have the numbers of those before, so what a pidfile names is alive."""
     home, tmpfs = tmp_path / "home", tmp_path / "run"
+    words = [*command("celery, worker", tmpfs), "--skip-serve-logs"]
     tmpfs.mkdir()
-    with started(environment, tmpfs) as (ready, output):
+    with started(environment, "celery, worker", words) as (ready, output):
         assert ready, output
     # What a container's next start finds: the tmpfs is empty, the rest is as it was.
     shutil.rmtree(tmpfs)
     tmpfs.mkdir()
     for pidfile in home.rglob("*.pid"):
         pidfile.write_text(f"{os.getpid()}\n")
-    with started(environment, tmpfs) as (ready, output):
+    with started(environment, "celery, worker", words) as (ready, output):
         assert ready, output
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_killed_webserver_starts_again(environment: dict[str, str], tmp_path: Path, named: bool) -> None:
+    """Where its command names no pidfile, Airflow puts one where it stays, and then refuses to start."""
+    home, tmpfs = tmp_path / "home", tmp_path / "run"
+    words = command("webserver", tmpfs) if named else ["webserver"]
+    for folder in (home, tmpfs):
+        folder.mkdir()
+    (home / "airflow-webserver.pid").write_text(f"{os.getpid()}\n")
+    with started(environment, "webserver", words) as (ready, output):
+        assert ready is named, output
+        assert ("already running under PID" in output) is not named
