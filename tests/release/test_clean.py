@@ -20,7 +20,7 @@ from airflow_release import cli
 from airflow_release.backup import backups, store
 from airflow_release.clean import databases, history, images, logs
 from airflow_release.core import records
-from airflow_release.core.database import FAILED, Database
+from airflow_release.core.database import FAILED, Database, kept_name, kept_since
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.records import Release
@@ -435,6 +435,23 @@ def left(host: Host, database: Database) -> Database:
         records.save(host, release)
         release.files(host).mkdir()
     return database
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [
+        (kept_name(1_767_225_600.5), 1_767_225_600.0),
+        ("airflow_kept_20260101t000000z", 1_767_225_600.0),
+        ("airflow_kept_1", None),
+        ("airflow_kept_20269901t000000z", None),
+        ("airflow_kept_20260101T000000Z", None),
+        ("airflow_previous", None),
+        (FAILED, None),
+    ],
+)
+def test_name_of_a_kept_database_says_since_when(name: str, since: float | None) -> None:
+    """What says none is never dropped."""
+    assert kept_since(name) == since
 
 
 def days_from_now(days: float) -> float:

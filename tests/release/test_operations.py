@@ -423,7 +423,10 @@ def test_what_is_no_json_object_is_a_wrong_call(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("source", ["tape:7", "bundle:", "bundle:relative", "database:airflow", "copy:x", ""])
+@pytest.mark.parametrize(
+    "source",
+    ["tape:7", "bundle:", "bundle:relative", "database:airflow", "database:airflow_kept_A", "copy:x", ""],
+)
 def test_unknown_source_begins_nothing(model: Platform, source: str) -> None:
     with pytest.raises(ReleaseError, match="is no source for a database"):
         begin(model, "--database", source)
@@ -431,7 +434,7 @@ def test_unknown_source_begins_nothing(model: Platform, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["copy", "bundle:/b/a.tar", "sql:/b/a.sql", "database:airflow_kept_20260101T000000Z"]
+    "source", ["copy", "bundle:/b/a.tar", "sql:/b/a.sql", "database:airflow_kept_20260101t000000z"]
 )
 def test_source_is_kept(model: Platform, source: str) -> None:
     begin(model, "--database", source)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,10 @@ NEXT = "airflow_next"
 PREVIOUS = "airflow_previous"
 FAILED = "airflow_failed"
 SCRATCH = "airflow_scratch"
-KEPT = re.compile(r"airflow_kept_[0-9a-z]+")
+KEPT = re.compile(r"airflow_kept_(?P<stamp>[0-9a-z]+)")
 """Databases that were left and could not be backed up. `airflow-release clean` drops them by days."""
+_STAMP = "%Y%m%dt%H%M%Sz"
+"""When a kept database was left, in UTC. Postgres makes capital letters of an unquoted name small."""
 
 MAIN_TABLES = (
     "dag",
@@ -47,6 +51,20 @@ QUOTED_LISTS = (
     "temp_tablespaces",
 )
 """Settings whose values are stored ready for SET; all others need quotes (GUC_LIST_QUOTE, as in pg_dump)."""
+
+
+def kept_name(moment: float) -> str:
+    """Return the name under which a database stays that was left at that moment, in seconds since 1970."""
+    return f"airflow_kept_{time.strftime(_STAMP, time.gmtime(moment))}"
+
+
+def kept_since(name: str) -> float | None:
+    """Return when a kept database was left, by its name; None if the name is another one or does not say."""
+    found = KEPT.fullmatch(name)
+    try:
+        return float(calendar.timegm(time.strptime(found["stamp"], _STAMP))) if found else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

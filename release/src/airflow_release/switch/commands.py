@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_release.backup import space as disk
 from airflow_release.core import images, lock, records
-from airflow_release.core.database import LIVE, Database
+from airflow_release.core.database import KEPT, LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
@@ -40,7 +40,7 @@ UNIT = "airflow-release.service"
 POLL_SECONDS = 20
 """How long one poll lasts: less than what a firewall takes for an idle connection."""
 
-_DATABASE = re.compile(r"copy|(bundle|sql):/.+|database:airflow_kept_[A-Za-z0-9_]{1,40}")
+_DATABASE = re.compile(rf"copy|(bundle|sql):/.+|database:{KEPT.pattern}")
 """Where a database may come from. A kept one is named by the host itself."""
 
 
