@@ -182,7 +182,8 @@ def test_second_begin_names_both(model: Platform, state: str) -> None:
     begin(model, command=asked)
     call(model, "phase", "build", "begin")
     earlier = read(model)
-    Journal(model).move(earlier, state)
+    earlier.state = state
+    Journal(model).save(earlier)
     with pytest.raises(ReleaseError) as refused:
         begin(model, command={"kind": "restore", "backup": "b"})
     said = str(refused.value)
@@ -903,7 +904,7 @@ def test_unknown_phase_is_refused(model: Platform) -> None:
 
 def test_journal_line_is_not_worth_a_failure(model: Platform, capsys: Capture) -> None:
     """On a full disk the way back needs the operation's file alone."""
-    operation = put(model)
+    operation = put(model, state="unconfirmed")
     (model.releases / "journal.jsonl").unlink()
     (model.releases / "journal.jsonl").mkdir()
     Journal(model).move(operation, "reverting")
