@@ -302,6 +302,18 @@ def test_database_that_cannot_be_backed_up_stays_beside(model: PlatformModel, ki
     assert records.previous(model).kept == kept
 
 
+def test_new_backup_stands_for_an_older_database_that_was_kept(model: PlatformModel) -> None:
+    """Of a release that was left twice. A rollback would once have taken the older data without a word."""
+    left = records.current(model, "")
+    left.kept = "airflow_kept_1"
+    records.save(model, left)
+    model.world.databases["airflow_kept_1"] = {"revision": f"schema-of-{OLD}"}
+    confirm(model)
+    assert run(model).state == "succeeded"
+    left = records.load(model, left.id)
+    assert (left.kept, left.bundle) == ("", str(model.backups / "bundle.tar"))
+
+
 def commands_until_killed(model: PlatformModel, *, confirmed: bool = True) -> list[str]:
     """Return the commands of a switch on a platform like this one, which stays as it is."""
     other = fresh(model, model.directory.parent / "other")

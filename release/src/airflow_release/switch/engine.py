@@ -256,6 +256,7 @@ class Engine:
             except Exception as error:  # whatever it was: the release is confirmed, and nothing is lost
                 self._remember(kept=kept_name(time.time()), kept_because=str(error))
             else:
+                left.kept = ""  # that of an earlier time has older data
                 records.save(self.host, left)
                 self.database.drop(PREVIOUS)
                 return Path(left.bundle).name
