@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -224,6 +225,22 @@ def test_operation_goes_to_its_end(hosts: Hosts) -> None:
     waits = [arguments[2:] for arguments, _ in hosts.calls("one") if arguments[0] == "wait"]
     assert waits == [["--seconds", "20", "--json"]] * 12
     assert "WARNING: the old database is kept as airflow_kept_1" in said(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("upgrade/tasks/begin.yml", "begin"),
+        ("upgrade/tasks/go_back.yml", "abandon"),
+        ("airflow_release/tasks/take.yml", "take"),
+    ],
+)
+def test_backup_under_way_is_awaited_however_long_it_takes(file: str, command: str) -> None:
+    """A large database's takes hours; ten minutes were the limit once."""
+    asked = [str(task.get("airflow_release", {}).get("arguments")) for task in load(ROOT / "roles" / file)]
+    [arguments] = [text for text in asked if re.search(rf"\b{command}\b", text)]
+    [wait] = re.findall(r"--wait\W+(\w+)", arguments)
+    assert wait == "inf"
 
 
 def test_interrupted_operation_is_gone_on_with_as_it_was_begun(hosts: Hosts) -> None:

@@ -75,7 +75,10 @@ def register(subparsers: Subparsers) -> None:
     )
     command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
     command.add_argument(
-        "--wait", type=float, default=0, help="seconds to wait for a backup or rehearsal to end"
+        "--wait",
+        type=float,
+        default=0,
+        help="seconds to wait for a backup or rehearsal to end; `inf` is no limit",
     )
     _taking_over(command)
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
