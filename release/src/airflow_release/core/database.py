@@ -341,6 +341,11 @@ def _count_statement(tables: list[str]) -> str:
     return (
         " UNION ALL ".join(f"SELECT '{name}', count(*) FROM public.{name}" for name in tables)
         or "SELECT 1 LIMIT 0"
+            if not all(re.fullmatch(r"\w+\|\d+", line) for line in lines[1:]):
+                # In Postgres' words: a table of a damaged database that cannot be read.
+                raise ReleaseError(
+                    f"dumping {database} failed: its rows cannot be counted", "\n".join(lines[1:])
+                )
     )
 
 
