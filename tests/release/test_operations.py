@@ -192,6 +192,16 @@ def test_second_begin_names_both(model: Platform, state: str) -> None:
     assert read(model) == earlier
 
 
+def test_two_releases_of_one_version_are_two_commands(model: Platform) -> None:
+    begin(model, command={"kind": "rollback", "release": f"20260101T000000Z-{OLD}"})
+    earlier = read(model)
+    with pytest.raises(ReleaseError) as refused:
+        begin(model, command={"kind": "rollback", "release": f"20260201T000000Z-{OLD}"})
+    assert f"`rollback release=20260101T000000Z-{OLD}`" in str(refused.value)
+    assert f"nothing was begun for `rollback release=20260201T000000Z-{OLD}`." in str(refused.value)
+    assert read(model) == earlier
+
+
 @pytest.mark.parametrize("state", ENDED)
 def test_what_is_over_is_in_nobodys_way(model: Platform, state: str) -> None:
     put(model, state=state)
