@@ -96,7 +96,7 @@ def measure_pace(host: Host, say: Callable[[str], None]) -> None:
     """Measure how long this host takes for a copy, unless one like the live database's was measured before.
 
     The live one cannot be copied while it serves, and may be too damaged to be dumped. So a sample is copied,
-    of a quarter of its size and 1 GiB at most: that takes seconds. The caller holds the platform's lock.
+    of a quarter of its size and 1 GiB at most. The caller holds the platform's lock.
 
     Raises:
         ReleaseError: there is too little disk, or Postgres cannot copy a database.
