@@ -119,7 +119,9 @@ def test_rendered_files_have_the_defaults(rendered: dict[str, Rendered]) -> None
     files = rendered[f"registry {NEWEST}"]
     release = json.loads(files["etc/airflow-release/settings.json"])
     checker = json.loads(files["etc/airflow-checker/settings.json"])
-    kept = {name: release[name] for name in ("keep_days", "keep_count", "disk_full_percent")} | release["clean"]
+    kept = {name: release[name] for name in ("keep_days", "keep_count", "disk_full_percent")} | release[
+        "clean"
+    ]
     # Without the files the programs do the same.
     assert {name: int(value) for name, value in kept.items()} == {
         name: getattr(Settings(), name) for name in kept

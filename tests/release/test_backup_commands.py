@@ -15,6 +15,7 @@ from airflow_release.core.database import Database
 from airflow_release.core.host import Host
 from airflow_release.core.lock import exclusive
 from airflow_release.core.settings import Settings
+from airflow_release.switch.journal import Journal, Operation
 
 from tests.release.conftest import FERNET_KEY
 from tests.release.test_backup import Usage
@@ -156,9 +157,8 @@ def test_prune_removes_uploads_that_were_left_behind(command: Command, host: Hos
     place.mkdir(parents=True)
     for name in ("old.sql", "wanted.tar"):
         (place / name).touch()
-    operation = {"state": "unconfirmed", "database": f"bundle:{place}/wanted.tar"}
-    (host.releases).mkdir(exist_ok=True)
-    (host.releases / "operation.json").write_text(json.dumps(operation))
+    operation = Operation("id", "restore", "2.6.1", "2.6.1", database=f"bundle:{place}/wanted.tar")
+    Journal(host, quiet=True).save(operation)
     assert command("backup", "prune") == 0
     assert capsys.readouterr().out == "nothing to remove\n"
     with pytest.MonkeyPatch.context() as patch:
@@ -167,6 +167,7 @@ def test_prune_removes_uploads_that_were_left_behind(command: Command, host: Hos
         assert command("backup", "prune") == 0
         assert capsys.readouterr().out == "uploaded/old.sql\n" * 2
         assert [file.name for file in place.iterdir()] == ["wanted.tar"]
-        (host.releases / "operation.json").write_text(json.dumps({**operation, "state": "succeeded"}))
+        operation.state = "succeeded"
+        Journal(host, quiet=True).save(operation)
         assert command("backup", "prune") == 0
     assert list(place.iterdir()) == []

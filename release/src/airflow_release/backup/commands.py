@@ -75,7 +75,7 @@ def _may_wait(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0,
         metavar="SECONDS",
-        help="how long to wait for another change of the platform",
+        help="how long to wait for another change of the platform; `inf` is no limit",
     )
 
 

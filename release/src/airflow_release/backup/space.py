@@ -7,15 +7,13 @@ import shutil
 from pathlib import Path
 
 from airflow_release.backup import bundle, store
-from airflow_release.core.database import FAILED, Database
+from airflow_release.core.database import FAILED, KEPT, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.services import POSTGRES
 
 RESERVE_BYTES = 256 * 2**20
 """What stays free on a disk: a full one stops Postgres."""
-KEPT_PREFIX = "airflow_kept_"
-"""Databases that a switch left and that could not be dumped."""
 
 
 def require_space(
@@ -83,7 +81,7 @@ def _left_over(host: Host) -> str:
         sizes = {
             name: database.size(name)
             for name in sorted(database.names())
-            if name == FAILED or name.startswith(KEPT_PREFIX)
+            if name == FAILED or KEPT.fullmatch(name)
         }
     except ReleaseError:
         # What is missing has been found already; this is a hint on top of it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import socket
@@ -18,6 +17,7 @@ from airflow_release.core import records
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
+from airflow_release.switch.journal import Journal
 
 UPLOAD_SECONDS = 24 * 3600
 """How long a file that was uploaded for a restore may stay."""
@@ -239,11 +239,10 @@ def _places(host: Host, settings: Settings) -> str:
 def _wanted(host: Host) -> str:
     """Return the path of the file that an operation under way is still to restore, "" for none."""
     try:
-        operation = json.loads((host.releases / "operation.json").read_text())
-        over = operation["state"] in ("succeeded", "reverted", "abandoned")
-        return "" if over else str(operation["database"]).partition(":")[2]
-    except (OSError, ValueError, KeyError, TypeError):
+        operation = Journal(host).read()
+    except (OSError, ReleaseError):
         return ""
+    return operation.database.partition(":")[2] if operation and operation.active else ""
 
 
 def _uploads_left_behind(host: Host) -> list[Path]:

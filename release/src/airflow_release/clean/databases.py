@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
-import re
 import time
 
 from airflow_release.core import records
-from airflow_release.core.database import ADMINISTRATION, FAILED, KEPT, Database
+from airflow_release.core.database import ADMINISTRATION, FAILED, SAMPLE, Database, kept_since
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
-
-_STAMP = re.compile(r"airflow_kept_(\d{8}t\d{6})z", re.ASCII)
-"""The name that a switch gives has the time at which the database was left, in UTC."""
 
 
 def clean(
@@ -28,13 +23,14 @@ def clean(
     limit = now - settings.database_days * 86_400
     database, said = Database(host), []
     needed = {release.kept for release in records.needed(host)}
-    for name in sorted(database.names()):
+    for name in sorted(database.names() - needed):
         if name == FAILED:
             since = _made(database, name)
             goes = since < (max(limit, now - 86_400) if short else limit)
-        elif KEPT.fullmatch(name) and name not in needed and (stamp := _STAMP.fullmatch(name)):
-            since = float(calendar.timegm(time.strptime(stamp[1], "%Y%m%dt%H%M%S")))
-            goes = since < limit
+        elif name == SAMPLE:
+            since, goes = _made(database, name), True  # a command was killed: nobody measures now
+        elif (left := kept_since(name)) is not None:
+            since, goes = left, left < limit
         else:
             continue
         if goes:

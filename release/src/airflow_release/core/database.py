@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,12 @@ NEXT = "airflow_next"
 PREVIOUS = "airflow_previous"
 FAILED = "airflow_failed"
 SCRATCH = "airflow_scratch"
-KEPT = re.compile(r"airflow_kept_[0-9a-z]+")
+SAMPLE = "airflow_sample"
+"""Made to be copied, where the live database cannot be, and gone when that was measured."""
+KEPT = re.compile(r"airflow_kept_(?P<stamp>[0-9a-z]+)")
 """Databases that were left and could not be backed up. `airflow-release clean` drops them by days."""
+_STAMP = "%Y%m%dt%H%M%Sz"
+"""When a kept database was left, in UTC. Postgres makes capital letters of an unquoted name small."""
 
 MAIN_TABLES = (
     "dag",
@@ -47,6 +53,20 @@ QUOTED_LISTS = (
     "temp_tablespaces",
 )
 """Settings whose values are stored ready for SET; all others need quotes (GUC_LIST_QUOTE, as in pg_dump)."""
+
+
+def kept_name(moment: float) -> str:
+    """Return the name under which a database stays that was left at that moment, in seconds since 1970."""
+    return f"airflow_kept_{time.strftime(_STAMP, time.gmtime(moment))}"
+
+
+def kept_since(name: str) -> float | None:
+    """Return when a kept database was left, by its name; None if the name is another one or does not say."""
+    found = KEPT.fullmatch(name)
+    try:
+        return float(calendar.timegm(time.strptime(found["stamp"], _STAMP))) if found else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -170,6 +190,17 @@ class Database:
             doing=f"copying {source}",
         )
         self.adopt(source, target)
+
+    def fill(self, database: str, size: int) -> None:
+        """Give a database a table of about that many bytes, written without Postgres' log."""
+        rows = size // 2048  # four fill a page of 8 KiB; a longer one would be compressed
+        self.sql(
+            "CREATE UNLOGGED TABLE sample AS"
+            f" SELECT repeat(md5(n::text), 60) AS line FROM generate_series(1, {rows}) n",
+            database,
+            timeout=None,
+            doing=f"filling {database}",
+        )
 
     def adopt(self, source: str, target: str) -> None:
         """Give a database the settings, grants and limit of another; no copy and no dump has them."""
@@ -310,6 +341,11 @@ FROM pg_database, aclexplode(datacl) WHERE datname = '{source}'
             lines = list(iter(lambda: answers.readline().strip() or "end", "end"))
             if not lines or not re.fullmatch(r"[0-9A-F-]+", lines[0]):
                 raise ReleaseError("Postgres gave no snapshot", "\n".join(lines))
+            if not all(re.fullmatch(r"\w+\|\d+", line) for line in lines[1:]):
+                # In Postgres' words: a table of a damaged database that cannot be read.
+                raise ReleaseError(
+                    f"dumping {database} failed: its rows cannot be counted", "\n".join(lines[1:])
+                )
             yield lines[0], _parse_counts("\n".join(lines[1:]))
 
 

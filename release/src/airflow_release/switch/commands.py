@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_release.backup import space as disk
 from airflow_release.core import images, lock, records
-from airflow_release.core.database import LIVE, Database
+from airflow_release.core.database import KEPT, LIVE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
@@ -40,7 +40,7 @@ UNIT = "airflow-release.service"
 POLL_SECONDS = 20
 """How long one poll lasts: less than what a firewall takes for an idle connection."""
 
-_DATABASE = re.compile(r"copy|(bundle|sql):/.+|database:airflow_kept_[A-Za-z0-9_]{1,40}")
+_DATABASE = re.compile(rf"copy|(bundle|sql):/.+|database:{KEPT.pattern}")
 """Where a database may come from. A kept one is named by the host itself."""
 
 
@@ -75,7 +75,10 @@ def register(subparsers: Subparsers) -> None:
     )
     command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
     command.add_argument(
-        "--wait", type=float, default=0, help="seconds to wait for a backup or rehearsal to end"
+        "--wait",
+        type=float,
+        default=0,
+        help="seconds to wait for a backup or rehearsal to end; `inf` is no limit",
     )
     _taking_over(command)
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
@@ -198,15 +201,16 @@ def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
             pages would be away for longer than they may.
     """
     options = Options.parse(arguments.options)
-
-    def say(doing: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {doing}", file=sys.stderr, flush=True)
-
     with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a rotation"):
         _require_free(Journal(host).read(), {"kind": "rotate"}, arguments.take_over)
-        seconds = rehearsal.measure_rotation(host, options, fernet_key=arguments.fernet_key, say=say)
+        seconds = rehearsal.measure_rotation(host, options, fernet_key=arguments.fernet_key, say=_say)
     print(f"The rotation will keep Airflow's pages away for about {seconds:.0f} s.")
     return 0
+
+
+def _say(doing: str) -> None:
+    """Show what a command is doing, beside its answer."""
+    print(f"{time.strftime('%H:%M:%S')} {doing}", file=sys.stderr, flush=True)
 
 
 def begin(host: Host, arguments: argparse.Namespace) -> int:
@@ -224,8 +228,11 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         _require_free(journal.read(), command, arguments.take_over)
         playbooks.require_none(host, arguments.control)
         running = records.current(host, _revision(host, arguments.kind))
-        # A rehearsal measures an upgrade. For a rotation check-rotation has just measured a copy.
+        # A rehearsal measures an upgrade, and check-rotation has just measured a rotation. What comes from a
+        # backup is rehearsed, and is not copied with the pages away.
         if arguments.database == "copy" and arguments.kind != "upgrade":
+            if arguments.kind in REPAIRS:
+                rehearsal.measure_pace(host, _say)
             pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
         # Nothing refuses this one any more. From here on whoever drives the earlier one is refused.

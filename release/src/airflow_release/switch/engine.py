@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_release.backup import backups
 from airflow_release.core import records, services
-from airflow_release.core.database import LIVE, NEXT, PREVIOUS, Database
+from airflow_release.core.database import LIVE, NEXT, PREVIOUS, Database, kept_name
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.services import HAPROXY, POSTGRES, SCHEDULER, STANDBY, WEBSERVER, WORKER, Services
@@ -254,9 +254,9 @@ class Engine:
             try:
                 left.bundle = str(self._bundle_of(left))
             except Exception as error:  # whatever it was: the release is confirmed, and nothing is lost
-                stamp = time.strftime("%Y%m%dt%H%M%Sz", time.gmtime())
-                self._remember(kept=f"airflow_kept_{stamp}", kept_because=str(error))
+                self._remember(kept=kept_name(time.time()), kept_because=str(error))
             else:
+                left.kept = ""  # that of an earlier time has older data
                 records.save(self.host, left)
                 self.database.drop(PREVIOUS)
                 return Path(left.bundle).name

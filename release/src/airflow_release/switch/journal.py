@@ -2,24 +2,26 @@
 
 The states of an operation, and what takes it from one to the next:
 
-                    start                 all is up             confirm                DAGs unpaused,
-                    |                     |                     |                      old database kept
+                        start           all is up            confirm             DAGs unpaused,
+                        |               |                    |                   old database kept
     begin --> prepared --> switching ------> unconfirmed ---------> finishing -----------> succeeded
-              |   ^            |  |               |
-              |   |            |  | a step fails, | refused, or nobody confirms,
-              |   +------------+  | interrupted   | or a step fails
-              |   no unit started v               v
-              |                reverting <--------+
-              |                   |
-              | abandon           | the old release runs again
-              v                   v
-           abandoned           reverted
+              |   ^        |   |   |               |
+              |   |        |   |   | a step fails, | refused, or nobody confirms,
+              |   +--------+   |   | interrupted   | or a step fails
+              |   no unit      |   v               |
+              |   started      |   reverting <-----+
+              |                |   |
+              | abandon        |   | the old release runs again
+              v                |   v
+              abandoned <------+   reverted
+                         abandon, while no step was taken
 
-`prepared`: nothing that runs has changed; Ansible builds and rehearses, and `begin --take-over` may replace
-it. `switching`: airflow-release.service drains, migrates and renames; while `done` is empty, it has not
-begun, and `abandon` can still end it. `unconfirmed`: the new release serves, only the smoke test's DAG runs,
-and the way back loses nothing. `finishing`: there is no way back any more, and what fails is tried again.
-`reverting` is tried again until it is done. succeeded, reverted and abandoned are the ends.
+`MOVES` has the same as a table. `prepared`: nothing that runs has changed; Ansible builds and rehearses, and
+`begin --take-over` may replace it. `switching`: airflow-release.service drains, migrates and renames; while
+`done` is empty, it has not begun, and `abandon` can still end it. `unconfirmed`: the new release serves, only
+the smoke test's DAG runs, and the way back loses nothing. `finishing`: there is no way back any more, and
+what fails is tried again. `reverting` is tried again until it is done. succeeded, reverted and abandoned are
+the ends.
 """
 
 from __future__ import annotations
@@ -37,10 +39,22 @@ from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
 
-ACTIVE = ("prepared", "switching", "unconfirmed", "finishing", "reverting")
+MOVES: dict[str, tuple[str, ...]] = {
+    "prepared": ("switching", "abandoned"),
+    "switching": ("unconfirmed", "reverting", "prepared", "abandoned"),
+    "unconfirmed": ("finishing", "reverting"),
+    "finishing": ("succeeded",),
+    "reverting": ("reverted",),
+    "succeeded": (),
+    "reverted": (),
+    "abandoned": (),
+}
+"""The states of an operation, and those that it can move to from each; the diagram above shows them."""
+
+ACTIVE = tuple(state for state, following in MOVES.items() if following)
 """States of an operation that is not over. Nothing that runs has changed in `prepared`."""
 
-ENDED = ("succeeded", "reverted", "abandoned")
+ENDED = tuple(state for state, following in MOVES.items() if not following)
 """States of an operation that is over."""
 
 REPAIRS = ("rollback", "restore")
@@ -226,9 +240,9 @@ class Journal:
             print(f"{operation.id}: {event}" + (f": {detail}" if detail else ""), flush=True)
 
     def move(self, operation: Operation, state: str) -> None:
-        """Take the operation to another state; see the diagram above."""
-        if state not in (*ACTIVE, *ENDED):
-            raise ValueError(f"{state!r} is no state of an operation")
+        """Take the operation to another state, as `MOVES` allows; a new one is `prepared` already."""
+        if state != operation.state and state not in MOVES[operation.state]:
+            raise ValueError(f"an operation cannot move from {operation.state} to {state!r}")
         operation.state = state
         _settle(operation)
         self.save(operation)
@@ -316,7 +330,7 @@ def _parse(content: Any) -> Operation:
     operation = _build(Operation("", "", "", ""), content)
     operation.phases = [_build(Phase(""), phase) for phase in operation.phases]
     operation.done = {_EARLIER_FACTS.get(name, name): fact for name, fact in operation.done.items()}
-    if operation.state not in (*ACTIVE, *ENDED):
+    if operation.state not in MOVES:
         raise ValueError(f"the state {operation.state!r} is not known")
     return operation
 
