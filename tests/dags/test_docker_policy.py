@@ -1,6 +1,8 @@
 """The city's DockerOperators through the filter, as each supported provider sends them."""
 
+import inspect
 import json
+import os
 import runpy
 import sys
 import tempfile
@@ -49,6 +51,11 @@ def run(docker, **options):
     assert document["Labels"][OWNER_LABEL] == "true"
     assert docker.calls[-1].split()[0] == "DELETE"
     return document
+
+
+@pytest.mark.skipif("DOCKER_PROVIDER" not in os.environ, reason="the lock file says which provider it is")
+def test_provider_is_the_one_that_was_asked_for():
+    assert inspect.getfile(DockerOperator).startswith(os.environ["DOCKER_PROVIDER"])
 
 
 @pytest.mark.parametrize("mount_tmp_dir", [True, False])
