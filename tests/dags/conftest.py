@@ -37,6 +37,12 @@ os.environ.update(
 )
 sys.path[:0] = [str(DAGS), str(ROOT), str(ROOT / "images/airflow/lib")]
 
+# Another provider for Docker than the lock file's, from a folder of its own: tests/dags/on_other_providers.
+if provider := os.environ.get("DOCKER_PROVIDER"):
+    import airflow
+
+    airflow.__path__.insert(0, f"{provider}/airflow")
+
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(HOME)

@@ -91,7 +91,8 @@ def test_answer_of_connect_counts(folder, keys, answer, ask, status):
 
 @pytest.mark.parametrize("ask", [by_load_dict, by_backend])
 @pytest.mark.parametrize("change", ["too old", "another token", "another vault", "no tmpfs", "nothing kept"])
-def test_does_not_stand_in(folder, keys, answer, monkeypatch, ask, change):
+def test_does_not_stand_in(folder, keys, answer, monkeypatch, caplog, ask, change):
+    """The log says why: the error that follows only says that Connect does not answer."""
     from airflow.exceptions import AirflowException
 
     if change != "nothing kept":
@@ -104,8 +105,10 @@ def test_does_not_stand_in(folder, keys, answer, monkeypatch, ask, change):
         name = {"another token": "OP_API_TOKEN", "another vault": "OP_VAULT_ID"}[change]
         monkeypatch.setenv(name, "another")
     answer(outcomes()[0])
-    with pytest.raises(AirflowException, match="refused"):
+    with caplog.at_level(logging.WARNING, "last_known"), pytest.raises(AirflowException, match="refused"):
         ask()
+    assert "gave this worker no such answer" in caplog.text
+    assert VALUE not in caplog.text
 
 
 def test_what_is_kept_is_for_its_user_alone_and_encrypted(folder, keys):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 OWNER_LABEL = "airflow.dag-container"
 IMAGE = "atddocker/etl:production"
@@ -60,7 +61,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
             "MaskedPaths": [],
             "ReadonlyPaths": [],
             "Sysctls": {"kernel.core_pattern": "|/x"},
-            "CgroupParent": "/",
+            "CgroupParent": "system.slice",
             "Runtime": "runc",
             "Annotations": {"a": "b"},
             "OomScoreAdj": -1000,
@@ -307,9 +308,11 @@ ATTACKS: dict[str, dict[str, Any]] = {
 # Bodies that two readers could read in two ways.
 GOOD = json.dumps(operator())
 DOCUMENTS: dict[str, str | bytes] = {
-    "repeated key": '{"Image": "atddocker/x", "HostConfig": {}, "HostConfig": {"Privileged": true}}',
-    "repeated key within": '{"Image": "atddocker/x", "HostConfig": {"Memory": 7000000, "Memory": 0}}',
-    "repeated key, escaped": '{"Image": "atddocker/x", "HostConfig": {}, "\\u0048ostConfig": {"Memory": 0}}',
+    "repeated key": f'{{"Image": "{IMAGE}", "HostConfig": {{}}, "HostConfig": {{"Privileged": true}}}}',
+    "repeated key within": f'{{"Image": "{IMAGE}", "HostConfig": {{"Memory": 7000000, "Memory": 0}}}}',
+    "repeated key, escaped": (
+        f'{{"Image": "{IMAGE}", "HostConfig": {{}}, "\\u0048ostConfig": {{"Privileged": true}}}}'
+    ),
     "trailing bracket": GOOD + "}",
     "second document": GOOD + GOOD,
     "trailing text": GOOD + "x",
@@ -345,7 +348,7 @@ DOCUMENTS: dict[str, str | bytes] = {
 
 QUERIES = [
     *(
-        "name=a&name=b",
+        "name=ab&name=cd",
         "name=airflow-redis-1",
         "name=%2Fairflow-redis-1",
         "name=airflow_x",
@@ -363,9 +366,19 @@ QUERIES = [
         "name=..",
         "&",
     ),
-    *("name=a&%6eame=b", "n%61me=a&name=b", "name=%ff"),
+    *("name=ab&%6eame=cd", "n%61me=ab&name=cd", "name=%ff"),
 ]
 """Of a create request."""
+
+CONTENT_TYPES = [
+    None,
+    "",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "application/json; charset=utf-16",
+    "application/jsonx",
+]
+"""Of a create request; None for no header."""
 
 PULLS = [
     *(
@@ -534,17 +547,58 @@ REFUSED = [
 ]
 
 
+PARAMETERS = [
+    *("start?checkpoint=x", "start?checkpoint-dir=/", "start?detachKeys=x", "start?x=1"),
+    *(
+        "wait?condition=x",
+        "wait?condition=removed&condition=removed",
+        "stop?t=x",
+        "stop?t=1&t=2",
+        "stop?t=1e3",
+    ),
+    *("attach?stdin=1", "attach?detachKeys=x", "attach?stream=2"),
+    *("kill?signal=a b", "kill?signal=%00", "kill?Signal=9", "resize?h=-1", "resize?h=99999999"),
+]
+"""Of requests for an own container."""
+
+FOREIGN_FILTERS: list[dict[str, list[str]]] = [
+    {"label": ["com.docker.compose.project=airflow"]},
+    {"label": [OWNER_LABEL, "com.docker.compose.project=airflow"]},
+    {"label": [f"{OWNER_LABEL}=other"]},
+    {"name": [FOREIGN]},
+    {"name": [""]},
+    {"status": ["running", "exited", "created"]},
+]
+"""Filters of a list that ask for containers of others: what is listed has the owner's label all the same."""
+
+
 CREATE = json.dumps(operator()).encode()
 EVIL = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def post(headers: str, body: bytes = CREATE, target: str = "/v1.41/containers/create") -> bytes:
-    return (
-        f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\r\n".encode()
-        + body
-    )
+def post(
+    headers: str,
+    body: bytes = CREATE,
+    target: str = "/v1.41/containers/create",
+    kind: str | None = "application/json",
+) -> bytes:
+    """Return a request with this content type, None for no header."""
+    typed = "" if kind is None else f"Content-Type: {kind}\r\n"
+    return f"POST {target} HTTP/1.1\r\nHost: x\r\n{typed}{headers}\r\n".encode() + body
 
 
+def listed_by(filters: dict[str, list[str]]) -> bytes:
+    """Return the request for a list by these filters."""
+    query = urlencode({"all": 1, "filters": json.dumps(filters)})
+    return plain(f"GET /v1.41/containers/json?{query}", "Connection: close")
+
+
+def plain(line: str, *headers: str) -> bytes:
+    """Return a request without a body."""
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+
+
+UPGRADE = ("Connection: Upgrade", "Upgrade: tcp")
 LENGTH = f"Content-Length: {len(CREATE)}\r\n"
 MALFORMED = {
     "chunked": post("Transfer-Encoding: chunked\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(CREATE), CREATE)),
@@ -584,16 +638,17 @@ MALFORMED = {
     "line before": b"\r\nGET /_ping HTTP/1.1\r\nHost: x\r\n\r\n",
     "lower case": b"get /_ping HTTP/1.1\r\nHost: x\r\n\r\n",
     "non-ASCII target": "GET /_ping\u00e4 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-    "h2c": b"GET /_ping HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
-    "upgrade of a GET": b"GET /containers/own/json HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
-    + EVIL,
-    "upgrade of a GET, alone": b"GET /info HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
-    "upgrade of a start": b"POST /containers/own/start HTTP/1.1\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n",
-    "attach to h2c": b"POST /containers/own/attach HTTP/1.1\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
-    "attach to a websocket": b"POST /containers/own/attach HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
-    "blanks in a malformed header": b"GET /_ping HTTP/1.1\r\nX:" + b" " * 30_000 + b"\0\r\n\r\n",
-    "many headers": b"GET /_ping HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % n for n in range(100)) + b"\r\n",
-    "large headers": b"GET /_ping HTTP/1.1\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
+    "h2c": plain("GET /_ping", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"),
+    "upgrade of a GET": plain("GET /containers/own/json", *UPGRADE) + EVIL,
+    "upgrade of a GET, alone": plain("GET /info", *UPGRADE),
+    "upgrade of a start": plain("POST /containers/own/start", "Upgrade: tcp", "Content-Length: 0"),
+    "attach to h2c": plain("POST /containers/own/attach", "Upgrade: h2c", "Content-Length: 0"),
+    "attach to a websocket": plain("POST /containers/own/attach", "Upgrade: websocket"),
+    "blanks in a malformed header": b"GET /_ping HTTP/1.1\r\nHost: x\r\nX:" + b" " * 30_000 + b"\0\r\n\r\n",
+    "many headers": b"GET /_ping HTTP/1.1\r\nHost: x\r\n"
+    + b"".join(b"X%d: y\r\n" % n for n in range(100))
+    + b"\r\n",
+    "large headers": b"GET /_ping HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 40_000 + b"\r\n\r\n",
 }
 
 
@@ -605,20 +660,22 @@ def on_the_wire(image: str = IMAGE, volume: str = "knack") -> dict[str, bytes]:
         data = text.encode() if isinstance(text, str) else text
         return data.replace(IMAGE.encode(), image.encode()).replace(b"knack", volume.encode())
 
-    def sent(document: Any, target: str) -> bytes:
+    def sent(document: Any, target: str, kind: str | None = "application/json") -> bytes:
         data = body(document)
-        return post(f"Content-Length: {len(data)}\r\n", data, target)
+        return post(f"Content-Length: {len(data)}\r\n", data, target, kind)
 
     create = "/v1.41/containers/create"
+    pull = f"/v1.41/images/create?{urlencode({'fromImage': image})}"
+    form = "application/x-www-form-urlencoded"
     return {
         **{f"create {name}": sent(document, create) for name, document in ATTACKS.items()},
         **{f"body {name}": sent(document, create) for name, document in DOCUMENTS.items()},
+        **{f"content type {kind}": sent(operator(), create, kind) for kind in CONTENT_TYPES},
         **{f"create?{query}": sent(operator(), f"{create}?{query}") for query in QUERIES},
         **{f"pull {query}": sent("", f"/v1.41/images/create?{query}") for query in PULLS},
+        "pull with a form": sent("fromImage=evil/x", pull, form),
         **{f"login {each}": sent({"serveraddress": each}, "/v1.41/auth") for each in LOGINS},
-        **{
-            f"{method} {target}": f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-            for method, target in REFUSED
-        },
+        **{f"{method} {target}": plain(f"{method} {target}") for method, target in REFUSED},
+        **{f"own {each}": sent("", f"/v1.41/containers/own/{each}") for each in PARAMETERS},
         **MALFORMED,
     }

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 OUTPUT = b"one\ntwo\n"
 
@@ -60,6 +61,18 @@ class FakeDocker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if reference == container.name or container.identity.startswith(reference):
                 return container
         return None
+
+    def listed(self, filters: dict[str, list[str]]) -> list[Container]:
+        """Return the containers of a list, as Docker does: with all of the labels, and one of the names."""
+
+        def is_listed(container: Container) -> bool:
+            labels = {*container.labels, *(f"{name}={value}" for name, value in container.labels.items())}
+            names = filters.get("name", [""])
+            return labels.issuperset(filters.get("label", [])) and any(
+                name in container.name for name in names
+            )
+
+        return [container for container in self.containers.values() if is_listed(container)]
 
     @property
     def received(self) -> list[bytes]:
@@ -122,7 +135,9 @@ class _Handler(socketserver.BaseRequestHandler):
             case "POST", ["images", "create"]:
                 self.chunked([b'{"status":"Pulling"}\r\n', b'{"status":"Done"}\r\n'])
             case "GET", ["containers", "json"]:
-                self.reply(200, [])
+                filters = json.loads(parse_qs(self.query).get("filters", ["{}"])[0])
+                found = self.server.listed(filters)
+                self.reply(200, [{"Id": each.identity, "Labels": each.labels} for each in found])
             case "POST", ["containers", "create"]:
                 self.create(json.loads(body))
             case method, ["containers", reference, *rest]:

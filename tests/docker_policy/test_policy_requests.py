@@ -15,7 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docker_policy import wire
-from tests.docker_policy.attacks import FOREIGN, LENGTH, MALFORMED, REFUSED, on_the_wire, operator, post
+from tests.docker_policy.attacks import (
+    FOREIGN,
+    FOREIGN_FILTERS,
+    LENGTH,
+    MALFORMED,
+    PARAMETERS,
+    REFUSED,
+    listed_by,
+    on_the_wire,
+    operator,
+    post,
+)
 from tests.docker_policy.conftest import IDENTITY, LIMITS, OWNED, Wired, read_answer, request
 
 
@@ -26,34 +37,7 @@ def test_dags_may_not(policy: Policy, method: str, target: str) -> None:
     assert caught.value.status in (400, 403)
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(
-            "start?checkpoint=x",
-            "start?checkpoint-dir=/",
-            "start?detachKeys=x",
-            "start?x=1",
-            "wait?condition=x",
-            "stop?t=x",
-        ),
-        *(
-            "attach?stdin=1",
-            "attach?detachKeys=x",
-            "attach?stream=2",
-            "kill?signal=a b",
-            "kill?signal=%00",
-            "stop?t=1&t=2",
-        ),
-        *(
-            "resize?h=-1",
-            "resize?h=99999999",
-            "wait?condition=removed&condition=removed",
-            "kill?Signal=9",
-            "stop?t=1e3",
-        ),
-    ],
-)
+@pytest.mark.parametrize("target", PARAMETERS)
 def test_parameter_of_an_own_container_is_refused(policy: Policy, target: str) -> None:
     with pytest.raises(RefusedError):
         policy.decide(request("POST", f"/v1.41/containers/x/{target}"))
@@ -111,6 +95,19 @@ def test_filters_of_ones_own_add_to_the_owners(policy: Policy) -> None:
         "label": ["team=knack", f"{OWNER_LABEL}=true"],
         "name": ["x"],
     }
+
+
+@pytest.mark.parametrize("filters", FOREIGN_FILTERS, ids=json.dumps)
+def test_no_filter_lists_containers_of_others(wired: Wired, filters: dict[str, list[str]]) -> None:
+    """Of Docker alone the same request gets them."""
+    compose = {"com.docker.compose.project": "airflow"}
+    wired.docker.put(FOREIGN, compose)
+    wired.docker.put("airflow-redis-1", compose | {OWNER_LABEL: "other"})
+    own = wired.docker.put("own", OWNED)
+    answer = wired.send(listed_by(filters))
+    assert answer.status == 200
+    assert {each["Id"] for each in json.loads(answer.body)} <= {own.identity}
+    assert {FOREIGN, "airflow-redis-1"} & {each.name for each in wired.docker.listed(filters)}
 
 
 VERBS = [

@@ -163,7 +163,7 @@ def test_sdk_logs_in_lists_and_copies(wired: Wired, sdk: docker.APIClient) -> No
     assert login["Status"] == "Login Succeeded"
     assert list(sdk.pull("atddocker/etl", stream=True, decode=True))
     assert sdk.images(name="atddocker/etl:production") == []
-    assert sdk.containers(all=True, filters={"name": "own"}) == []
+    assert [each["Id"] for each in sdk.containers(all=True, filters={"name": "own"})] == [own.identity]
     assert sdk.inspect_container(own.identity)["Name"] == "own"
     data, stat = sdk.get_archive(own.identity, "/tmp/x")
     assert (b"".join(data), stat["size"]) == (b"tar", 3)

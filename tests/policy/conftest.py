@@ -80,6 +80,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "accounts": {"version": NEWEST, "source": "registry", "accounts": ACCOUNTS, "basic_auth": True},
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
+    "one token": {"version": NEWEST, "source": "registry", "task_token": "", "task_vault_id": ""},
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
 
@@ -178,8 +179,6 @@ def render(directory: Path, secrets: dict[str, str]) -> None:
         "op_connect": "http://connect.example.org",
         "op_api_token": "value-of-token",
         "op_vault_id": "value-of-vault",
-        "op_task_token": "value-of-token-of-tasks",
-        "op_task_vault_id": "value-of-vault-of-tasks",
     }
     (directory / "variables.json").write_text(json.dumps(variables))
     run = ansible(

@@ -75,6 +75,13 @@ class LastKnownAdapter(HTTPAdapter):
         kept = _kept(request)
         if kept is not None:
             self._trusted_until = time.monotonic() + TRUST_SECONDS
+        else:
+            log.warning(
+                "1Password Connect at %s does not answer, and gave this worker no such answer within the "
+                "last %d minutes, or since its container started: this task goes on without",
+                urlsplit(str(request.url)).netloc,
+                KEEP_SECONDS // 60,
+            )
         return kept
 
 

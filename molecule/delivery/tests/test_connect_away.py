@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery import SERVICES, Delivery, docker
+from airflow_api import wait_for
+from delivery import HOST, SERVICES, Delivery, docker
 from long_tests import when_asked
 
 from sandbox.connect import AWAY
 
 ROOT = Path(__file__).resolve().parents[3]
+HEALTH = "/usr/local/bin/airflow-release health"
 FILE = f"/var/lib/sandbox/{AWAY}"
 ASK = (
     # Airflow comes first: its configuration imports the backend, and the backend Airflow.
@@ -54,6 +57,25 @@ def test_task_uses_what_connect_gave_to_its_worker(connect_away: Any, execute: A
     assert "the vault says None" in before.stdout
     assert "the vault says None" in meanwhile.stdout
     assert "does not answer: this task uses what it gave" in meanwhile.stdout + meanwhile.stderr
+
+
+@when_asked
+def test_host_comes_back_without_connect(
+    connect_away: Any, delivery: Delivery, execute: Any, checker: Any
+) -> None:
+    """Its services need no Connect to start; a task's log says why it has no secret. About three minutes."""
+    with connect_away():
+        # Seconds for a clean shutdown.
+        docker("restart", "-t", "120", HOST, seconds=180)
+        wait_for("every service to be healthy", lambda: delivery.host.run(HEALTH).rc == 0, 180, pause=2)
+        checker.look()
+        [silent] = [one["what"] for one in checker.health["findings"] if one["id"] == "connect-silent"]
+        task = execute("airflow-worker", "python -c %s", ASK)
+    assert re.search(r"The vault gave the platform its secrets .+ ago\.", silent)
+    assert task.rc != 0
+    assert "or since its container started" in task.stdout + task.stderr
+    again = execute("airflow-worker", "python -c %s", ASK)
+    assert "the vault says None" in again.stdout, again.stderr
 
 
 @when_asked

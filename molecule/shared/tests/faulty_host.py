@@ -18,7 +18,7 @@ CONSUMES_SECONDS = 120
 """Within so long after that a worker has run a task, by itself or by a restart."""
 
 DAG = "fault"
-FILE = f"{DIRECTORY}/trees/working-copy/dags/fault.py"
+FOLDER = f"{DIRECTORY}/trees/working-copy/dags"
 MAY_END = "logs/fault-may-end"
 SOURCE = f'''\
 import datetime
@@ -131,11 +131,22 @@ def killed_redis(check: Callable[[str], str]) -> Iterator[None]:
 
 
 @contextmanager
+def with_dag_file(platform: Platform, dag: str, source: str) -> Iterator[None]:
+    """Have a DAG on the platform for a while; Airflow knows it then."""
+    file = f"{FOLDER}/{dag}.py"
+    platform.check(f"printf %s %s > {file}", "%s", source)
+    query = f"SELECT 1 FROM dag JOIN serialized_dag USING (dag_id) WHERE dag_id = '{dag}' AND is_active"
+    try:
+        wait_for("Airflow to know the DAG", lambda: platform.sql(query), 60)
+        yield
+    finally:
+        platform.check(f"rm -f {file}")
+
+
+@contextmanager
 def with_dag(host: Host, airflow: AirflowApi) -> Iterator[Platform]:
-    """Have the DAG on the platform for a while."""
+    """Have the DAG whose task ends when it may on the platform for a while."""
     platform = Platform(host, airflow)
-    platform.check(f"printf %s %s > {FILE}", "%s", SOURCE)
-    query = f"SELECT 1 FROM dag JOIN serialized_dag USING (dag_id) WHERE dag_id = '{DAG}' AND is_active"
-    wait_for("Airflow to know the DAG", lambda: platform.sql(query), 60)
-    yield platform
-    platform.check(f"rm -f {FILE} {MAY_END}")
+    with with_dag_file(platform, DAG, SOURCE):
+        yield platform
+    platform.check(f"rm -f {MAY_END}")

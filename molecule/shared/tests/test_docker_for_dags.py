@@ -9,13 +9,15 @@ import base64
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from expected import ENDPOINTS, PROJECT
+from expected import DIRECTORY, ENDPOINTS, PROJECT
 from testinfra.host import Host
 
-from tests.docker_policy.attacks import on_the_wire
+from tests.docker_policy import bare_docker
+from tests.docker_policy.attacks import EVIL, FOREIGN_FILTERS, IMAGE, listed_by, on_the_wire
 
 # A container that is not there: what the filter allows answers 404 or 400, and changes nothing.
 NOBODY = "no-such-container"
@@ -132,20 +134,32 @@ print(json.dumps(answers))
 ATTACKS = list(on_the_wire())
 
 
+def packed(requests: list[bytes]) -> str:
+    """Return requests as an argument of the programs above and below."""
+    return base64.b64encode(
+        zlib.compress(json.dumps([each.decode("latin-1") for each in requests]).encode())
+    ).decode()
+
+
 @pytest.fixture(scope="module")
-def attacked(execute: Any, host: Host, containers: Containers) -> dict[str, tuple[int, str]]:
-    """What came of each attack, with the image and the volume that every platform lets DAGs use."""
+def annotate_image(containers: Containers) -> str:
+    """The image that every platform lets DAGs use."""
     [image] = [
         variable.partition("=")[2]
         for variable in containers["airflow-worker"]["Config"]["Env"]
         if variable.startswith("AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE=")
     ]
-    sent = [data.decode("latin-1") for data in on_the_wire(image, f"{PROJECT}_weather").values()]
+    return str(image)
+
+
+@pytest.fixture(scope="module")
+def attacked(execute: Any, host: Host, annotate_image: str) -> dict[str, tuple[int, str]]:
+    """What came of each attack, with the image and the volume that every platform lets DAGs use."""
+    sent = list(on_the_wire(annotate_image, f"{PROJECT}_weather").values())
     answers: list[list[Any]] = []
     # A few at a time: all of them may take a busy machine longer than a command may.
     for first in range(0, len(sent), 100):
-        packed = base64.b64encode(zlib.compress(json.dumps(sent[first : first + 100]).encode())).decode()
-        result = execute("airflow-worker", "python -c %s %s", ATTACK, packed)
+        result = execute("airflow-worker", "python -c %s %s", ATTACK, packed(sent[first : first + 100]))
         assert result.rc == 0, result.stderr
         answers += json.loads(result.stdout)
     # What should not have been created must not stay.
@@ -154,12 +168,171 @@ def attacked(execute: Any, host: Host, containers: Containers) -> dict[str, tupl
     return dict(zip(ATTACKS, map(tuple, answers), strict=True))
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(
+    "attack", ATTACKS, ids=lambda name: f"{name}: Docker alone {bare_docker.OUTCOMES[name]}"
+)
 def test_attack_is_refused(attacked: dict[str, tuple[int, str]], attack: str) -> None:
     """As a task with full control would try it: by fields, by what two readers read in two ways, by HTTP."""
     status, body = attacked[attack]
     assert status in (400, 403, 413, 501)
     assert json.loads(body)["message"]
+
+
+# Runs on the host, and asks Docker itself. What it creates is never started, and is removed at once.
+ALONE = """
+import base64, contextlib, http.client, json, socket, sys, zlib
+
+def ask(data):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect("/var/run/docker.sock")
+        # Docker may close the connection before it has read all.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(data)
+        answer = http.client.HTTPResponse(connection, method=data.partition(b" ")[0].decode("latin-1"))
+        try:
+            answer.begin()
+            return answer.status, answer.read()
+        except (ConnectionError, http.client.HTTPException):
+            return 400, b""
+
+outcomes = []
+for text in json.loads(zlib.decompress(base64.b64decode(sys.argv[1]))):
+    status, body = ask(text.encode("latin-1"))
+    kind = {2: "does it", 3: "redirects it"}.get(status // 100, "refuses it")
+    if status == 201:
+        kind = "creates it"
+        path = "/v1.41/containers/" + json.loads(body)["Id"] + "?v=1&force=1"
+        removed, message = ask(f"DELETE {path} HTTP/1.1\\r\\nHost: docker\\r\\n\\r\\n".encode())
+        assert removed == 204, message
+    outcomes.append(kind)
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(host: Host, annotate_image: str) -> dict[str, str]:
+    """What the host's own Docker does with each attack that does no harm there."""
+    attacks = on_the_wire(volume=f"{PROJECT}_weather")
+    sent = [attacks[name] for name in bare_docker.SENT]
+    outcomes: list[str] = []
+    host.check_output("docker tag %s %s", annotate_image, IMAGE)
+    try:
+        for first in range(0, len(sent), 50):
+            program = "timeout 120 python3 -c %s %s"
+            outcomes += json.loads(host.check_output(program, ALONE, packed(sent[first : first + 50])))
+    finally:
+        host.check_output("docker rmi --force %s", IMAGE)
+    return dict(zip(bare_docker.SENT, outcomes, strict=True))
+
+
+def test_docker_alone_lets_the_host_be_taken(alone: dict[str, str]) -> None:
+    """The attacks are real: without the filter these get what they ask for, in every version of Docker."""
+    names = ("Privileged", "Binds /:/host", "Binds /var/run/docker.sock:/s", "PidMode", "NetworkMode host")
+    assert {alone[f"create HostConfig.{name}"] for name in names} == {bare_docker.CREATES}
+
+
+def test_what_docker_alone_does_is_stated(alone: dict[str, str], host: Host) -> None:
+    """The column beside the attacks is true."""
+    version = host.check_output("docker version --format %s", "{{.Server.Version}}").strip()
+    if not version.startswith(f"{bare_docker.VERSION}."):
+        pytest.skip(f"the column is that of Docker {bare_docker.VERSION}, and this is {version}")
+    differing = {
+        name: f"{did}, and not: {bare_docker.OUTCOMES[name]}"
+        for name, did in alone.items()
+        if did != bare_docker.OUTCOMES[name]
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize("filters", FOREIGN_FILTERS, ids=json.dumps)
+def test_no_filter_lists_containers_of_others(execute: Any, filters: dict[str, list[str]]) -> None:
+    """A list by filters of one's own has nothing but containers of DAGs."""
+    result = execute("airflow-worker", "python -c %s %s", ATTACK, packed([listed_by(filters)]))
+    assert result.rc == 0, result.stderr
+    [[status, body]] = json.loads(result.stdout)
+    assert status == 200
+    assert {each["Labels"].get("airflow.dag-container") for each in json.loads(body)} <= {"true"}
+
+
+# Asks for a stream by hand, and then sends bytes that are another request. Where there is a stream, the
+# container is started then. Prints the status, and all that followed the head.
+STREAM = """
+import base64, contextlib, docker, json, socket, sys
+identity, evil = sys.argv[1], base64.b64decode(sys.argv[2])
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.settimeout(30)
+    connection.connect("/var/run/docker.sock")
+    line = f"POST /v1.41/containers/{identity}/attach?stream=1&stdout=1&stderr=1 HTTP/1.1"
+    lines = [line, "Host: x", "Connection: Upgrade", "Upgrade: tcp", "Content-Length: 0", "", ""]
+    connection.sendall("\\r\\n".join(lines).encode())
+    before = b""
+    while b"\\r\\n\\r\\n" not in before:
+        before += connection.recv(1) or sys.exit("the connection ended within the head")
+    status = int(before.split()[1])
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(evil)
+    if status == 101:
+        docker.APIClient(version="auto").start(identity)
+    after = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            after += data
+print(json.dumps([status, after.decode("latin-1")]))
+"""
+MAKE = """
+import docker, os, sys
+client = docker.APIClient(version="auto")
+image = os.environ["AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE"]
+print(client.create_container(image, [sys.argv[1]], entrypoint=["python3", "-c"])["Id"])
+"""
+
+
+@pytest.fixture
+def make(execute: Any, host: Host) -> Iterator[Any]:
+    """Return a function that creates a container through the filter, which runs a program of Python."""
+    made = []
+
+    def run(program: str) -> str:
+        result = execute("airflow-worker", "python -c %s %s", MAKE, program)
+        assert result.rc == 0, result.stderr
+        made.append(result.stdout.strip())
+        return str(made[-1])
+
+    yield run
+    for identity in made:
+        host.check_output("docker rm --force --volumes %s", identity)
+
+
+def stream(execute: Any, identity: str) -> tuple[int, str]:
+    """Attach to a container, send an attack into it, and return the status and all that followed its head."""
+    evil = base64.b64encode(EVIL).decode()
+    result = execute("airflow-worker", "python -c %s %s %s", STREAM, identity, evil)
+    assert result.rc == 0, result.stderr
+    status, after = json.loads(result.stdout)
+    return status, after
+
+
+def test_bytes_in_a_stream_are_no_request(execute: Any, make: Any) -> None:
+    """After a 101 the connection gives what the container prints, to its end, and nothing else."""
+    status, after = stream(execute, make("print('one')"))
+    assert status == 101
+    # Its one frame: standard output, four bytes.
+    assert after == "\x01\0\0\0\0\0\0\x04one\n"
+
+
+def test_failed_attach_becomes_no_tunnel(execute: Any, make: Any, host: Host) -> None:
+    """Docker refuses to attach to a container that is paused; the bytes that follow get no answer."""
+    identity = make("import time; time.sleep(60)")
+    host.check_output("docker start %s", identity)
+    host.check_output("docker pause %s", identity)
+    try:
+        status, after = stream(execute, identity)
+    finally:
+        host.check_output("docker unpause %s", identity)
+    assert status == 409
+    assert "HTTP/1." not in after
+    assert "paused" in after
 
 
 # By the Docker SDK in the worker, as a task would, with the image that every platform lets DAGs use.
@@ -205,7 +378,7 @@ def tried(execute: Any) -> dict[str, Any]:
     return answers
 
 
-def test_container_of_a_dag_is_limited(tried: dict[str, Any]) -> None:
+def test_container_of_a_dag_is_limited(tried: dict[str, Any], host: Host) -> None:
     """It has the owner's label, may gain no privileges, and its log ends."""
     made = tried["none"]
     assert made["Config"]["Labels"]["airflow.dag-container"] == "true"
@@ -215,6 +388,8 @@ def test_container_of_a_dag_is_limited(tried: dict[str, Any]) -> None:
     # Docker says -1 on a kernel that does not account for swap.
     assert made["HostConfig"]["MemorySwap"] in (made["HostConfig"]["Memory"], -1)
     assert made["HostConfig"]["CpuQuota"] > 0
+    filter_ = json.loads(host.file(f"{DIRECTORY}/docker-socket-proxy/policy.json").content_string)
+    assert made["HostConfig"]["PidsLimit"] == filter_["pids"]
     assert not made["HostConfig"]["Privileged"]
     assert set(made["HostConfig"]["LogConfig"]["Config"]) == {"max-size", "max-file"}
 
