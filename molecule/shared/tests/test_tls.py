@@ -16,10 +16,11 @@ import yaml
 from airflow_api import wait_for
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from certificates import certificate
 from conftest import ROOT
 from expected import DIRECTORY, ENDPOINT_LIST, ENDPOINTS, PROJECT
 from testinfra.host import Host
+
+from tests.certificates import certificate
 
 NAMES = {endpoint: f"{endpoint}.example.org" for endpoint in ENDPOINTS}
 CONTAINER = "haproxy-with-certificate"

@@ -74,6 +74,7 @@ def observe(
         backup=host.document(directory / "status/backup.json"),
         backup_remote=settings.backup_remote,
         clean=host.document(directory / "status/clean.json"),
+        certificate_refused=str(host.document(directory / "status/certificate.json").get("refused", "")),
         refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),

@@ -13,7 +13,7 @@ SETTINGS_FILE = Path("/etc/airflow-release/settings.json")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is kept how long, and where else; every field has the value that holds without the file."""
+    """What is kept how long and where else, and host names. Without the file the values here count."""
 
     keep_days: int = 14
     keep_count: int = 7
@@ -28,6 +28,8 @@ class Settings:
     """The inventory's name of this host, which its backups bear; "" for the name that it has itself."""
     environment: str = ""
     """Which the backups bear, too; "" for that of the platform's `.env`."""
+    hostnames: list[str] = field(default_factory=list)
+    """The names for which a certificate has to be good; none without host names."""
     history_days: int = 90
     """Days for which runs, tasks and what belongs to them stay in the metadata database."""
     log_days: int = 90
@@ -71,6 +73,8 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             # Written since two hosts may share a remote.
             host=str(values.get("host", "")),
             environment=str(values.get("environment", "")),
+            # Written since a certificate can be dropped.
+            hostnames=[str(name) for name in values.get("hostnames", [])],
             **{name: int(value) for name, value in values.get("clean", {}).items() if name in CLEAN},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
