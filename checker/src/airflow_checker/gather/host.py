@@ -39,11 +39,12 @@ RENDERED = (
     "docker-compose.yaml",
     ".env",
     "env/*.env",
-    "haproxy/*",
+    "haproxy/*.cfg",
+    "haproxy/*.html",
     "docker-socket-proxy/*",
     "weather/*",
 )
-"""Which files below the platform's directory are rendered, and by nothing else changed."""
+"""Which files below the platform's directory are rendered, and by nothing else changed, as a certificate is."""
 ELSEWHERE = (
     "etc/airflow-checker/*",
     "etc/airflow-firewall/*",
