@@ -464,7 +464,7 @@ def test_without_disk_the_failed_one_goes_after_a_day_and_no_kept_one(host: Host
 
 
 class Networks(Host):
-    """A host whose project has one network, and whose Docker has others of it that no container is on."""
+    """A host whose project has one network, and whose Docker has two more of it, one with a container."""
 
     def run(self, command: Sequence[str], **_: object) -> str:
         """Answer, and remember what was removed."""
@@ -475,9 +475,12 @@ class Networks(Host):
         if command[1:3] == ["network", "rm"]:
             vars(self).setdefault("removed", []).append(command[3])
             return ""
+        if command[1:3] == ["container", "ls"]:
+            assert "--all" in command
+            return "1a2b3c\n" if command[-1] == "--filter=network=airflow_used" else ""
         assert command[1:3] == ["network", "ls"], command
-        assert {"--filter=label=com.docker.compose.project=airflow", "--filter=dangling=true"} <= set(command)
-        return "airflow_edge\nairflow_edge-airflow\n"
+        assert "--filter=label=com.docker.compose.project=airflow" in command
+        return "airflow_edge\nairflow_edge-airflow\nairflow_used\n"
 
 
 def test_network_that_the_project_has_no_more_goes(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ RENDERED = (
     "docker-socket-proxy/*",
     "weather/*",
 )
-"""Which files below the platform's directory are rendered, and by nothing else changed, as a certificate is."""
+"""Which files below the platform's directory are rendered and only then change, as a certificate does not."""
 ELSEWHERE = (
     "etc/airflow-checker/*",
     "etc/airflow-firewall/*",

@@ -31,10 +31,10 @@ def check(path: Path, names: Iterable[str]) -> str:
         server.load_cert_chain(path, password=lambda: "")
         client.load_verify_locations(cadata=_CERTIFICATE.findall(path.read_text("ascii"))[-1])
     except (ssl.SSLError, OSError, ValueError, IndexError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
+        reason = (getattr(error, "reason", None) or "").lower().replace("_", " ")
         raise ReleaseError(
-            "the file has no certificate with its own unencrypted key, both in PEM "
-            f"({str(reason).lower().replace('_', ' ')})"
+            "the file has no certificate with its own unencrypted key, both in PEM"
+            + (f" ({reason})" if reason else "")
         ) from None
     ends = ""
     for name in names:

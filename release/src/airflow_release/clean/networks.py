@@ -27,13 +27,18 @@ def clean(host: Host, *, dry_run: bool = False) -> list[str]:
             "network",
             "ls",
             f"--filter=label=com.docker.compose.project={project['name']}",
-            "--filter=dangling=true",
             "--format={{.Name}}",
         ],
         timeout=60,
         doing="listing the networks",
     ).split()
-    goes = sorted(set(there) - wanted)
+    goes = [name for name in sorted(set(there) - wanted) if not _containers(host, name)]
     for name in goes if not dry_run else []:
         host.run(["docker", "network", "rm", name], timeout=60, doing=f"removing the network {name}")
     return [f"the network {name}" for name in goes]
+
+
+def _containers(host: Host, network: str) -> str:
+    """Return the containers on a network, stopped ones, too: they could not be started without it."""
+    command = ["docker", "container", "ls", "--all", "--quiet", f"--filter=network={network}"]
+    return host.run(command, timeout=60, doing=f"looking at the network {network}").strip()
