@@ -1,4 +1,4 @@
-"""The filter `newest_certificate`: what was issued last is served, whoever brought it to the host."""
+"""The filter `newest_certificate`: of the inventory and the host, what was issued last is served."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from airflow_release.core.files import replacing
 MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-socket-proxy")
 """What belongs to a release. The rest below the platform's directory is data or changes by itself."""
 CERTIFICATE = "haproxy/certificate.pem"
-"""A release brings it to a host that has none. One that is there stays: the release's may be older."""
+"""A host that has none gets the release's. One that is there stays: the release's may be older."""
 
 
 def install(source: Path, target: Path) -> set[str]:
