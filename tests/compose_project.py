@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from tests.endpoints import ENDPOINTS
 from tests.releases import NEWEST
 
 TEMPLATE = Path(__file__).parents[1] / "templates/srv/airflow/docker-compose.yaml.j2"
@@ -84,6 +85,7 @@ def _rendered(more: str) -> Project:
     environment.globals["lookup"] = lambda *names, **options: ""
     environment.globals["stack_limits"] = defaultdict(lambda: {"memory_mib": 0, "pids": 0})
     environment.globals["__stack_limited_each"] = {}
+    environment.globals["stack_edge_networks"] = [f"edge-{endpoint['name']}" for endpoint in ENDPOINTS]
     text, networks = TEMPLATE.read_text(encoding="utf-8"), "\nnetworks:\n"
     assert text.count(networks) == 1
     text = environment.from_string(text.replace(networks, more + networks)).render()

@@ -177,6 +177,13 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a file system without a number of inodes": ({"disks": [Disk("/", 100, 50)]}, set()),
     "the certificate ends soon": ({"certificate_ends": NOW + 20 * DAY}, {"certificate-ends"}),
     "the certificate ended": ({"certificate_ends": NOW - 1}, {"certificate-ended"}),
+    "a dropped certificate is refused": (
+        {
+            "certificate_refused": "browsers would refuse it",
+            "units": [Unit("airflow-certificate.service", active="failed", result="exit-code")],
+        },
+        {"certificate-refused"},
+    ),
     "the certificate is damaged": ({"gaps": {"certificate": "damaged"}}, {"certificate-ended"}),
     "there is no certificate": ({"certificate_ends": None}, set()),
     "the token ends soon": ({"connect": connect(token_ends=NOW + 13 * DAY)}, {"token-ends"}),

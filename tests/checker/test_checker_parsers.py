@@ -357,17 +357,23 @@ def test_live_commit_is_the_links(tmp_path: Path, target: str | None, commit: st
 
 
 def test_files_that_changed_are_named(tmp_path: Path) -> None:
+    """A certificate is not: somebody may have dropped another one, as documented."""
     (tmp_path / "env").mkdir()
+    (tmp_path / "haproxy").mkdir()
+    (tmp_path / "haproxy/haproxy.cfg").write_text("global")
+    (tmp_path / "haproxy/certificate.pem").write_text("old")
     (tmp_path / ".env").write_text("A=1")
     (tmp_path / "env/airflow.env").write_text("B=1")
     (tmp_path / "smoke.json").write_text("{}")
     before = host.hashes(tmp_path, tmp_path / "none")
     assert host.changes(before, before) == []
     (tmp_path / "smoke.json").write_text("{1}")
+    (tmp_path / "haproxy/haproxy.cfg").write_text("edited")
+    (tmp_path / "haproxy/certificate.pem").write_text("new")
     (tmp_path / "env/airflow.env").write_text("B=2")
     (tmp_path / "docker-compose.yaml").write_text("")
     (tmp_path / ".env").unlink()
-    names = [".env", "docker-compose.yaml", "env/airflow.env"]
+    names = [".env", "docker-compose.yaml", "env/airflow.env", "haproxy/haproxy.cfg"]
     assert host.changes(before, host.hashes(tmp_path, tmp_path / "none")) == [
         str(tmp_path / name) for name in names
     ]

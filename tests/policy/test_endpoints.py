@@ -37,7 +37,7 @@ SERVICE = """
   handbook:
     <<: *service
     image: registry.example.org/handbook:1.0
-    networks: [edge]
+    networks: [edge-handbook]
 """
 ALL = [*ENDPOINTS, FIFTH]
 NAMES = [endpoint["name"] for endpoint in ALL]
@@ -287,10 +287,19 @@ def test_compose_publishes_the_ports(made: Made, ports: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("endpoint", ALL, ids=NAMES)
 def test_service_can_be_reached_by_haproxy(made: Made, endpoint: dict[str, Any]) -> None:
-    """A service of the project, on the network that it shares with HAProxy; the standby, too."""
+    """A service of the project, on a network that it and its standby share with HAProxy alone."""
     addresses = [endpoint["service"], *filter(None, [endpoint.get("standby")])]
-    for name in (address.partition(":")[0] for address in addresses):
-        assert "edge" in made.compose["services"][name]["networks"]
+    services = {address.partition(":")[0] for address in addresses}
+    network = f"edge-{endpoint['name']}"
+    on_it = {name for name, one in made.compose["services"].items() if network in one.get("networks", ())}
+    assert on_it == {"haproxy", *services}
+    assert made.compose["networks"][network] == {"internal": True}
+
+
+def test_networks_of_haproxy_lead_to_services_alone(made: Made) -> None:
+    """What it does not publish it cannot reach."""
+    published = {f"edge-{name}" for name in NAMES}
+    assert set(made.compose["services"]["haproxy"]["networks"]) == {"public", *published}
 
 
 def test_sandbox_publishes_the_ports(made: Made, ports: dict[str, int]) -> None:

@@ -142,8 +142,8 @@ def test_destruction_leaves_no_unit(destroyed: dict[str, list[str]]) -> None:
 
 
 def test_nothing_starts_again_what_destroy_has_stopped(destroyed: dict[str, list[str]]) -> None:
-    """A timer would, and the checker or an operation would start a container of a stack that was stopped."""
-    timers = [unit.endswith(".timer") for unit in destroyed["stopped"]]
+    """A timer or a path would; the checker or an operation would start a container that was stopped."""
+    timers = [unit.endswith((".timer", ".path")) for unit in destroyed["stopped"]]
     assert timers == sorted(timers, reverse=True)
     of_the_stack = destroyed["stopped"].index("airflow.service")
     assert {"airflow-checker.service", "airflow-release.service", "airflow-backup.service"} <= set(

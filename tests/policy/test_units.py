@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from airflow_checker.gather.host import STOPPING
 from airflow_checker.settings import Settings
+from airflow_release.certificate.commands import DROPPED, SERVED
 from airflow_release.clean.logs import CONTAINERS
 
 from tests.missing import missing, needs
@@ -21,6 +22,7 @@ from tests.releases import NEWEST
 DOCKER_UNITS = [
     "airflow.service",
     "airflow-backup.service",
+    "airflow-certificate.service",
     "airflow-clean.service",
     "airflow-release.service",
 ]
@@ -145,7 +147,7 @@ def with_the_rights_of(unit: str, *command: str) -> subprocess.CompletedProcess[
 def test_switch_may_replace_the_files_of_a_release(tmp_path: Path) -> None:
     """One of them is HAProxy's, and neither the old nor the new one is root's to read or to give away."""
     for folder in ("next", "live"):
-        file = tmp_path / folder / "haproxy/certificate.pem"
+        file = tmp_path / folder / "haproxy/of-haproxy"
         file.parent.mkdir(parents=True)
         file.write_text(folder)
         os.chown(file, *CERTIFICATE_OF)
@@ -160,6 +162,37 @@ def test_switch_may_replace_the_files_of_a_release(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert file.read_text() == "next"
     assert (file.stat().st_uid, file.stat().st_gid) == CERTIFICATE_OF
+
+
+@as_root
+def test_certificate_may_be_replaced(tmp_path: Path) -> None:
+    """By the unit for dropped ones: it reads the old one by its group and gives the new one to HAProxy."""
+    file = tmp_path / "certificate.pem"
+    file.write_text("old")
+    os.chown(file, *CERTIFICATE_OF)
+    file.chmod(0o440)
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'release/src')!r})\n"
+        "from pathlib import Path\n"
+        "from airflow_release.certificate.commands import _replace\n"
+        f"_replace(Path({str(file)!r}), b'new')"
+    )
+    run = with_the_rights_of("airflow-certificate.service", sys.executable, "-c", program)
+    assert run.returncode == 0, run.stderr
+    assert file.read_text() == "new"
+    assert (file.stat().st_uid, file.stat().st_gid, file.stat().st_mode & 0o777) == (*CERTIFICATE_OF, 0o440)
+
+
+def test_dropped_file_is_the_one_that_is_watched() -> None:
+    """In a directory that the role makes, and that the unit may remove the file from."""
+    place = f"{{{{ airflow_release_directory }}}}/{DROPPED}"
+    assert setting("airflow-certificate.path", "PathChanged") == place
+    directories = load(ROOT / "roles/airflow_release/vars/main.yml")["__airflow_release_directories"]
+    assert {"path": place.rpartition("/")[0], "mode": "0700"} in directories
+    writable = setting("airflow-certificate.service", "ReadWritePaths").split(
+        "{{ airflow_release_directory }}"
+    )
+    assert {Path(DROPPED).parent.name, Path(SERVED).parent.name} <= {one.strip(" /") for one in writable}
 
 
 @as_root

@@ -18,7 +18,7 @@ from airflow_checker import judge
 from airflow_checker.facts import Facts
 from airflow_release import cli
 from airflow_release.backup import backups, store
-from airflow_release.clean import databases, history, images, logs
+from airflow_release.clean import databases, history, images, logs, networks
 from airflow_release.core import records
 from airflow_release.core.database import FAILED, SAMPLE, Database, kept_name, kept_since
 from airflow_release.core.errors import ReleaseError
@@ -487,6 +487,37 @@ def test_without_disk_the_failed_one_goes_after_a_day_and_no_kept_one(host: Host
     assert said.startswith("the database airflow_failed")
 
 
+# Networks
+
+
+class Networks(Host):
+    """A host whose project has one network, and whose Docker has two more of it, one with a container."""
+
+    def run(self, command: Sequence[str], **_: object) -> str:
+        """Answer, and remember what was removed."""
+        if command[-2:] == ["config", "--format=json"]:
+            return json.dumps(
+                {"name": "airflow", "networks": {"edge-airflow": {"name": "airflow_edge-airflow"}}}
+            )
+        if command[1:3] == ["network", "rm"]:
+            vars(self).setdefault("removed", []).append(command[3])
+            return ""
+        if command[1:3] == ["container", "ls"]:
+            assert "--all" in command
+            return "1a2b3c\n" if command[-1] == "--filter=network=airflow_used" else ""
+        assert command[1:3] == ["network", "ls"], command
+        assert "--filter=label=com.docker.compose.project=airflow" in command
+        return "airflow_edge\nairflow_edge-airflow\nairflow_used\n"
+
+
+def test_network_that_the_project_has_no_more_goes(tmp_path: Path) -> None:
+    host = Networks(tmp_path)
+    assert networks.clean(host, dry_run=True) == ["the network airflow_edge"]
+    assert "removed" not in vars(host)
+    assert networks.clean(host) == ["the network airflow_edge"]
+    assert vars(host)["removed"] == ["airflow_edge"]
+
+
 # The command
 
 Command = Callable[..., int]
@@ -503,6 +534,7 @@ def command(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comm
     for module, name in [
         (logs, "logs"),
         (images, "images"),
+        (networks, "networks"),
         (databases, "databases"),
         (history, "history"),
     ]:
@@ -525,6 +557,7 @@ def test_says_what_it_removed(command: Command, capsys: Captured) -> None:
         "removed old images",
         "removed build cache of 1GB",
         "backups: nothing to remove",
+        "removed old networks",
         "removed old databases",
         "removed old history",
     ]

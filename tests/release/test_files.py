@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from airflow_release.switch.release_files import MANAGED, install
+from airflow_release.switch.release_files import CERTIFICATE, MANAGED, install
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +57,16 @@ def test_data_is_not_touched(tmp_path: Path) -> None:
     write(tmp_path / "live", {"logs/run.log": (b"kept", 0o644), "releases/current": (b"kept", 0o600)})
     install(tmp_path / "next", tmp_path / "live")
     assert set(read(tmp_path / "live")) == {".env", "logs/run.log", "releases/current"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_certificate_of_the_host_stays(tmp_path: Path, there: bool) -> None:
+    """Somebody may have renewed it since the release was rendered, or recorded."""
+    write(tmp_path / "next", {CERTIFICATE: (b"of the release", 0o440)})
+    write(tmp_path / "live", {CERTIFICATE: (b"of the host", 0o440)} if there else {})
+    changed = install(tmp_path / "next", tmp_path / "live")
+    assert (tmp_path / "live" / CERTIFICATE).read_bytes() == (b"of the host" if there else b"of the release")
+    assert changed == (set() if there else {CERTIFICATE})
 
 
 def test_mounted_directory_stays_the_same_one(tmp_path: Path) -> None:

@@ -1061,6 +1061,17 @@ def test_haproxy_is_reloaded_by_a_second_attempt_where_it_has_to_be(
     assert any("kill -HUP" in line for line in model.world.commands) is other
 
 
+@pytest.mark.parametrize("other", [True, False], ids=["another project", "the same"])
+def test_haproxy_reaches_the_next_release_before_it_serves_that(model: PlatformModel, other: bool) -> None:
+    """Its networks may be others, and the standby is on the next release's already."""
+    if not other:
+        shutil.copy(model.directory / "docker-compose.yaml", model.next / "docker-compose.yaml")
+    commands = commands_of_a_good_switch(model)
+    replaced = [i for i, line in enumerate(commands) if line.endswith("--no-deps haproxy")]
+    [used] = [i for i, line in enumerate(commands) if "set server airflow/standby state ready" in line]
+    assert [i < used for i in replaced] == ([True] if other else [])
+
+
 class LineKiller:
     """Kills the process at the n-th line of this package's own code that it executes."""
 

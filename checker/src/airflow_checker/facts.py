@@ -192,6 +192,8 @@ class Facts:
     backup_remote: bool = False
     clean: dict[str, Any] | None = None
     """status/clean.json; {} when there was no clean-up yet, or it cannot be read."""
+    certificate_refused: str = ""
+    """Why the certificate that was dropped on the host is not served, "" where none waits."""
     changed_files: list[str] = field(default_factory=list)
     version: str = ""
     """The Airflow version that the files on the host name."""

@@ -208,6 +208,7 @@ def units(facts: Facts) -> Iterator[Finding]:
     # What these say of their failure has a light of its own.
     said = {"airflow-backup.service": (facts.backup or {}).get("last_failure")}
     said["airflow-clean.service"] = (facts.clean or {}).get("failed")
+    said["airflow-certificate.service"] = facts.certificate_refused
     for unit in facts.units:
         if unit.name.endswith(".timer"):
             yield from timer(unit, facts.now)
@@ -344,6 +345,9 @@ def operation(facts: Facts) -> Iterator[Finding]:
 def host(facts: Facts) -> Iterator[Finding]:
     """Judge what does not depend on what runs."""
     yield from certificate(facts.certificate_ends, facts.now)
+    if facts.certificate_refused:
+        what = f"The new certificate is refused: {facts.certificate_refused}"
+        yield Finding("certificate-refused", "", what[:300])
     yield from connect(facts)
     yield from clock(facts)
     yield from backup(facts)

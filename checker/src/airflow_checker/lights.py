@@ -187,12 +187,17 @@ LIGHTS = {
     "certificate-ends": Light(
         WARNING,
         "The certificate ends within three weeks.",
-        "Renew it, set `tls_certificate`, and run site.yml.",
+        "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
     ),
     "certificate-ended": Light(
         CRITICAL,
         "The certificate has ended or cannot be read.",
-        "Renew it, set `tls_certificate`, and run site.yml.",
+        "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
+    ),
+    "certificate-refused": Light(
+        WARNING,
+        "The certificate that was dropped on the host is not good; the one before it stays in force.",
+        "Drop a good one in its place, or remove the file; `journalctl -u airflow-certificate` says why.",
     ),
     "token-ends": Light(
         WARNING,
@@ -242,7 +247,7 @@ LIGHTS = {
     "clean-failed": Light(
         WARNING,
         "The last clean-up left something that should have gone: history, logs beyond their share of the"
-        " disk, images, databases.",
+        " disk, images, networks, databases.",
         "Read `journalctl -u airflow-clean`, then run `systemctl start airflow-clean`.",
     ),
     "clean-old": Light(

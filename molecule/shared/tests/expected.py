@@ -50,7 +50,7 @@ class Service:
 
 
 SERVICES = {
-    "airflow-webserver": Service({"edge", "database"}, None, AIRFLOW_SECRETS, CODE, False, STORES),
+    "airflow-webserver": Service({"edge-airflow", "database"}, None, AIRFLOW_SECRETS, CODE, False, STORES),
     "airflow-scheduler": Service(
         {"database", "broker", "outside"}, None, AIRFLOW_SECRETS | {"Slack's address"}, CODE, False, STORES
     ),
@@ -71,7 +71,7 @@ SERVICES = {
         600,
     ),
     "flower": Service(
-        {"edge", "broker"},
+        {"edge-flower", "broker"},
         None,
         {"Redis password", "Flower password"},
         set(),
@@ -91,7 +91,7 @@ SERVICES = {
         {"broker"}, 999, {"Redis password"}, {("airflow_redis_data", "/data", "writable")}, True, {}, 30
     ),
     "haproxy": Service(
-        {"public", "edge"},
+        {"public", "edge-airflow", "edge-webhook", "edge-flower", "edge-weather"},
         99,
         set(),
         {(f"{DIRECTORY}/haproxy", "/usr/local/etc/haproxy", "read-only")},
@@ -100,7 +100,7 @@ SERVICES = {
         30,
     ),
     "webhook": Service(
-        {"edge", "outside"},
+        {"edge-webhook", "outside"},
         50001,
         {"platform's 1Password token", "Slack's address"},
         {
@@ -127,7 +127,7 @@ SERVICES = {
         {},
     ),
     "weather": Service(
-        {"edge"},
+        {"edge-weather"},
         101,
         set(),
         {
@@ -150,6 +150,21 @@ SERVICES = {
         {},
     ),
 }
+
+PUBLISHED = ("airflow-webserver", "webhook", "flower", "weather")
+"""The services behind HAProxy. Each shares a network with it that no other service is on."""
+
+LISTENS = {
+    "airflow-webserver": 8080,
+    "webhook": 8080,
+    "flower": 5555,
+    "weather": 8080,
+    "postgres": 5432,
+    "redis": 6379,
+    "airflow-scheduler": 8974,
+    "airflow-worker": 8793,
+}
+"""A port of each service that somebody might want to reach."""
 
 AIRFLOW_SERVICES = [name for name in SERVICES if name.startswith("airflow-")]
 

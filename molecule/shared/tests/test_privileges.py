@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import json
 from typing import Any
 
 import pytest
-from expected import AIRFLOW_SERVICES, DIRECTORY, PROJECT, SECRETS, SERVICES, VARIABLES
+from expected import AIRFLOW_SERVICES, DIRECTORY, LISTENS, PROJECT, PUBLISHED, SECRETS, SERVICES, VARIABLES
 from testinfra.host import Host
 
 Containers = dict[str, dict[str, Any]]
 every_service = pytest.mark.parametrize("service", SERVICES)
 
 
+Environments = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def environments(execute: Any) -> Environments:
+    """The variables that a shell in each container sees: its own, and those of every process there.
+
+    Some programs, such as Redis, write over the variables that they were started with. The shell has all.
+    """
+    found: Environments = {}
+    for service in SERVICES:
+        # A process may end meanwhile.
+        result = execute(service, "sh -c %s", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\000' '\\n'")
+        assert result.rc == 0, result.stderr
+        found[service] = result.stdout.splitlines()
+        assert any(variable.startswith("PATH=") for variable in found[service])
+    return found
+
+
 @every_service
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secret_is_seen_by_whom_it_is_for(
-    containers: Containers, secrets: dict[str, str], service: str, secret: str
+    environments: Environments, secrets: dict[str, str], service: str, secret: str
 ) -> None:
     """Under whatever name, alone or inside an address: one container less is one way less to lose it."""
     assert secrets[secret], f"the {secret} is empty on the host"
-    seen = any(secrets[secret] in variable for variable in containers[service]["Config"]["Env"])
+    seen = any(secrets[secret] in variable for variable in environments[service])
     assert seen == (secret in SERVICES[service].secrets)
 
 
 @every_service
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_variable_is_seen_by_whom_it_is_for(containers: Containers, service: str, variable: str) -> None:
+def test_variable_is_seen_by_whom_it_is_for(environments: Environments, service: str, variable: str) -> None:
     """The team's names stay, and mean the same everywhere."""
-    names = {entry.partition("=")[0] for entry in containers[service]["Config"]["Env"]}
+    names = {entry.partition("=")[0] for entry in environments[service]}
     assert (variable in names) == (service in VARIABLES[variable])
 
 
@@ -97,49 +118,85 @@ def test_service_is_on_its_networks_alone(containers: Containers, service: str) 
     assert found == SERVICES[service].networks
 
 
-@pytest.mark.parametrize(
-    ("network", "internal"),
-    [("edge", True), ("database", True), ("broker", True), ("public", False), ("outside", False)],
-)
-def test_network_leads_outside_only_where_it_must(host: Host, network: str, internal: bool) -> None:
-    """What cannot reach the internet cannot send anything there."""
-    assert (
-        json.loads(host.check_output(f"docker network inspect {PROJECT}_{network}"))[0]["Internal"]
-        == internal
-    )
+WAYS_OUT = {"public", "outside"}
+"""The networks that lead outside. Without one, a service cannot send anything to the internet."""
+
+
+@pytest.fixture(scope="module")
+def networks(host: Host) -> dict[str, Any]:
+    """What Docker says of each network of the platform, by the name that the Compose file has for it."""
+    names = sorted(set().union(*(service.networks for service in SERVICES.values())) - {"none"})
+    answer = host.check_output(f"docker network inspect {' '.join(f'{PROJECT}_{name}' for name in names)}")
+    return dict(zip(names, json.loads(answer), strict=True))
+
+
+def test_network_leads_outside_only_where_it_must(networks: dict[str, Any]) -> None:
+    assert {name for name, network in networks.items() if not network["Internal"]} == WAYS_OUT
+
+
+@every_service
+def test_routes_lead_to_its_networks_alone(execute: Any, networks: dict[str, Any], service: str) -> None:
+    """From inside: what runs a commit's code, and what has Docker's socket, has no route at all."""
+    result = execute(service, "cat /proc/net/route")
+    assert result.rc == 0, result.stderr
+    heading, *lines = (line.split() for line in result.stdout.splitlines())
+    rows = [dict(zip(heading, line, strict=False)) for line in lines]
+
+    def address(text: str) -> ipaddress.IPv4Address:
+        return ipaddress.IPv4Address(bytes.fromhex(text)[::-1])
+
+    found = {f"{address(row['Destination'])}/{address(row['Mask'])}" for row in rows}
+    expected = {
+        ipaddress.ip_network(config["Subnet"]).with_netmask
+        for name in SERVICES[service].networks - {"none"}
+        for config in networks[name]["IPAM"]["Config"]
+    }
+    way_out = {"0.0.0.0/0.0.0.0"} if SERVICES[service].networks & WAYS_OUT else set()
+    assert found == expected | way_out
+
+
+def addresses(host: Host, container: str) -> list[str]:
+    """Return a container's addresses, asked anew: another test may have restarted it."""
+    [document] = json.loads(host.check_output(f"docker inspect {container}"))
+    found = [network["IPAddress"] for network in document["NetworkSettings"]["Networks"].values()]
+    assert found
+    assert all(found)
+    return found
 
 
 @pytest.mark.parametrize(
-    ("service", "other", "port"),
+    ("service", "other"),
     [
-        ("weather", "postgres", 5432),
-        ("weather", "redis", 6379),
-        ("haproxy", "postgres", 5432),
-        ("flower", "postgres", 5432),
-        ("airflow-webserver", "redis", 6379),
-        ("haproxy", "redis", 6379),
-        ("webhook", "postgres", 5432),
-        ("webhook", "redis", 6379),
-        ("redis", "postgres", 5432),
-        ("postgres", "redis", 6379),
+        # Whoever breaks into what HAProxy publishes meets HAProxy, and none of its neighbours.
+        *itertools.permutations(PUBLISHED, 2),
+        *(("weather", other) for other in LISTENS if other not in PUBLISHED),
+        *(("haproxy", other) for other in LISTENS if other not in PUBLISHED),
+        ("flower", "postgres"),
+        ("airflow-webserver", "redis"),
+        ("webhook", "postgres"),
+        ("webhook", "redis"),
+        ("redis", "postgres"),
+        ("postgres", "redis"),
     ],
 )
 def test_service_cannot_reach_what_is_not_its_own(
-    containers: Containers, execute: Any, service: str, other: str, port: int
+    host: Host, containers: Containers, execute: Any, service: str, other: str
 ) -> None:
     """The networks' names promise it; this is the packet that does not arrive, its address known or not."""
-    [network] = containers[other]["NetworkSettings"]["Networks"].values()
-    result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{network['IPAddress']}/{port}")
-    # There is no way to it, or nothing comes back until the time is up.
-    assert "unreachable" in result.stderr or result.rc == 124, result.stderr
+    for address in addresses(host, containers[other]["Id"]):
+        result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{address}/{LISTENS[other]}")
+        # There is no way to it, or nothing comes back until the time is up.
+        assert "unreachable" in result.stderr or result.rc == 124, result.stderr
 
 
-@pytest.mark.parametrize("service", [name for name in SERVICES if SERVICES[name].networks == {"none"}])
-def test_service_without_a_network_has_no_way_anywhere(execute: Any, service: str) -> None:
-    """What runs a commit's code, and what has Docker's socket, has nobody to speak to: it has no route."""
-    result = execute(service, "cat /proc/net/route")
-    assert result.rc == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 1  # the heading
+@pytest.mark.parametrize("service", LISTENS)
+def test_service_listens_on_the_port_that_others_try(
+    host: Host, containers: Containers, execute: Any, service: str
+) -> None:
+    """Otherwise nothing would arrive there in any case."""
+    for address in addresses(host, containers[service]["Id"]):
+        result = execute(service, "timeout 3 bash -c %s", f"exec 3<>/dev/tcp/{address}/{LISTENS[service]}")
+        assert result.rc == 0, result.stderr
 
 
 INTRUDE = """
@@ -197,6 +254,32 @@ def test_service_mounts_nothing_else(containers: Containers, service: str) -> No
         for mount in containers[service]["Mounts"]
     }
     assert found == SERVICES[service].mounts
+
+
+RUNTIMES_OWN = ("/", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+"""What Docker itself mounts in every container, beside what is below these."""
+KERNELS_OWN = ("/dev", "/proc", "/sys")
+
+
+@every_service
+def test_shell_sees_no_other_mount(
+    execute: Any, definitions: dict[str, dict[str, Any]], service: str
+) -> None:
+    """From inside: nothing of the host is there that the container's definition does not name."""
+    result = execute(service, "cat /proc/self/mountinfo")
+    assert result.rc == 0, result.stderr
+    found = set()
+    for line in result.stdout.splitlines():
+        _, _, _, _, place, options, *_ = line.split()
+        if place not in RUNTIMES_OWN and not f"{place}/".startswith(tuple(f"{one}/" for one in KERNELS_OWN)):
+            found.add((place, "writable" if "rw" in options.split(",") else "read-only"))
+    expected = {
+        # In the image it is a link to /run.
+        (place.replace("/var/run/", "/run/"), mode)
+        for _, place, mode in SERVICES[service].mounts
+    }
+    expected |= {(place.partition(":")[0], "writable") for place in definitions[service].get("tmpfs") or ()}
+    assert found == expected
 
 
 @every_service

@@ -16,10 +16,11 @@ import yaml
 from airflow_api import wait_for
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from certificates import certificate
 from conftest import ROOT
 from expected import DIRECTORY, ENDPOINT_LIST, ENDPOINTS, PROJECT
 from testinfra.host import Host
+
+from tests.certificates import certificate
 
 NAMES = {endpoint: f"{endpoint}.example.org" for endpoint in ENDPOINTS}
 CONTAINER = "haproxy-with-certificate"
@@ -80,6 +81,7 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
     directory = host.check_output("mktemp --directory")
     image = containers["haproxy"]["Config"]["Image"]
     names = NAMES.values()
+    networks = [f"{PROJECT}_edge-{endpoint}" for endpoint in ENDPOINTS]
     try:
         for file, text in (
             ("haproxy.cfg", configuration()),
@@ -91,13 +93,15 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
         # For HAProxy's user in its image alone, as the role does it.
         host.check_output(f"cd {directory} && chmod 755 . && chown 99 *.pem && chmod 400 *.pem")
         host.check_output(
-            f"docker run --detach --name {CONTAINER} --network {PROJECT}_edge --read-only --tmpfs /tmp"
+            f"docker create --name {CONTAINER} --network {networks[0]} --read-only --tmpfs /tmp"
             f" --cap-drop ALL --security-opt no-new-privileges:true --volume {directory}:{SETTINGS}:ro"
             f" {image} haproxy -W -db -f {SETTINGS}/haproxy.cfg"
         )
-        address = json.loads(host.check_output(f"docker inspect {CONTAINER}"))[0]["NetworkSettings"][
-            "Networks"
-        ][f"{PROJECT}_edge"]["IPAddress"]
+        for network in networks[1:]:
+            host.check_output(f"docker network connect {network} {CONTAINER}")
+        host.check_output(f"docker start {CONTAINER}")
+        [document] = json.loads(host.check_output(f"docker inspect {CONTAINER}"))
+        address = document["NetworkSettings"]["Networks"][networks[0]]["IPAddress"]
 
         def ask() -> list[dict[str, Any]]:
             result = host.run(
@@ -123,7 +127,7 @@ def test_name_leads_to_the_service_over_tls(answers: Answers, endpoint: str) -> 
     path, status = STRANGER[endpoint]
     answer = answers[NAMES[endpoint], "https", path]
     assert answer["status"] == status
-    assert answer["strict-transport-security"] == "max-age=15768000"
+    assert answer["strict-transport-security"] == "max-age=63072000"
     assert answer["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in answer["content-security-policy"]
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 from airflow_api import AirflowApi, wait_for
-from certificates import certificate
 from checker_on_host import BACKUPS, Checker
 from expected import DIRECTORY
 from faulty_host import AWAY_SECONDS, CONSUMES_SECONDS, Platform, killed_redis, with_dag
 from long_tests import when_asked
 from testinfra.host import Host
+
+from tests.certificates import certificate
 
 REDIS_KILLS = int(os.environ.get("REDIS_KILLS") or 3)
 QUIET_SECONDS = int(os.environ.get("QUIET_SECONDS") or 150)

@@ -1,4 +1,4 @@
-"""The command `airflow-release`: backups, switches between releases, the way back, and the clean-up."""
+"""The command `airflow-release`: backups, switches and the way back, the clean-up, certificates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_release.backup import commands as backup
+from airflow_release.certificate import commands as certificate
 from airflow_release.clean import commands as clean
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--backups", type=Path, default=Host.backups, help="where backups are (%(default)s)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (backup, switch, report, clean):
+    for module in (backup, switch, report, clean, certificate):
         module.register(commands)
     return top
 

@@ -76,6 +76,7 @@ def observe(
         disk_low_percent=settings.disk_low_percent,
         disk_full_percent=settings.disk_full_percent,
         clean=host.document(directory / "status/clean.json"),
+        certificate_refused=str(host.document(directory / "status/certificate.json").get("refused", "")),
         refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),

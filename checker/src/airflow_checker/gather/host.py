@@ -25,7 +25,7 @@ STOPPING = "status/told-to-stop"
 """The file that this unit touches when it is told to stop, below the platform's directory."""
 DOCKER = "docker.service"
 DOCKER_UNITS = (DOCKER, "containerd.service")
-UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "dag-sync.*", "smee-relay.service")
+UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "airflow-*.path", "dag-sync.*", "smee-relay.service")
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
@@ -39,11 +39,12 @@ RENDERED = (
     "docker-compose.yaml",
     ".env",
     "env/*.env",
-    "haproxy/*",
+    "haproxy/*.cfg",
+    "haproxy/*.html",
     "docker-socket-proxy/*",
     "weather/*",
 )
-"""Which files below the platform's directory are rendered, and by nothing else changed."""
+"""Which files below the platform's directory are rendered and only then change, as a certificate does not."""
 ELSEWHERE = (
     "etc/airflow-checker/*",
     "etc/airflow-firewall/*",

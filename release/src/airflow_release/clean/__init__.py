@@ -1,1 +1,1 @@
-"""Removes what was kept for long enough: logs, images, databases that were left, and Airflow's history."""
+"""Removes what was kept for long enough: logs, images, networks and databases, and Airflow's history."""

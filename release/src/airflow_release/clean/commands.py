@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_release.backup import store
-from airflow_release.clean import databases, history, images, logs
+from airflow_release.clean import databases, history, images, logs, networks
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
@@ -48,8 +48,8 @@ class Step:
 def register(subparsers: Any) -> None:
     """Add the command to the program's parser."""
     text = (
-        "remove what was kept for long enough: logs, images, backups, databases that an operation left, and "
-        "Airflow's history; code 1 when an operation is active, 3 when something stays that should go"
+        "remove what was kept for long enough: logs, images, backups, networks and databases that were left, "
+        "and Airflow's history; code 1 when an operation is active, 3 when something stays that should go"
     )
     command: argparse.ArgumentParser = subparsers.add_parser("clean", help=text, description=text)
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
@@ -121,6 +121,7 @@ def _under_lock(host: Host, settings: Settings, dry_run: bool) -> list[tuple[Ste
             lambda: images.clean_build_cache(host, settings, short=short, dry_run=dry_run),
         ),
         (Step("backups"), lambda: store.prune(host, settings, dry_run=dry_run)),
+        (Step("networks"), lambda: networks.clean(host, dry_run=dry_run)),
         (Step("databases"), lambda: databases.clean(host, settings, short=short, dry_run=dry_run)),
         (Step("history"), lambda: history.clean(host, settings, dry_run=dry_run)),
     ]

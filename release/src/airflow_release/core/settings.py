@@ -13,7 +13,7 @@ SETTINGS_FILE = Path("/etc/airflow-release/settings.json")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is kept how long, and where else; every field has the value that holds without the file."""
+    """What is kept how long and where else, and host names. Without the file the values here count."""
 
     keep_days: int = 14
     keep_count: int = 7
@@ -30,6 +30,8 @@ class Settings:
     """Which the backups bear, too; "" for that of the platform's `.env`."""
     disk_full_percent: int = 5
     """No backup begins that would leave less of its disk free; the checker then shows `disk-full`, too."""
+    hostnames: list[str] = field(default_factory=list)
+    """The names for which a certificate has to be good; none without host names."""
     history_days: int = 90
     """Days for which runs, tasks and what belongs to them stay in the metadata database."""
     log_days: int = 90
@@ -78,6 +80,8 @@ def load(path: Path = SETTINGS_FILE) -> Settings:
             environment=str(values.get("environment", "")),
             # Written since it is a setting.
             disk_full_percent=int(values.get("disk_full_percent", Settings.disk_full_percent)),
+            # Written since a certificate can be dropped.
+            hostnames=[str(name) for name in values.get("hostnames", [])],
             **{name: int(value) for name, value in values.get("clean", {}).items() if name in CLEAN},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -149,8 +149,8 @@ class Engine:
         self.database.rename(*([(LIVE, PREVIOUS)] if self._live_is_there() else []), (NEXT, LIVE))
         next_database.point(self.host, LIVE)
         changed = release_files.install(self.host.next, self.host.directory)
-        if any(name.startswith("haproxy/") for name in changed) and HAPROXY in self.host.running():
-            haproxy.reload(self.host)
+        if HAPROXY in self.host.running():
+            self._renew_haproxy(changed)
         # From here on somebody may write to the new database.
         self._remember(served=True)
         # With a standby webserver people have their pages: what the smoke test needs comes before the rest.
@@ -164,6 +164,14 @@ class Engine:
             haproxy.use(self.host, haproxy.LIVE)
             self._remember(pages_open=time.time())
         return f"changed: {', '.join(sorted(changed))}" if changed else "no file changed"
+
+    def _renew_haproxy(self, changed: set[str]) -> None:
+        """Have HAProxy as the next release has it, before it is to reach that release's webserver."""
+        if "docker-compose.yaml" in changed:
+            # Its networks may be others. It stays if its own definition is the same.
+            stack.start(self.host, HAPROXY, seconds=self.options.start_timeout, dependencies=False)
+        if any(name.startswith("haproxy/") for name in changed):
+            haproxy.reload(self.host)
 
     def _prove(self) -> None:
         """Start the rest, while the control node's smoke test runs its DAG, and wait for its word."""

@@ -11,6 +11,8 @@ from airflow_release.core.files import replacing
 
 MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-socket-proxy")
 """What belongs to a release. The rest below the platform's directory is data or changes by itself."""
+CERTIFICATE = "haproxy/certificate.pem"
+"""A host that has none gets the release's. One that is there stays: the release's may be older."""
 
 
 def install(source: Path, target: Path) -> set[str]:
@@ -20,6 +22,8 @@ def install(source: Path, target: Path) -> set[str]:
     It can be done again after it was interrupted.
     """
     wanted, present = _files(source), _files(target)
+    kept = {CERTIFICATE} & wanted & present
+    wanted, present = wanted - kept, present - kept
     changed = {name for name in wanted if name not in present or not _same(source / name, target / name)} | (
         present - wanted
     )

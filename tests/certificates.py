@@ -10,7 +10,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def certificate(names: Iterable[str], ends_in: timedelta = timedelta(hours=1)) -> str:
+def certificate(
+    names: Iterable[str],
+    ends_in: timedelta = timedelta(hours=1),
+    issued: timedelta = -timedelta(minutes=5),
+) -> str:
     """Return a certificate for some names, and its key; one that has ended was good for an hour."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.org")])
@@ -22,7 +26,7 @@ def certificate(names: Iterable[str], ends_in: timedelta = timedelta(hours=1)) -
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now + min(-timedelta(minutes=5), ends_in - timedelta(hours=1)))
+        .not_valid_before(now + min(issued, ends_in - timedelta(hours=1)))
         .not_valid_after(now + ends_in)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

@@ -1,0 +1,1 @@
+"""Puts a certificate in force that an operator dropped on the host."""
