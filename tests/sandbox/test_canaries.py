@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +17,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "molecule" / "shared" / "tests"))
 
-import canary_search  # noqa: E402 - the folder of Molecule's own tests is known only now
-import process_watch  # noqa: E402
+import canary_search
+import process_watch
 
 SECRET = "made-up-secret-of-this-test"
 NAMES = dict.fromkeys(canary_search.forms(SECRET), "the secret")
@@ -129,15 +131,27 @@ def test_reports_before_and_after_a_reboot_are_one() -> None:
     assert merged == {"a": ["x", "y"], "b": [], "c": ["z"]}
 
 
+def handles_sigterm(process: int) -> bool:
+    """Say whether a process is ready to be stopped: it has a function for the signal (proc_pid_status(5))."""
+    [caught] = re.findall(r"^SigCgt:\s(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_watch_writes_its_report_when_it_is_stopped(tmp_path: Path) -> None:
     """Also where there is no platform yet, whose secrets it would look for. What a test plants it knows."""
     report = tmp_path / "report.json"
     program = [sys.executable, process_watch.__file__, str(tmp_path), str(report)]
-    with subprocess.Popen(program) as watch:
-        with subprocess.Popen(["sh", "-c", "sleep 3; true", canary_search.PLANTED]):
-            time.sleep(2)
+    with (
+        subprocess.Popen(["sh", "-c", "sleep 60; true", canary_search.PLANTED]) as planted,
+        subprocess.Popen(program) as watch,
+    ):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not handles_sigterm(watch.pid):
+            assert time.monotonic() < deadline
+            time.sleep(process_watch.PAUSE)
         watch.terminate()
         assert watch.wait(WAIT_SECONDS) == 0
+        planted.kill()
     found = json.loads(report.read_text())
     assert "planted" in found[process_watch.COMMAND_LINES]
     assert found["canaries"] == []

@@ -19,11 +19,11 @@ from threading import Event
 
 from canary_search import known_to, marks, service_of
 
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds between two looks for new processes."""
-LOOKS = 10
+LOOKS = 6
 """How often a new process is looked at: at first it is a copy of the one that started it."""
-EVERYBODY_SECONDS = 2.0
+EVERYBODY_SECONDS = 3.0
 """After these, all processes are looked at again: one may become another program, or write a new title."""
 COMMAND_LINES = "command lines"
 CONTAINERS = Path("/var/lib/docker/containers")
@@ -135,6 +135,7 @@ def main(directory: str, file: Path) -> None:
     canaries = canaries_of(directory)
     while not stop.wait(PAUSE):
         watch.look()
+    watch.look()
     canaries |= canaries_of(directory)
     report = {**watch.report(canaries | marks()), "canaries": sorted(set(canaries.values()))}
     earlier = [json.loads(file.read_text())] if file.exists() else []
