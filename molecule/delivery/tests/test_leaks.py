@@ -30,15 +30,13 @@ def mistaken_calls(key: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def handed_on(
-    delivery: Delivery, execute: Any, endpoints: dict[str, str], administrator: tuple[str, str]
-) -> HandedOn:
+def handed_on(delivery: Delivery, endpoints: dict[str, str], administrator: tuple[str, str]) -> HandedOn:
     """A run of the DAG that hands secrets on, delivered by a push."""
     commit = delivery.repository.push({f"dags/{handing_on.FILE.name}": handing_on.FILE.read_text()})
     delivery.announce(commit)
     delivery.wait_until_live(commit)
     delivery.wait_until_known(handing_on.DAG)
-    return hand_on(delivery.airflow, execute, endpoints["airflow"], administrator)
+    return hand_on(delivery.host, delivery.airflow, endpoints["airflow"], administrator)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ the search knows only the values that the vault has now. It costs about 120 s.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import handing_on
 import pytest
@@ -59,7 +58,6 @@ def test_no_playbook_has_printed_a_secret(control: ControlNode, canaries: Canari
 
 def test_secret_that_is_handed_on_is_read_by_its_container_alone(
     platform: Platform,
-    execute: Any,
     endpoints: dict[str, str],
     administrator: tuple[str, str],
     canaries: Canaries,
@@ -67,7 +65,8 @@ def test_secret_that_is_handed_on_is_read_by_its_container_alone(
     """On the oldest Airflow, which masks less by itself; the scenario `delivery` shows it on the newest."""
     platform.publish({handing_on.FILE.name: handing_on.FILE.read_text()}, "Hand secrets on")
     wait_for(f"Airflow to know {handing_on.DAG}", lambda: platform.knows(handing_on.DAG), 60)
-    hand_on(platform.airflow, execute, endpoints["airflow"], administrator).check(canaries)
+    handed_on = hand_on(platform.host, platform.airflow, endpoints["airflow"], administrator)
+    handed_on.check(canaries)
 
 
 def test_failures_leave_no_secret_on_the_host(platform: Platform, failed_converge: Finished) -> None:
