@@ -16,7 +16,6 @@ SIGUSR1 resets all connections to the channel server, as something on the path t
 from __future__ import annotations
 
 import getpass
-import hashlib
 import logging
 import os
 import signal
@@ -31,8 +30,8 @@ from typing import Any, NoReturn
 from flask import Flask
 from waitress import create_server, wasyncore
 
-from sandbox import connect, dag_repository, feeds, git_host, github, slack, smee, upstream
-from sandbox.seed import StandIns
+from sandbox import connect, dag_repository, feeds, git_host, github, heartbeat, slack, smee, upstream
+from sandbox.seed import GITHUB, HEARTBEAT_ITEM, StandIns
 from sandbox.ssh_host import SshHost, SshHostError
 
 LOG = logging.getLogger("sandbox")
@@ -66,7 +65,7 @@ def ssh_host(settings: Mapping[str, str]) -> SshHost:
 def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) -> dict[int, Flask]:
     """Return each stand-in that speaks HTTP under its distance from the port base.
 
-    A new one gets its line here, with the next number from 9 on (8 is SSH's). Its address goes into
+    A new one gets its line here, with the next number from 10 on (8 is SSH's). Its address goes into
     inventories/local/group_vars/airflow/main.yml, its port into docs/change-the-platform.md ("Use the
     sandbox"). Raise `LAST` in tests/sandbox/test_serving.py to its number. Then load it with
     ``docker restart airflow-local-services``, if `bin/up` has made that container, and run `bin/up`.
@@ -77,23 +76,29 @@ def stand_ins(settings: Mapping[str, str], own: str, base: int, ssh: SshHost) ->
     tasks = None
     if settings.get("OP_TASK_TOKEN") or settings.get("OP_TASK_VAULT_ID"):
         tasks = connect.Reader(settings["OP_TASK_TOKEN"], settings["OP_TASK_VAULT_ID"])
-    # Made-up, the same at every start, and of no use at the other stand-ins.
-    github_token = hashlib.sha256(f"GitHub {token}".encode()).hexdigest()[:40]
+    leads_to = StandIns(
+        slack=f"http://{own}:{base + 3}",
+        smee=f"http://{own}:{base + 4}",
+        heartbeat=f"http://{own}:{base + 9}",
+        secret=token,
+        deploy_key=ssh.deploy_key,
+    )
     apps = {
         1: connect.create_app(
             state,
             token,
             settings["OP_VAULT_ID"],
             filter(None, settings.get("SANDBOX_ENVIRONMENTS", "").replace(" ", "").split(",")),
-            StandIns(f"http://{own}:{base + 3}", f"http://{own}:{base + 4}", github_token, ssh.deploy_key),
+            leads_to,
             tasks,
         ),
         2: feeds.create_app(),
         3: slack.create_app(),
         CHANNEL_SERVER: smee.create_app(),
         5: git_host.create_app(str(state / "git"), [dag_repository.NAME], dag_repository.BRANCH),
-        6: github.create_app(github_token, [ssh.host_key]),
+        6: github.create_app(leads_to.made_up(GITHUB), [ssh.host_key]),
         7: upstream.create_app(),
+        9: heartbeat.create_app(leads_to.made_up(HEARTBEAT_ITEM)),
     }
     repository = state / "git" / f"{dag_repository.NAME}.git"
     dag_repository.seed(repository, Path(settings.get("SANDBOX_SEED", "/opt/seed")))

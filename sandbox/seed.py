@@ -16,8 +16,14 @@ SLACK_PATH = "/services/T000/B000/sandbox"
 WEBHOOK_ITEM = "Airflow webhook"
 CHANNEL_FIELD = "channel"
 REPOSITORY_ITEM = "DAG repository"
+GITHUB = "GitHub"
 GITHUB_FIELD = "github token"
 DEPLOY_KEY_FIELD = "deploy key"
+HEARTBEAT_ITEM = "Heartbeat"
+PROMETHEUS_ITEM = "Prometheus"
+REGISTRY_ITEM = "Docker registry"
+REGISTRY_ADDRESS = "docker.io"
+"""The one at which every inventory lets DAGs log in. It takes no made-up login, nor does a test try it."""
 
 # fmt: off
 ADJECTIVES = (
@@ -37,9 +43,15 @@ class StandIns:
 
     slack: str
     smee: str
-    github_token: str
+    heartbeat: str
+    secret: str
+    """What the made-up secrets are made of."""
     deploy_key: str
     """The private key, as ssh-keygen writes it: several lines."""
+
+    def made_up(self, name: str) -> str:
+        """Return a secret that is the same at every start, and of no use but for what it is named after."""
+        return hashlib.sha256(f"{name} {self.secret}".encode()).hexdigest()[:40]
 
 
 def seed(
@@ -60,8 +72,17 @@ def seed(
     for item, field, values in (
         (WEBHOOK_ITEM, CHANNEL_FIELD, {name: f"{stand_ins.smee}/{channel(name)}" for name in names}),
         (SLACK_ITEM, SLACK_FIELD, dict.fromkeys(names, f"{stand_ins.slack}{SLACK_PATH}")),
-        (REPOSITORY_ITEM, GITHUB_FIELD, dict.fromkeys(names, stand_ins.github_token)),
+        (REPOSITORY_ITEM, GITHUB_FIELD, dict.fromkeys(names, stand_ins.made_up(GITHUB))),
         (REPOSITORY_ITEM, DEPLOY_KEY_FIELD, dict.fromkeys(names, stand_ins.deploy_key)),
+        (
+            HEARTBEAT_ITEM,
+            "url",
+            dict.fromkeys(names, f"{stand_ins.heartbeat}/ping/{stand_ins.made_up(HEARTBEAT_ITEM)}"),
+        ),
+        (PROMETHEUS_ITEM, "token", dict.fromkeys(names, stand_ins.made_up(PROMETHEUS_ITEM))),
+        (REGISTRY_ITEM, "address", dict.fromkeys(names, REGISTRY_ADDRESS)),
+        (REGISTRY_ITEM, "username", dict.fromkeys(names, "sandbox-reader-of-images")),
+        (REGISTRY_ITEM, "password", dict.fromkeys(names, stand_ins.made_up(REGISTRY_ITEM))),
     ):
         sections = [(name, field, value) for name, value in values.items()]
         store.ensure_fields(item, sections, overwrite=True)

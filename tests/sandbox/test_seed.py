@@ -12,8 +12,8 @@ from sandbox.vault_store import VaultStore
 from tests.served import VAULT_ID
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nbWFkZSB1cA==\n-----END OPENSSH PRIVATE KEY-----\n"
-FIRST = StandIns("http://10.0.0.2:9003", "http://10.0.0.2:9004", "made-up-token", KEY)
-MOVED = StandIns("http://10.0.0.7:9003", "http://10.0.0.7:9004", "made-up-token", KEY)
+FIRST = StandIns("http://10.0.0.2:9003", "http://10.0.0.2:9004", "http://10.0.0.2:9009", "made up", KEY)
+MOVED = StandIns("http://10.0.0.7:9003", "http://10.0.0.7:9004", "http://10.0.0.7:9009", "made up", KEY)
 
 
 @pytest.fixture
@@ -44,8 +44,25 @@ def test_leads_to_the_other_stand_ins(store: VaultStore) -> None:
     assert values(store, "Slack webhook", "url") == dict.fromkeys(
         channels, "http://10.0.0.2:9003/services/T000/B000/sandbox"
     )
-    assert values(store, "DAG repository", "github token") == dict.fromkeys(channels, "made-up-token")
+    assert values(store, "DAG repository", "github token") == dict.fromkeys(channels, FIRST.made_up("GitHub"))
     assert values(store, "DAG repository", "deploy key") == dict.fromkeys(channels, KEY)
+
+
+def test_every_secret_can_be_told_from_every_other(store: VaultStore) -> None:
+    """A test looks for them where they may not be: the longer ones are found by their text alone."""
+    seed(store, (), FIRST)
+    places = (
+        ("DAG repository", "github token"),
+        ("Heartbeat", "url"),
+        ("Prometheus", "token"),
+        ("Docker registry", "username"),
+        ("Docker registry", "password"),
+    )
+    found = [values(store, title, label)["production"] for title, label in places]
+    assert len(set(found)) == len(found)
+    assert [value for value in found if len(value) < 12] == []
+    assert found[1].startswith("http://10.0.0.2:9009/ping/")
+    assert values(store, "Docker registry", "address")["production"] == "docker.io"
 
 
 def test_follows_a_changed_address_and_keeps_the_rest(store: VaultStore) -> None:

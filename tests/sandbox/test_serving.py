@@ -20,7 +20,7 @@ from tests.served import TOKEN, VAULT_ID
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20
-LAST = 8
+LAST = 9
 """The highest number after the port base: each port from 1 on is a stand-in's or SSH's."""
 
 
@@ -127,6 +127,7 @@ def test_vault_leads_to_the_other_stand_ins(service: tuple[subprocess.Popen[str]
     with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client:
         slack = field(client, base, "Slack webhook", "url")
         assert httpx.post(slack, json={"text": "hi"}).text == "ok"
+        assert httpx.get(field(client, base, "Heartbeat", "url")).status_code == 200
         sha = "0" * 40
         status = httpx.post(
             f"http://127.0.0.1:{base + 6}/repos/team/atd-airflow/statuses/{sha}",

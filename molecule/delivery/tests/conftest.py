@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put last what gets this machine turned away from the webhook for a minute."""
-    last = ("test_fuzz", "test_limits", "test_flood")
+    """Look for leaks, then do what gets this machine turned away from the webhook for a minute."""
+    last = ("test_leaks", "test_fuzz", "test_limits", "test_flood")
     items.sort(key=lambda item: last.index(item.path.stem) if item.path.stem in last else -1)
 
 
@@ -46,6 +46,7 @@ def delivery(
     endpoints: dict[str, str],
     airflow: Any,
     env_files: dict[str, dict[str, str]],
+    metrics: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Delivery]:
     """The chain from push to live, at rest. Afterwards the branch holds what it held before."""
@@ -60,7 +61,9 @@ def delivery(
     # A colleague pushes over HTTP; the host reads over SSH.
     url = f"http://{urlsplit(connect['OP_CONNECT']).hostname}:9005/{github_repository}.git"
     repository = Repository(tmp_path_factory.mktemp("clone") / "repository", url)
-    delivery = Delivery(host, http, endpoints["webhook"], airflow, repository, connect, github_repository)
+    delivery = Delivery(
+        host, http, endpoints["webhook"], airflow, repository, connect, github_repository, metrics
+    )
     # After an earlier session's flood the endpoint turns this machine away for a while.
     wait_for("the webhook's endpoint", lambda: http("GET", f"{delivery.webhook}/").status_code == 200, 90)
     delivery.sync("once")

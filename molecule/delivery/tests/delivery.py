@@ -132,6 +132,8 @@ class Delivery:
     connect: Mapping[str, str]
     """OP_CONNECT, OP_API_TOKEN and OP_VAULT_ID, as the workflow has them."""
     github_repository: str
+    metrics: Callable[[], str]
+    """Reads the metrics as Prometheus does."""
 
     @property
     def outside(self) -> str:
@@ -175,8 +177,7 @@ class Delivery:
 
     def metric(self, series: str) -> float:
         """Return a number of the Prometheus page, 0 for one that was not counted yet."""
-        text = self.http("GET", f"{self.webhook}/metrics").text
-        found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+        found = re.search(rf"^{re.escape(series)} (\S+)$", self.metrics(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def live(self) -> str:

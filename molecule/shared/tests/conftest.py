@@ -18,7 +18,7 @@ import testinfra
 from airflow_api import AirflowApi
 from canaries import Canaries
 from checker_on_host import Checker
-from expected import DAG, DIRECTORY, ENDPOINT_LIST, ENDPOINTS, PROJECT, SECRETS
+from expected import DAG, DIRECTORY, ENDPOINT_LIST, ENDPOINTS, METRICS_TOKEN_FILE, PROJECT, SECRETS
 from playwright.sync_api import Browser, sync_playwright
 from testinfra.host import Host
 
@@ -157,6 +157,22 @@ def http(containers: dict[str, Json]) -> Iterator[Http]:
             return session.request(method, url, **{"timeout": 20, "allow_redirects": False, **options})
 
         yield request
+
+
+@pytest.fixture(scope="session")
+def metrics(host: Host, http: Http, endpoints: dict[str, str]) -> Callable[[], str]:
+    """Return a function that reads the metrics as the team's Prometheus does, with the token of the vault."""
+    token = host.file(METRICS_TOKEN_FILE).content_string.strip()
+    assert token
+
+    def read() -> str:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = http("GET", f"{endpoints['webhook']}/metrics", headers=headers)
+        # While the webhook is away, HAProxy answers in its place.
+        assert answer.status_code != 401
+        return answer.text
+
+    return read
 
 
 @pytest.fixture(scope="session")

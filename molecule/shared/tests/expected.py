@@ -11,6 +11,7 @@ from tests import compose_project, endpoints
 
 DIRECTORY = "/srv/airflow"
 BACKUPS = "/var/backups/airflow"
+METRICS_TOKEN_FILE = f"{DIRECTORY}/webhook/metrics_token"
 PROJECT = "airflow"
 
 ENDPOINT_LIST: list[dict[str, Any]] = endpoints.ENDPOINTS
@@ -60,7 +61,7 @@ SERVICES = {
     "airflow-worker": Service(
         {"database", "broker", "outside"},
         None,
-        AIRFLOW_SECRETS | {"tasks' 1Password token", "Slack's address"},
+        AIRFLOW_SECRETS | {"tasks' 1Password token", "Slack's address", "registry's password"},
         CODE
         | {
             ("airflow_docker_proxy", "/run/docker-proxy", "writable"),
@@ -183,6 +184,12 @@ SECRETS: dict[str, tuple[str, str, Callable[[str], str]]] = {
     "tasks' 1Password token": ("onepassword.env", "OP_API_TOKEN", str),
     "platform's 1Password token": ("webhook.env", "OP_API_TOKEN", str),
     "Slack's address": ("slack.env", "AIRFLOW_CONN_SLACK", lambda text: str(json.loads(text)["password"])),
+    "registry's password": (
+        "onepassword.env",
+        "AIRFLOW_CONN_DOCKER_DEFAULT",
+        lambda text: str(json.loads(text)["password"]),
+    ),
+    "heartbeat's address": ("checker.env", "HEARTBEAT_URL", str),
 }
 """Where on the host each secret is: the file below env/, the variable, and how to take it from the value."""
 
@@ -194,6 +201,8 @@ VARIABLES = {
     "AIRFLOW__SECRETS__BACKEND": {"airflow-worker"},
     "AIRFLOW__CORE__XCOM_BACKEND": set(AIRFLOW_SERVICES),
     "AIRFLOW_CONN_SLACK": {"airflow-worker", "airflow-scheduler"},
+    "AIRFLOW_CONN_DOCKER_DEFAULT": {"airflow-worker"},
+    "HEARTBEAT_URL": set(),
     "_AIRFLOW_WWW_USER_USERNAME": set(),
     "_AIRFLOW_WWW_USER_PASSWORD": set(),
     "ACCOUNTS": set(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 
@@ -84,6 +85,14 @@ def test_smoke_test_can_do_nothing_else(smoke_test: AirflowApi, method: str, pat
 def test_smoke_test_sees_its_dag_alone(smoke_test: AirflowApi) -> None:
     """The list has what an account may read."""
     assert [dag["dag_id"] for dag in smoke_test.get("dags")["dags"]] == [DAG]
+
+
+def test_smoke_run_was_its_own_accounts(airflow: AirflowApi, accounts: dict[str, Any], host: Host) -> None:
+    """Not the administrator's: Airflow's own log has who triggered the run that proved this stack."""
+    proof = json.loads(host.file(f"{DIRECTORY}/smoke.json").content_string)
+    logged = airflow.get("eventLogs", dag_id=DAG, event="api.post_dag_run", limit=100)["event_logs"]
+    callers = {json.loads(entry["extra"] or "{}").get("dag_run_id"): entry["owner"] for entry in logged}
+    assert callers[proof["run"]] == accounts["smoke_test"]["username"]
 
 
 def test_no_dag_fails_to_import(airflow: AirflowApi) -> None:

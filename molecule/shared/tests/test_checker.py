@@ -116,14 +116,16 @@ def test_command_is_one_screen(host: Host, check: Check) -> None:
     assert json.loads(host.run("airflow-checker status --json").stdout)["schema"] == 1
 
 
-def test_status_page_says_the_same(http: Any, endpoints: dict[str, str], check: Check) -> None:
+def test_status_page_says_the_same(
+    http: Any, endpoints: dict[str, str], metrics: Callable[[], str], check: Check
+) -> None:
     overall = check()["overall"]
     page = http("GET", endpoints["webhook"], headers={"Accept": "application/json"}).json()
     assert page["health"]["overall"] == overall
-    metrics = http("GET", f"{endpoints['webhook']}/metrics").text.splitlines()
+    lines = metrics().splitlines()
     level = {"ok": 0, "warning": 1, "critical": 2}[overall]
-    assert f"airflow_platform_health {level}.0" in metrics
-    assert 'airflow_platform_service_up{service="airflow-worker"} 1.0' in metrics
+    assert f"airflow_platform_health {level}.0" in lines
+    assert 'airflow_platform_service_up{service="airflow-worker"} 1.0' in lines
 
 
 @pytest.fixture

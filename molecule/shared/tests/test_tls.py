@@ -1,7 +1,8 @@
 """The endpoints with a certificate: what an inventory that has one gets, from the same image, as confined.
 
 The platform under test has no certificate. So a second HAProxy stands beside its own for a moment, with the
-configuration that the same template makes of a certificate and a host name for each endpoint.
+configuration that the same template makes of a certificate and a host name for each endpoint. Behind it is a
+second webserver, since Airflow has a setting for that case, too. It costs about 20 s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.certificates import certificate
 
 NAMES = {endpoint: f"{endpoint}.example.org" for endpoint in ENDPOINTS}
 CONTAINER = "haproxy-with-certificate"
+WEBSERVER = "webserver-behind-certificate"
 SETTINGS = "/usr/local/etc/haproxy"
 UNKNOWN = "unknown.example.org"
 
@@ -37,6 +39,7 @@ REQUESTS = [
     *((NAMES[endpoint], "http", UNKNOWN_PATH) for endpoint in ENDPOINTS),
     *((NAMES[endpoint], str(port), UNKNOWN_PATH) for endpoint, port in ENDPOINTS.items()),
     (NAMES["airflow"], "https", "/home"),
+    (NAMES["airflow"], "https", "/login/"),
     (UNKNOWN, "https", "/"),
 ]
 
@@ -54,7 +57,9 @@ for name, scheme, path in requests:
         connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
     connection.request("GET", path)
     answer = connection.getresponse()
-    answers.append({"status": answer.status, **{key.lower(): value for key, value in answer.getheaders()}})
+    headers = {key.lower(): value for key, value in answer.getheaders()}
+    cookies = answer.headers.get_all("Set-Cookie") or []
+    answers.append({"status": answer.status, "cookies": cookies, **headers})
 print(json.dumps(answers))
 """
 
@@ -67,7 +72,10 @@ def configuration() -> str:
         **yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text(encoding="utf-8")),
         "ansible_managed": "Ansible managed",
         "haproxy_certificate": "given",
-        "haproxy_endpoints": ENDPOINT_LIST,
+        "haproxy_endpoints": [
+            {**endpoint, "service": endpoint["service"].replace("airflow-webserver:", f"{WEBSERVER}:")}
+            for endpoint in ENDPOINT_LIST
+        ],
         "haproxy_hostnames": NAMES,
     }
     template = (ROOT / "templates/srv/airflow/haproxy/haproxy.cfg.j2").read_text(encoding="utf-8")
@@ -82,7 +90,13 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
     image = containers["haproxy"]["Config"]["Image"]
     names = NAMES.values()
     networks = [f"{PROJECT}_edge-{endpoint}" for endpoint in ENDPOINTS]
+    compose = f"docker compose --project-directory {DIRECTORY}"
+    # What a certificate changes in the settings of Airflow: tests/policy/test_headers.py.
+    with_tls = "--env AIRFLOW__WEBSERVER__COOKIE_SECURE=true"
     try:
+        host.check_output(
+            f"{compose} run --detach --no-deps --name {WEBSERVER} {with_tls} airflow-webserver 2>&1"
+        )
         for file, text in (
             ("haproxy.cfg", configuration()),
             ("certificate.pem", certificate(names)),
@@ -115,10 +129,10 @@ def answers(host: Host, containers: dict[str, Any], weather_run: dict[str, Any])
             # It lets nobody in to a service that it has not yet found well.
             return [] if any(answer["status"] == 503 for answer in found) else found
 
-        found = wait_for("HAProxy with a certificate to answer", ask, 30)
+        found = wait_for("HAProxy with a certificate to answer", ask, 120)
         yield dict(zip(REQUESTS, found, strict=True))
     finally:
-        host.run(f"docker rm --force {CONTAINER}; rm -r {directory}")
+        host.run(f"docker rm --force {CONTAINER} {WEBSERVER}; rm -r {directory}")
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -151,6 +165,17 @@ def test_airflow_knows_that_it_is_behind_tls(answers: Answers) -> None:
     answer = answers[NAMES["airflow"], "https", "/home"]
     assert answer["status"] == 302
     assert "https://airflow.example.org/home" in answer["location"].replace("%3A", ":").replace("%2F", "/")
+
+
+def test_session_is_for_tls_alone(answers: Answers) -> None:
+    """A browser sends its cookie over TLS only, and shows it to no script; plain HTTP hands out none."""
+    cookies = answers[NAMES["airflow"], "https", "/login/"]["cookies"]
+    [session] = [cookie for cookie in cookies if cookie.startswith("session=")]
+    attributes = {part.strip() for part in session.split(";")[1:]}
+    assert {"Secure", "HttpOnly", "SameSite=Lax"} <= attributes
+    plain = {request: answer["cookies"] for request, answer in answers.items() if request[1] != "https"}
+    assert len(plain) == 2 * len(ENDPOINTS)
+    assert all(cookies == [] for cookies in plain.values()), plain
 
 
 def test_unknown_name_leads_nowhere(answers: Answers) -> None:

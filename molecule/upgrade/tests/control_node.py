@@ -159,6 +159,10 @@ class ControlNode:
         """Run a playbook to its end."""
         return self.start(playbook, *arguments).wait(seconds)
 
+    def outputs(self) -> dict[str, str]:
+        """Return what each playbook has printed up to now, by the name of its log."""
+        return {log.stem: log.read_text(errors="replace") for log in sorted(self._logs.glob("*.log"))}
+
     def page(self, before: str, after: str) -> str:
         """Return what the page of that report says, without its marks, each space a single one."""
         page = self.report(before, after, "html").read_text()

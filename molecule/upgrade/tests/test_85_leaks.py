@@ -1,0 +1,16 @@
+"""While keys and passwords are replaced, no process shows them: neither the old ones nor the new ones."""
+
+from __future__ import annotations
+
+import pytest
+from canaries import AIRFLOW, PLACES, misplaced, watched
+from platform_host import Platform
+
+
+@pytest.mark.starts_on("2.11.2")
+def test_rotation_shows_no_secret_to_other_users(platform: Platform) -> None:
+    """The watch began in test_55_leaks.py, and knows the values of before."""
+    seen = watched(platform.host)
+    assert set(seen["canaries"]) >= AIRFLOW
+    assert set(seen["variables of airflow-worker"]) == PLACES["definition of airflow-worker"][0]
+    assert misplaced(seen) == {}
