@@ -20,7 +20,7 @@ from airflow_release import cli
 from airflow_release.backup import backups, store
 from airflow_release.clean import databases, history, images, logs
 from airflow_release.core import records
-from airflow_release.core.database import FAILED, Database, kept_name, kept_since
+from airflow_release.core.database import FAILED, SAMPLE, Database, kept_name, kept_since
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.records import Release
@@ -468,6 +468,14 @@ def test_left_databases_go_by_days_and_are_named(host: Host, left: Database) -> 
     assert kept.startswith("the database airflow_kept_20260101t000000z of 2026-01-01, ")
     # A rollback to the release before the running one takes the other.
     assert {"airflow_kept_20260102t000000z", "somebody_elses", "airflow"} <= left.names()
+
+
+def test_sample_of_a_killed_command_goes_at_once(host: Host, database: Database) -> None:
+    """It has nobody's data, and up to 1 GiB."""
+    database.create(SAMPLE)
+    [said] = databases.clean(host, Settings(), short=False)
+    assert said.startswith("the database airflow_sample of ")
+    assert SAMPLE not in database.names()
 
 
 def test_without_disk_the_failed_one_goes_after_a_day_and_no_kept_one(host: Host, left: Database) -> None:

@@ -163,6 +163,14 @@ def test_renames_are_all_done_or_none(database: Database) -> None:
     assert FAILED not in database.names()
 
 
+def test_filled_database_has_the_size_that_was_asked_for(database: Database) -> None:
+    """Nothing of it is compressed, so that a copy has as much to write."""
+    database.create(SCRATCH)
+    empty, size = database.size(SCRATCH), 8 * 2**20
+    database.fill(SCRATCH, size)
+    assert size <= database.size(SCRATCH) - empty < 1.1 * size
+
+
 def test_the_live_database_is_never_dropped(database: Database) -> None:
     with pytest.raises(ReleaseError, match="never dropped"):
         database.drop(LIVE)

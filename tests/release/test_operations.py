@@ -277,8 +277,11 @@ def test_copy_that_takes_too_long_is_refused_beforehand(model: Platform, limit: 
     ("measured", "says"),
     [
         (1_000_000, r"^Airflow's pages will be away for about 100 s\.$"),
-        (200_000, "not known .* To measure one first, .*: airflow-release check-rotation$"),
-        (0, "not known .* To measure one first, .*: airflow-release check-rotation$"),
+        (200_000, r"is measured before anything stops: no copy of a database of about 1 MiB was measured "),
+        (
+            0,
+            r"is measured before anything stops: .* upgrade_outage_limit, the rollback is refused\.$",
+        ),
     ],
 )
 def test_rollback_says_how_long_pages_will_be_away(
@@ -300,9 +303,112 @@ def test_rollback_says_how_long_pages_will_be_away(
     assert re.search(says, plan["outage"])
 
 
-def test_copy_of_a_small_database_says_nothing_of_a_large_one(model: Platform) -> None:
-    pace.remember(model, size=12 * 2**20, seconds=1.4)
-    assert pace.copy_seconds(model, 8 * 2**30) is None
+@pytest.mark.parametrize(
+    ("measured", "size", "seconds"),
+    [
+        (12 * 2**20, 8 * 2**30, None),
+        (12 * 2**20, 48 * 2**20, 8.0),
+        (12 * 2**20, 48 * 2**20 + 1, None),
+        (2**30 - 1, 36 * 2**30, None),
+        (2**30, 36 * 2**30, 72.0),
+        (36 * 2**30, 2**30, 2 / 36),
+    ],
+)
+def test_copy_of_a_small_database_says_nothing_of_a_large_one(
+    model: Platform, measured: int, size: int, seconds: float | None
+) -> None:
+    pace.remember(model, measured, seconds=2)
+    assert pace.copy_seconds(model, size) == (None if seconds is None else pytest.approx(seconds))
+
+
+ROLLBACK = ("begin", "--kind", "rollback", "--to-version", OLD)
+SAMPLE_COPIED = "CREATE DATABASE airflow_scratch TEMPLATE airflow_sample"
+
+
+@pytest.mark.parametrize("earlier", [0, 200_000])
+@pytest.mark.parametrize(("limit", "refused"), [(2000, False), (900, True)])
+def test_rollback_measures_a_copy_where_nothing_like_it_was_measured(
+    model: Platform, monkeypatch: pytest.MonkeyPatch, capsys: Capture, earlier: int, limit: int, refused: bool
+) -> None:
+    """It once went on, however long the pages would be away. It is refused before anything has begun."""
+    if earlier:
+        pace.remember(model, size=earlier, seconds=1)
+    slept, clock = [0], time.time
+
+    def during(line: str) -> None:
+        slept[0] += 1000 * (SAMPLE_COPIED in line)
+
+    model.world.during = during
+    monkeypatch.setattr(time, "time", lambda: clock() + slept[0])
+    command = (*ROLLBACK, "--options", json.dumps({"outage_limit": limit}))
+    if refused:
+        with pytest.raises(ReleaseError, match=r"about 1040 s, .* upgrade_outage_limit is 900 s"):
+            call(model, *command)
+        assert Journal(model).read() is None
+    else:
+        call(model, *command)
+        assert read(model).state == "prepared"
+    assert slept == [1000]
+    assert "copying a sample of 0 MiB" in capsys.readouterr().err
+    assert set(model.world.databases) == {"airflow"}
+    # It is remembered: the next attempt knows it.
+    assert pace.copy_seconds(model, 1_000_000) == pytest.approx(1000, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("rotate", "copy"), ("rollback", "bundle:/b.tar"), ("upgrade", "copy")]
+)
+def test_nothing_else_is_measured_when_it_begins(model: Platform, kind: str, source: str) -> None:
+    """The vault has the rotation's new values by then; what is rehearsed is measured there, or not copied."""
+    begin(model, "--database", source, command={"kind": kind})
+    assert not [line for line in model.world.commands if "airflow_sample" in line]
+
+
+@pytest.mark.parametrize("size", [2**20, 36 * 2**30])
+def test_sample_is_not_copied_without_disk(
+    model: Platform, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A full disk stops Postgres. A large database needs no larger sample than 1 GiB."""
+    needed = 2 * min(size // 4 + 1, 2**30) + space.RESERVE_BYTES
+    model.backups.mkdir()
+    monkeypatch.setattr("airflow_release.core.database.Database.size", lambda self, name="airflow": size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed - 1))
+    with pytest.raises(ReleaseError, match="too little disk"):
+        call(model, *ROLLBACK)
+    assert not [line for line in model.world.commands if "airflow_sample" in line]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * needed, 0, needed))
+    call(model, *ROLLBACK)
+    assert [line for line in model.world.commands if SAMPLE_COPIED in line]
+
+
+@pytest.mark.parametrize("fault", ["CREATE UNLOGGED TABLE", SAMPLE_COPIED])
+def test_sample_that_cannot_be_copied_begins_nothing(model: Platform, fault: str) -> None:
+    """The switch could not copy the live database either. Nothing of the sample stays."""
+    model.world.fail = fault
+    with pytest.raises(ReleaseError, match="failed with code 1"):
+        call(model, *ROLLBACK)
+    assert Journal(model).read() is None
+    assert set(model.world.databases) == {"airflow"}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])
+def test_rollback_killed_while_it_is_measured_is_begun_again(model: Platform, before: bool) -> None:
+    """At each command: what runs is as it was, and nothing of the sample stays in the end."""
+    call(model, *ROLLBACK)
+    total = len(model.world.commands)
+    for number in range(total):
+        shutil.rmtree(model.releases)
+        model.world.commands.clear()
+        model.world.die_at, model.world.die_before = number, before
+        with pytest.raises(Killed):
+            call(model, *ROLLBACK)
+        model.world.die_at = None
+        assert model.world.databases["airflow"] == {"revision": f"schema-of-{OLD}"}
+        assert model.world.closed == set()
+        begun = Journal(model).read()
+        call(model, *ROLLBACK, *(["--take-over", begun.id] if begun else []))
+        assert set(model.world.databases) == {"airflow"}
+    assert total > 5
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Costs about 60 s: the commands that change nothing run side by side.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -64,6 +65,26 @@ def test_refusals_begin_nothing(attempts: Attempts, control: ControlNode) -> Non
     assert attempts.operation == {}
     assert attempts.after == attempts.before
     assert control.pin == "2.5.3"
+
+
+def test_rollback_that_does_not_fit_is_refused_where_no_copy_was_measured(platform: Platform) -> None:
+    """It measures one of a sample on the real Postgres, and nothing of that stays. About 10 s."""
+    containers, databases = platform.containers(), platform.databases()
+    platform.check("rm -f releases/pace.json")
+    said = platform.run(
+        "airflow-release begin --kind rollback --to-version 2.5.3 --options %s", '{"outage_limit": 1}'
+    )
+    assert said.rc == 3, said.stdout + said.stderr
+    assert "copying a sample of " in said.stderr
+    assert "would keep Airflow's pages away for about " in said.stderr
+    assert "upgrade_outage_limit is 1 s" in said.stderr
+    measured = json.loads(platform.check("cat releases/pace.json"))
+    size = int(platform.sql("SELECT pg_database_size('airflow')"))
+    assert size < 4 * measured["bytes"]
+    assert 0 < measured["seconds"] < 60
+    assert platform.databases() == databases
+    assert platform.containers() == containers
+    assert platform.operation() == {}
 
 
 def test_platform_that_is_not_well_is_left_alone(platform: Platform, control: ControlNode) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from airflow_release.core import records
-from airflow_release.core.database import ADMINISTRATION, FAILED, Database, kept_since
+from airflow_release.core.database import ADMINISTRATION, FAILED, SAMPLE, Database, kept_since
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
 
@@ -27,6 +27,8 @@ def clean(
         if name == FAILED:
             since = _made(database, name)
             goes = since < (max(limit, now - 86_400) if short else limit)
+        elif name == SAMPLE:
+            since, goes = _made(database, name), True  # a command was killed: nobody measures now
         elif (left := kept_since(name)) is not None:
             since, goes = left, left < limit
         else:

@@ -20,6 +20,8 @@ NEXT = "airflow_next"
 PREVIOUS = "airflow_previous"
 FAILED = "airflow_failed"
 SCRATCH = "airflow_scratch"
+SAMPLE = "airflow_sample"
+"""Made to be copied, where the live database cannot be, and gone when that was measured."""
 KEPT = re.compile(r"airflow_kept_(?P<stamp>[0-9a-z]+)")
 """Databases that were left and could not be backed up. `airflow-release clean` drops them by days."""
 _STAMP = "%Y%m%dt%H%M%Sz"
@@ -189,6 +191,17 @@ class Database:
         )
         self.adopt(source, target)
 
+    def fill(self, database: str, size: int) -> None:
+        """Give a database a table of about that many bytes, written without Postgres' log."""
+        rows = size // 2048  # four fill a page of 8 KiB; a longer one would be compressed
+        self.sql(
+            "CREATE UNLOGGED TABLE sample AS"
+            f" SELECT repeat(md5(n::text), 60) AS line FROM generate_series(1, {rows}) n",
+            database,
+            timeout=None,
+            doing=f"filling {database}",
+        )
+
     def adopt(self, source: str, target: str) -> None:
         """Give a database the settings, grants and limit of another; no copy and no dump has them."""
         listed = ", ".join(f"'{name}'" for name in QUOTED_LISTS)
@@ -328,6 +341,11 @@ FROM pg_database, aclexplode(datacl) WHERE datname = '{source}'
             lines = list(iter(lambda: answers.readline().strip() or "end", "end"))
             if not lines or not re.fullmatch(r"[0-9A-F-]+", lines[0]):
                 raise ReleaseError("Postgres gave no snapshot", "\n".join(lines))
+            if not all(re.fullmatch(r"\w+\|\d+", line) for line in lines[1:]):
+                # In Postgres' words: a table of a damaged database that cannot be read.
+                raise ReleaseError(
+                    f"dumping {database} failed: its rows cannot be counted", "\n".join(lines[1:])
+                )
             yield lines[0], _parse_counts("\n".join(lines[1:]))
 
 
@@ -341,11 +359,6 @@ def _count_statement(tables: list[str]) -> str:
     return (
         " UNION ALL ".join(f"SELECT '{name}', count(*) FROM public.{name}" for name in tables)
         or "SELECT 1 LIMIT 0"
-            if not all(re.fullmatch(r"\w+\|\d+", line) for line in lines[1:]):
-                # In Postgres' words: a table of a damaged database that cannot be read.
-                raise ReleaseError(
-                    f"dumping {database} failed: its rows cannot be counted", "\n".join(lines[1:])
-                )
     )
 
 

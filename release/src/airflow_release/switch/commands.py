@@ -201,15 +201,16 @@ def check_rotation(host: Host, arguments: argparse.Namespace) -> int:
             pages would be away for longer than they may.
     """
     options = Options.parse(arguments.options)
-
-    def say(doing: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {doing}", file=sys.stderr, flush=True)
-
     with lock.exclusive(host.lock, math.inf, doing="the rehearsal of a rotation"):
         _require_free(Journal(host).read(), {"kind": "rotate"}, arguments.take_over)
-        seconds = rehearsal.measure_rotation(host, options, fernet_key=arguments.fernet_key, say=say)
+        seconds = rehearsal.measure_rotation(host, options, fernet_key=arguments.fernet_key, say=_say)
     print(f"The rotation will keep Airflow's pages away for about {seconds:.0f} s.")
     return 0
+
+
+def _say(doing: str) -> None:
+    """Show what a command is doing, beside its answer."""
+    print(f"{time.strftime('%H:%M:%S')} {doing}", file=sys.stderr, flush=True)
 
 
 def begin(host: Host, arguments: argparse.Namespace) -> int:
@@ -227,8 +228,11 @@ def begin(host: Host, arguments: argparse.Namespace) -> int:
         _require_free(journal.read(), command, arguments.take_over)
         playbooks.require_none(host, arguments.control)
         running = records.current(host, _revision(host, arguments.kind))
-        # A rehearsal measures an upgrade. For a rotation check-rotation has just measured a copy.
+        # A rehearsal measures an upgrade, and check-rotation has just measured a rotation. What comes from a
+        # backup is rehearsed, and is not copied with the pages away.
         if arguments.database == "copy" and arguments.kind != "upgrade":
+            if arguments.kind in REPAIRS:
+                rehearsal.measure_pace(host, _say)
             pace.require(host, Database(host).size(), options.outage_limit)
         source = _files_of(host, arguments.release) if arguments.release else host.directory
         # Nothing refuses this one any more. From here on whoever drives the earlier one is refused.

@@ -12,6 +12,9 @@ from airflow_release.core.host import Host
 COMPARABLE = 4
 """How many times as large a database may be as the one that was measured."""
 
+SAMPLE_BYTES = 2**30
+"""A copy of so many bytes is nearly all reading and writing, and says how long any larger one takes."""
+
 SECONDS_BESIDE_THE_DATA = 10
 """What the pages are away for whatever the size: sessions end, files are put in place, HAProxy is told."""
 
@@ -31,9 +34,10 @@ def copy_seconds(host: Host, size: int) -> float | None:
     """
     try:
         last = json.loads(_file(host).read_text())
-        if size > COMPARABLE * int(last["bytes"]):
+        measured = int(last["bytes"])
+        if size > COMPARABLE * measured and measured < SAMPLE_BYTES:
             return None
-        return float(last["seconds"]) * size / max(int(last["bytes"]), 1)
+        return float(last["seconds"]) * size / max(measured, 1)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -46,6 +50,9 @@ def outage_seconds(host: Host, size: int) -> float | None:
 
 def require(host: Host, size: int, limit: int) -> None:
     """Refuse a copy that would keep the pages away for longer than `limit` seconds; unknown is no reason.
+
+    For a rollback `rehearsal.measure_pace` has measured it. `check-rotation` has judged a rotation, and by
+    now the vault has new values.
 
     Raises:
         ReleaseError: it would, and says what to do.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from airflow_release.backup import backups
-from airflow_release.core.database import LIVE, NEXT, SCRATCH, Database
+from airflow_release.backup import backups, space
+from airflow_release.core.database import LIVE, NEXT, SAMPLE, SCRATCH, Database
 from airflow_release.core.host import Host
 from airflow_release.switch import next_database, pace, standby
 from airflow_release.switch.journal import Journal, Operation
@@ -46,13 +46,17 @@ def rehearse(host: Host, operation: Operation) -> None:
             say("starting the new webserver on it")
             standby.start(host, options.start_timeout)
             tried = f"the new webserver serves {'what will be live' if replaces else 'the result'}"
-        phase.note = f"migrating took {migrated:.1f} s, and {tried}"
+        # What replaces the live database only changes its name in the switch, however large it is.
+        expected = 0.0 if replaces else copied + migrated
+        expected += pace.SECONDS_BESIDE_THE_DATA + (0 if serves else pace.SECONDS_TO_START)
+        phase.note = (
+            f"migrating took {migrated:.1f} s, and {tried}; "
+            f"the switch will keep pages away for about {expected:.0f} s"
+        )
         if replaces:
             operation.done["prepared"] = True
-            return
-        expected = copied + migrated + pace.SECONDS_BESIDE_THE_DATA
-        phase.note += f"; the switch will keep pages away for about {expected:.0f} s"
-        pace.require_outage(expected, database.size(LIVE), options.outage_limit)
+        else:
+            pace.require_outage(expected, database.size(LIVE), options.outage_limit)
 
 
 def measure_rotation(host: Host, options: Options, *, fernet_key: bool, say: Callable[[str], None]) -> float:
@@ -88,10 +92,37 @@ def measure_rotation(host: Host, options: Options, *, fernet_key: bool, say: Cal
     return expected
 
 
+def measure_pace(host: Host, say: Callable[[str], None]) -> None:
+    """Measure how long this host takes for a copy, unless one like the live database's was measured before.
+
+    The live one cannot be copied while it serves, and may be too damaged to be dumped. So a sample is copied,
+    of a quarter of its size and 1 GiB at most. The caller holds the platform's lock.
+
+    Raises:
+        ReleaseError: there is too little disk, or Postgres cannot copy a database.
+    """
+    database = Database(host)
+    live = database.size(LIVE)
+    if pace.copy_seconds(host, live) is not None:
+        return
+    sample = min(live // pace.COMPARABLE + 1, pace.SAMPLE_BYTES)
+    space.require_space(host, sample, copies_of_database=2, copies_of_dump=0, dump=0)
+    say(f"copying a sample of {sample / 2**20:.0f} MiB, to see how long a copy takes on this host")
+    try:
+        database.create(SAMPLE)
+        database.fill(SAMPLE, sample)
+        size, seconds = _time_copy(database, SAMPLE)
+    finally:
+        for name in (SAMPLE, SCRATCH):
+            database.drop(name)
+    # Last: once it is known, nobody comes here again, and what a kill left would stay.
+    pace.remember(host, size, seconds)
+
+
 def clean_up(host: Host) -> None:
-    """Remove what a rehearsal left: the standby webserver and its database, and the copy that was timed."""
+    """Remove what a rehearsal left: the standby webserver, its database, and the copies that were timed."""
     standby.remove(host)
-    for name in (NEXT, SCRATCH):
+    for name in (NEXT, SCRATCH, SAMPLE):
         Database(host).drop(name)
 
 
@@ -105,12 +136,16 @@ def _password_changes(host: Host) -> bool:
 
 def _copy_seconds(database: Database, say: Callable[[str], None]) -> float:
     """Measure a copy of the rehearsed database, and scale it to the size of the live one."""
-    size = database.size(NEXT)
-    say(f"copying {size / 2**20:.0f} MiB, as the switch will")
-    began = time.time()
-    database.copy(NEXT, SCRATCH)
-    seconds = time.time() - began
+    say(f"copying {database.size(NEXT) / 2**20:.0f} MiB, as the switch will")
+    size, seconds = _time_copy(database, NEXT)
     pace.remember(database.host, size, seconds)
     database.drop(SCRATCH)
     # The live one may be many times as large, with the room of rows that are gone: a backup has none of it.
     return seconds * database.size(LIVE) / max(size, 1)
+
+
+def _time_copy(database: Database, source: str) -> tuple[int, float]:
+    """Copy a database to the scratch database; return its bytes, and the seconds that it took."""
+    size, began = database.size(source), time.time()
+    database.copy(source, SCRATCH)
+    return size, time.time() - began

@@ -63,14 +63,14 @@ def plan(host: Host, identifier: str = "") -> Plan:
 
 
 def _outage(host: Host, size: int) -> str:
-    """Say how long pages will be away for a copy of the live database, or how to find that out."""
+    """Say how long pages will be away for a copy of the live database, or that it is measured first."""
     seconds = pace.outage_seconds(host, size)
     if seconds is not None:
         return f"Airflow's pages will be away for about {seconds:.0f} s."
     return (
-        "It is not known how long Airflow's pages will be away: no copy of a database of about "
-        f"{size / 2**20:.0f} MiB was measured on this host. To measure one first, while Airflow serves: "
-        "airflow-release check-rotation"
+        "How long Airflow's pages will be away is measured before anything stops: no copy of a database of "
+        f"about {size / 2**20:.0f} MiB was measured on this host yet. If it is longer than "
+        "upgrade_outage_limit, the rollback is refused."
     )
 
 
