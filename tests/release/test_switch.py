@@ -20,7 +20,7 @@ from airflow_release.core import records
 from airflow_release.core.database import Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.switch import commands as switch_commands
-from airflow_release.switch import next_database, rehearsal, reserve
+from airflow_release.switch import next_database, pace, rehearsal, reserve
 from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
@@ -899,6 +899,94 @@ def test_rehearsal_says_what_it_is_doing(model: PlatformModel, source: str) -> N
     )
     for text in said[source == "copy" :]:
         assert any(one.endswith(f"({text})") for one in standing)
+
+
+@pytest.mark.parametrize(("password", "seconds"), [("pass''word", 10), ("another", 40)])
+def test_rehearsal_of_a_restore_says_how_long_pages_will_be_away(
+    model: PlatformModel, password: str, seconds: int
+) -> None:
+    """It copies nothing meanwhile, so that it is refused for no limit: it may be the only remedy."""
+    (model.next / "env/postgres.env").write_text(f"POSTGRES_PASSWORD='{password}'\n")
+    change(model, state="prepared", kind="restore", database="bundle:/b.tar", options={"outage_limit": 1})
+    operation = read(model)
+    rehearsal.rehearse(model, operation)
+    assert operation.phases[0].note.endswith(f"; the switch will keep pages away for about {seconds} s")
+    assert operation.done["prepared"] is True
+
+
+@pytest.mark.parametrize(
+    ("measured", "note"),
+    [(0, "copying 1 MiB"), (200_000, "copying 1 MiB"), (2_000_000, "copying 1 MiB, about 30 s")],
+)
+def test_copy_is_told_with_its_size_and_time_and_is_measured(
+    model: PlatformModel, monkeypatch: pytest.MonkeyPatch, measured: int, note: str
+) -> None:
+    """Whoever looks at the status meanwhile sees how long it takes, by the pace of the last one."""
+    if measured:
+        pace.remember(model, measured, seconds=60)
+    standing: list[str] = []
+    slept, clock = [0], time.time
+
+    def during(line: str) -> None:
+        if "CREATE DATABASE airflow_next TEMPLATE airflow " in line:
+            standing.append(read(model).standing)
+            slept[0] += 100
+
+    model.world.during = during
+    monkeypatch.setattr(time, "time", lambda: clock() + slept[0])
+    commands_of_a_good_switch(model)
+    [stood] = standing
+    assert stood.startswith("switching, migrate since ")
+    assert stood.endswith(f" ({note})")
+    last = json.loads((model.releases / "pace.json").read_text())
+    assert last == {"bytes": 1_000_000, "seconds": pytest.approx(100, abs=10)}
+    assert pace.copy_seconds(model, 3_000_000) == pytest.approx(300, abs=30)
+
+
+@pytest.mark.parametrize("way", ["swapped", "kept"])
+def test_what_is_not_copied_from_the_live_database_says_nothing_of_a_copy(
+    model: PlatformModel, way: str
+) -> None:
+    WAYS[way](model)
+    model.world.databases.setdefault("airflow_next", {"revision": f"schema-of-{NEW}"})
+    confirm(model)
+    assert run(model).state == "succeeded"
+    assert not (model.releases / "pace.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("way", "services"),
+    [
+        ("copied", ["airflow-init-next"]),
+        ("another key", ["airflow-init-next", "airflow-init-next check-fernet --re-encrypt"]),
+        ("filled in the switch", ["airflow-init-next", "airflow-init-next check-fernet"]),
+        ("rotation", ["airflow-init-next", "airflow-init-next check-fernet --re-encrypt"]),
+        ("live", ["airflow-init check-fernet"]),
+    ],
+)
+def test_what_reads_all_of_a_database_in_a_container_has_no_limit(
+    model: PlatformModel, monkeypatch: pytest.MonkeyPatch, way: str, services: list[str]
+) -> None:
+    """A migration takes as long as the database is large; ten minutes are the limit of other commands."""
+    limits: dict[str, float | None] = {}
+    real = PlatformModel.run
+
+    def note(host: PlatformModel, command: list[str], **arguments: Any) -> str:
+        if "--rm" in command:
+            once = [word for word in command[command.index("--no-TTY") + 1 :] if not word.startswith("--env")]
+            limits[" ".join(once)] = arguments.get("timeout", 600)
+        return real(host, command, **arguments)
+
+    monkeypatch.setattr(PlatformModel, "run", note)
+    if way == "live":
+        next_database.check_live_fernet(model, 0)
+    elif way == "rotation":
+        model.world.databases["airflow_next"] = {"revision": f"schema-of-{OLD}"}
+        next_database.try_rotation(model, 0, fernet_key=True)
+    else:
+        WAYS[way](model)
+        commands_of_a_good_switch(model)
+    assert limits == dict.fromkeys(services)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["without effect", "after its effect"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,16 +16,16 @@ from typing import IO, Any
 import pytest
 from airflow_release.backup import backups, bundle, store
 from airflow_release.core import records
-from airflow_release.core.database import APPLICATION, LIVE, NEXT, PREVIOUS, SCRATCH, Database
+from airflow_release.core.database import APPLICATION, LIVE, NEXT, PREVIOUS, SAMPLE, SCRATCH, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings
-from airflow_release.switch import next_database, pace, rehearsal, reserve
+from airflow_release.switch import next_database, pace, rehearsal, reserve, rollback, way_back
 from airflow_release.switch.engine import Engine
 from airflow_release.switch.journal import Journal, Operation
 from airflow_release.switch.options import Options
 
-from tests.release.platform_model import CONTAINERS, PlatformModel, World
+from tests.release.platform_model import CONTAINERS, Killed, PlatformModel, World
 from tests.release.test_switch import NEW, OLD, confirm, read, render
 
 SETTINGS = Settings(fernet_key={"vault": "v", "item": "Airflow keys", "field": "production.fernet key"})
@@ -503,22 +504,196 @@ def test_values_that_the_key_does_not_decrypt_are_counted_and_named(
     assert str(refused.value).count("variable ") == lost
 
 
-def test_what_a_killed_process_left_at_work_is_ended(
-    platform: PlatformOnPostgres, database: Database
-) -> None:
-    """A copy that goes on would appear as a database in the middle of the way back."""
+@contextmanager
+def left_at_work(database: Database) -> Iterator[Callable[[], bool]]:
+    """Have Postgres be at work on what a killed process asked for; yield what says whether it still is."""
     sleeping = database.command(
         "env", f"PGAPPNAME={APPLICATION}", "psql", "--username=airflow", "--dbname=postgres"
     )
     left = subprocess.Popen([*sleeping, "--command=SELECT pg_sleep(120)"], stderr=subprocess.DEVNULL)
-    at_work = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{APPLICATION}'"
-    other = f"{at_work} AND query LIKE '%sleep(%' AND pid <> pg_backend_pid()"
-    deadline = time.monotonic() + 20
-    while database.sql(other, "postgres") == "0" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    database.end_leftovers()
-    assert database.sql(other, "postgres") == "0"
-    assert left.wait(20) != 0
+    count = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{APPLICATION}'"
+        " AND query LIKE '%sleep(%' AND pid <> pg_backend_pid()"
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while database.sql(count, "postgres") == "0":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield lambda: database.sql(count, "postgres") != "0"
+    finally:
+        database.end_leftovers()
+        assert left.wait(20) != 0
+
+
+def test_what_a_killed_process_left_at_work_is_ended(database: Database) -> None:
+    """A copy that goes on would appear as a database in the middle of the way back."""
+    with left_at_work(database) as at_work:
+        database.end_leftovers()
+        assert not at_work()
+
+
+KILLED_IN: dict[str, tuple[Any, str]] = {
+    "switching": (Engine, "_drain"),
+    "unconfirmed": (Engine, "_prove"),
+    "finishing": (Engine, "_complete"),
+    "reverting": (way_back, "take"),
+}
+"""States of an operation, and what is being done in each."""
+
+
+@pytest.mark.parametrize("state", KILLED_IN)
+def test_next_process_first_ends_what_the_killed_one_left_at_work(
+    platform: PlatformOnPostgres, database: Database, state: str
+) -> None:
+    """Forward and on the way back: nothing else is asked of Postgres before that."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    place, killed.__name__ = KILLED_IN[state]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, killed.__name__, killed)
+        with pytest.raises(Killed):
+            switch(platform, confirmed=state != "reverting")
+    assert read(platform).state == state
+    beside: list[str] = []
+    with left_at_work(database) as at_work:
+
+        def during(line: str) -> None:
+            if "psql" in line and "pg_terminate_backend(pid, 60000)" not in line and at_work():
+                beside.append(line)
+
+        platform.world.during = during
+        Engine(platform, read(platform)).run()
+        assert not at_work()
+    assert beside == []
+    assert read(platform).state == ("succeeded" if state in ("unconfirmed", "finishing") else "reverted")
+
+
+# What a rollback means, on a platform that is ill.
+
+
+def leave(platform: PlatformOnPostgres) -> records.Release:
+    """Have a release that was left with a backup, and one that runs with another schema."""
+    left = records.new(platform, platform.directory, "of-an-earlier-release")
+    left.id, left.since = "20260101T000000Z-2.5.3", 1.0
+    left.bundle = str(backups.take(platform, settings=SETTINGS, reason="before an upgrade"))
+    running = records.new(platform, platform.directory, Database(platform).revision())
+    for release in (left, running):
+        records.save(platform, release)
+    left.files(platform).mkdir()
+    records.make_current(platform, running)
+    return left
+
+
+CANNOT_BE_DUMPED = {
+    "long values": DAMAGE,
+    "runs": "DELETE FROM pg_attribute WHERE attrelid = 'dag_run'::regclass AND attname = 'start_date'",
+    "schema": "DELETE FROM pg_attribute WHERE attrelid = 'alembic_version'::regclass AND attnum = 1",
+}
+
+
+@pytest.mark.parametrize("damage", CANNOT_BE_DUMPED)
+def test_rollback_is_planned_where_the_database_cannot_be_dumped(
+    platform: PlatformOnPostgres, database: Database, tmp_path: Path, damage: str
+) -> None:
+    """Going back is what one does then; what cannot be read is said to be lost in words."""
+    left = leave(platform)
+    database.sql(CANNOT_BE_DUMPED[damage])
+    with pytest.raises(ReleaseError, match="dumping airflow failed") as failed:
+        database.dump(tmp_path / "dump")
+    assert damage != "runs" or "pg_attribute catalog is missing 1 attribute" in failed.value.log
+    plan = rollback.plan(platform)
+    assert (plan.release.id, plan.database) == (left.id, f"bundle:{left.bundle}")
+    lost = "; ".join(plan.lost)
+    assert lost.startswith("everything since 20")
+    assert ("the database does not say" in lost) is (damage == "runs")
+    assert ("the rows of the live database cannot be counted" in lost) is (damage == "runs")
+    assert ("log: 2001 rows now, 2000 in the backup" in lost) is (damage == "long values")
+
+
+def test_schema_that_cannot_be_read_is_not_that_of_an_earlier_release(
+    platform: PlatformOnPostgres, database: Database
+) -> None:
+    """Of a release whose own could not be read either: the live database would be taken for its own."""
+    left = leave(platform)
+    left.revision = ""
+    records.save(platform, left)
+    database.sql("DROP TABLE alembic_version")
+    assert rollback.plan(platform).database == f"bundle:{left.bundle}"
+
+
+def test_rollback_is_planned_where_postgres_is_stopped(platform: PlatformOnPostgres) -> None:
+    """A database that merely does not run is not taken for one that is lost: Postgres is started first."""
+    left = leave(platform)
+    del platform.world.running["postgres"]
+    asked: list[bool] = []
+
+    def during(line: str) -> None:
+        if "psql" in line:
+            asked.append("postgres" in platform.world.running)
+
+    platform.world.during = during
+    plan = rollback.plan(platform)
+    assert (plan.release.id, plan.database) == (left.id, f"bundle:{left.bundle}")
+    assert len(plan.lost) == 1, "the rows are the same"
+    assert asked
+    assert all(asked)
+
+
+def test_rollback_is_not_planned_where_postgres_does_not_start(platform: PlatformOnPostgres) -> None:
+    leave(platform)
+    del platform.world.running["postgres"]
+    platform.world.ill = {OLD: {"postgres"}}
+    with pytest.raises(ReleaseError, match="postgres is unhealthy"):
+        rollback.plan(platform)
+
+
+@pytest.mark.parametrize(
+    ("kept", "backup", "source"),
+    [(True, True, "database"), (True, False, "database"), (False, True, "bundle"), (False, False, "")],
+)
+def test_rollback_takes_the_backup_where_the_kept_database_is_gone(
+    platform: PlatformOnPostgres, database: Database, kept: bool, backup: bool, source: str
+) -> None:
+    left = leave(platform)
+    left.kept, left.bundle = "airflow_kept_20260101t000000z", left.bundle if backup else ""
+    records.save(platform, left)
+    sources = {"database": f"database:{left.kept}", "bundle": f"bundle:{left.bundle}"}
+    if kept:
+        database.create(left.kept)
+    try:
+        if source:
+            assert rollback.plan(platform).database == sources[source]
+        else:
+            with pytest.raises(ReleaseError, match="another schema, and no backup was made when it was left"):
+                rollback.plan(platform)
+    finally:
+        database.drop(left.kept)
+
+
+def test_sample_is_comparable_with_the_live_database(
+    platform: PlatformOnPostgres, database: Database
+) -> None:
+    """And nothing of it stays."""
+    database.sql("INSERT INTO log (extra) SELECT repeat(md5(n::text), 60) FROM generate_series(1, 20000) n")
+    names, said = database.names(), list[str]()
+    sizes: dict[str, int] = {}
+
+    def during(line: str) -> None:
+        if f"CREATE DATABASE {SCRATCH} TEMPLATE {SAMPLE}" in line:
+            sizes.update({name: database.size(name) for name in (LIVE, SAMPLE)})
+
+    platform.world.during = during
+    rehearsal.measure_pace(platform, said.append)
+    assert sizes[LIVE] // 4 < sizes[SAMPLE] < sizes[LIVE] // 4 + 10 * 2**20
+    assert json.loads((platform.releases / "pace.json").read_text())["bytes"] == sizes[SAMPLE]
+    assert pace.copy_seconds(platform, database.size(LIVE)) is not None
+    assert database.names() == names
+    assert len(said) == 1
+    rehearsal.measure_pace(platform, said.append)
+    assert len(said) == 1, "it is known by now"
 
 
 def test_nothing_that_grows_with_the_data_has_a_limit(
@@ -537,6 +712,7 @@ def test_nothing_that_grows_with_the_data_has_a_limit(
             "pg_restore",
             "DROP DATABASE",
             "UPDATE task_instance",
+            "CREATE UNLOGGED TABLE",
         ):
             if what in text:
                 limits[what] = arguments["timeout"]
@@ -547,6 +723,7 @@ def test_nothing_that_grows_with_the_data_has_a_limit(
     next_database.make(database, f"bundle:{good}")
     next_database.make(database, "copy")
     database.open(LIVE)
+    rehearsal.measure_pace(platform, lambda line: None)
     assert limits == dict.fromkeys(limits)
     assert len(limits) == 8
 
@@ -561,5 +738,3 @@ def test_closed_database_takes_nobody(database: Database) -> None:
     finally:
         database.open(LIVE)
     assert database.sql("SELECT 1") == "1"
-            "CREATE UNLOGGED TABLE",
-    rehearsal.measure_pace(platform, lambda line: None)

@@ -44,7 +44,8 @@ def plan(host: Host, identifier: str = "") -> Plan:
     release = records.load(host, identifier) if identifier else records.previous(host)
     if release.id == running.id:
         raise ReleaseError(f"Release {release.id} is the one that runs.")
-    if release.revision == revision:
+    # A schema that nobody can read is no other one's.
+    if revision and release.revision == revision:
         return Plan(release, "copy", [], _outage(host, database.size()))
     newest = f"the newest DAG run started at {_newest_run(database)}"
     if release.kept and release.kept in database.names():
