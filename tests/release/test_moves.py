@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from airflow_release.core.host import Host
 from airflow_release.switch import journal
-from airflow_release.switch.journal import MOVES, Journal, Operation
+from airflow_release.switch.journal import ENDED, MOVES, Journal, Operation
 
-ARCHITECTURE = Path(__file__).resolve().parents[2] / "docs/architecture.md"
+ROOT = Path(__file__).resolve().parents[2]
+ARCHITECTURE = ROOT / "docs/architecture.md"
 BEGIN = "begin"
 """The command with which an operation is `prepared`."""
 
@@ -98,3 +99,11 @@ def test_no_other_move_is_made(tmp_path: Path, state: str, following: str) -> No
     kept = Journal(host).read()
     assert kept is not None
     assert kept.state == (following if following in MOVES[state] else state)
+
+
+@pytest.mark.parametrize("file", ["roles/upgrade/vars/main.yml", "playbooks/restore.yml"])
+def test_ansible_knows_the_same_ends(file: str) -> None:
+    """It reads the journal where no command of the host can be asked."""
+    lists = re.findall(r" in \['(.*?)'\]", (ROOT / file).read_text(encoding="utf-8"))
+    [ends] = [states for states in (found.split("', '") for found in lists) if "succeeded" in states]
+    assert sorted(ends) == sorted(ENDED)
