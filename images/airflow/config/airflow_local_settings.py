@@ -1,15 +1,20 @@
 """What Airflow's processes do at their forks: leave the parent's connections, and keep a task's DAGs.
 
 Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of
-the DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment.
+the DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment. What
+tasks would do again and again, the worker does once before its forks.
 """
 
+import contextlib
+import gc
+import importlib
 import os
 import sys
 from typing import Any
 
 from airflow import settings
 from airflow.configuration import conf
+from sqlalchemy.orm import configure_mappers
 
 
 def leave_connections() -> None:
@@ -50,6 +55,29 @@ def pin_tree() -> None:
     settings.DAGS_FOLDER = tree
 
 
+IMPORTED_BY_EVERY_TASK = (
+    "airflow.cli.commands.task_command",
+    "airflow.decorators",
+    "airflow.sensors.base",
+    "airflow.task.task_runner.standard_task_runner",
+    "airflow.ti_deps.deps.ready_to_reschedule",
+)
+"""What Airflow itself does not import before the worker forks. A release without one of them works, too."""
+
+
+def prepare_for_tasks(**_: Any) -> None:
+    """Import these modules, and have SQLAlchemy configure the models, which it does at the first query."""
+    for name in IMPORTED_BY_EVERY_TASK:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    configure_mappers()
+
+
 os.register_at_fork(after_in_child=leave_connections)
+# A child's garbage collection leaves out what it inherited: it would find nothing, and copy the memory.
+os.register_at_fork(after_in_child=gc.freeze)
 if os.environ.get("PIN_TREE_PER_TASK"):
+    from celery.signals import worker_init  # other services need nothing of Celery at their start
+
     os.register_at_fork(after_in_child=pin_tree)
+    worker_init.connect(prepare_for_tasks, weak=False)
