@@ -1,17 +1,20 @@
 """What every Airflow process does at its forks (images/airflow/config/airflow_local_settings.py)."""
 
-import gc
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import settings
 from celery.signals import worker_init
 from conftest import ROOT
-from sqlalchemy import Column, Integer
+from sqlalchemy import Column, Integer, create_engine
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import declarative_base
+from sqlalchemy.pool import NullPool, QueuePool
 
 SETTINGS = ROOT / "images/airflow/config/airflow_local_settings.py"
 
@@ -42,12 +45,6 @@ def test_child_has_none_of_its_parents_connections() -> None:
     assert settings.engine.pool is pool
 
 
-def test_child_collects_no_garbage_of_its_parent() -> None:
-    """The parent itself, which lives for long, goes on to collect all of its own."""
-    assert in_child("gc.get_freeze_count() > 10_000") == "True"
-    assert gc.get_freeze_count() == 0
-
-
 def test_worker_configures_models_before_it_forks() -> None:
     """A model that nothing has asked for yet is configured when the worker starts, and no task does it."""
 
@@ -64,3 +61,50 @@ def test_worker_imports_what_every_task_needs_before_it_forks(hooks: dict[str, A
     """Every tested Airflow has all of these modules: one that is missing costs each task its import."""
     worker_init.send(sender=None)
     assert [name for name in hooks["IMPORTED_BY_EVERY_TASK"] if name not in sys.modules] == []
+
+
+@pytest.fixture
+def task_engine(hooks: dict[str, Any], tmp_path: Path) -> Iterator[Engine]:
+    """An engine as Airflow makes it in a task's process, with what the platform adds to its arguments."""
+    arguments = hooks["DEFAULT_ENGINE_ARGS"]["postgresql"]
+    engine = create_engine(f"sqlite:///{tmp_path}/database", poolclass=NullPool, plugins=arguments["plugins"])
+    yield engine
+    engine.dispose()
+
+
+def connection_used(engine: Engine) -> object:
+    """Ask something, and return the connection of the database's own module that was used."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        return connection.connection.dbapi_connection
+
+
+def test_task_uses_one_connection_for_all_its_sessions(task_engine: Engine) -> None:
+    """Airflow alone connects for each session, and each connection costs Postgres a process."""
+    assert connection_used(task_engine) is connection_used(task_engine)
+
+
+def test_task_never_waits_for_its_own_connection(task_engine: Engine) -> None:
+    """A session inside another one gets a second connection, and that one is closed after use."""
+    with task_engine.connect() as outer, task_engine.connect() as inner:
+        assert outer.connection.dbapi_connection is not inner.connection.dbapi_connection
+    assert task_engine.pool.checkedin() == 1
+
+
+def test_task_keeps_no_connection_while_its_own_code_runs(
+    hooks: dict[str, Any], task_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long tasks would otherwise use up what Postgres allows."""
+    connection_used(task_engine)
+    monkeypatch.setattr(settings, "engine", task_engine)
+    assert hooks["get_airflow_context_vars"]({}) == {}
+    assert task_engine.pool.checkedin() == 0
+
+
+def test_services_pools_stay_as_they_are(hooks: dict[str, Any]) -> None:
+    """Only an engine that would keep nothing is changed; all that Airflow sets for Postgres is still set."""
+    changed, own = hooks["DEFAULT_ENGINE_ARGS"]["postgresql"], settings.DEFAULT_ENGINE_ARGS["postgresql"]
+    assert {**own, "plugins": ["task_connection"]} == changed
+    engine = create_engine("postgresql+psycopg2://nowhere/", plugins=changed["plugins"], pool_size=5)
+    assert isinstance(engine.pool, QueuePool)
+    assert engine.pool.size() == 5

@@ -6,7 +6,6 @@ tasks would do again and again, the worker does once before its forks.
 """
 
 import contextlib
-import gc
 import importlib
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from airflow import settings
 from airflow.configuration import conf
+from sqlalchemy.dialects import plugins as engine_plugins
 from sqlalchemy.orm import configure_mappers
 
 
@@ -31,8 +31,10 @@ def leave_connections() -> None:
 def get_airflow_context_vars(context: dict[str, Any]) -> dict[str, str]:
     """Have a task's Docker clients name DAG and task in their requests, for the log of the filter.
 
-    Airflow calls this hook just before a task runs, in the task's own process. It adds no variable.
+    Airflow calls this hook just before a task runs, in the task's own process. It adds no variable. The
+    connection that the process has kept ends here: while the task's own code runs, it may need none.
     """
+    settings.engine.dispose()
     client, task = sys.modules.get("docker.api.client"), context.get("ti")
     if client is not None and task is not None:
         # A header is ASCII, and a DAG's name need not be.
@@ -74,10 +76,13 @@ def prepare_for_tasks(**_: Any) -> None:
 
 
 os.register_at_fork(after_in_child=leave_connections)
-# A child's garbage collection leaves out what it inherited: it would find nothing, and copy the memory.
-os.register_at_fork(after_in_child=gc.freeze)
 if os.environ.get("PIN_TREE_PER_TASK"):
     from celery.signals import worker_init  # other services need nothing of Celery at their start
 
     os.register_at_fork(after_in_child=pin_tree)
+    engine_plugins.register("task_connection", "task_connection", "TaskConnection")
+    DEFAULT_ENGINE_ARGS = {
+        database: {**arguments, "plugins": ["task_connection"]}
+        for database, arguments in settings.DEFAULT_ENGINE_ARGS.items()
+    }
     worker_init.connect(prepare_for_tasks, weak=False)
