@@ -1,15 +1,20 @@
 """What Airflow's processes do at their forks: leave the parent's connections, and keep a task's DAGs.
 
 Airflow reads this file at its start. On a worker every task begins with a fork; in the child the folder of
-the DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment.
+the DAGs, which leads over the link `current`, becomes the worktree that the link names at that moment. What
+tasks would do again and again, the worker does once before its forks.
 """
 
+import contextlib
+import importlib
 import os
 import sys
 from typing import Any
 
 from airflow import settings
 from airflow.configuration import conf
+from sqlalchemy.dialects import plugins as engine_plugins
+from sqlalchemy.orm import configure_mappers
 
 
 def leave_connections() -> None:
@@ -26,8 +31,10 @@ def leave_connections() -> None:
 def get_airflow_context_vars(context: dict[str, Any]) -> dict[str, str]:
     """Have a task's Docker clients name DAG and task in their requests, for the log of the filter.
 
-    Airflow calls this hook just before a task runs, in the task's own process. It adds no variable.
+    Airflow calls this hook just before a task runs, in the task's own process. It adds no variable. The
+    connection that the process has kept ends here: while the task's own code runs, it may need none.
     """
+    settings.engine.dispose()
     client, task = sys.modules.get("docker.api.client"), context.get("ti")
     if client is not None and task is not None:
         # A header is ASCII, and a DAG's name need not be.
@@ -50,6 +57,32 @@ def pin_tree() -> None:
     settings.DAGS_FOLDER = tree
 
 
+IMPORTED_BY_EVERY_TASK = (
+    "airflow.cli.commands.task_command",
+    "airflow.decorators",
+    "airflow.sensors.base",
+    "airflow.task.task_runner.standard_task_runner",
+    "airflow.ti_deps.deps.ready_to_reschedule",
+)
+"""What Airflow itself does not import before the worker forks. A release without one of them works, too."""
+
+
+def prepare_for_tasks(**_: Any) -> None:
+    """Import these modules, and have SQLAlchemy configure the models, which it does at the first query."""
+    for name in IMPORTED_BY_EVERY_TASK:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    configure_mappers()
+
+
 os.register_at_fork(after_in_child=leave_connections)
 if os.environ.get("PIN_TREE_PER_TASK"):
+    from celery.signals import worker_init  # other services need nothing of Celery at their start
+
     os.register_at_fork(after_in_child=pin_tree)
+    engine_plugins.register("task_connection", "task_connection", "TaskConnection")
+    DEFAULT_ENGINE_ARGS = {
+        database: {**arguments, "plugins": ["task_connection"]}
+        for database, arguments in settings.DEFAULT_ENGINE_ARGS.items()
+    }
+    worker_init.connect(prepare_for_tasks, weak=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -204,3 +205,23 @@ def test_dags_cannot_change_their_own_code(execute: Any) -> None:
     result = execute("airflow-worker", "touch /opt/airflow/trees/current/dags/written-by-a-task")
     assert result.rc != 0
     assert "Read-only file system" in result.stderr
+
+
+POOL_OF_A_TASK = """
+from airflow import settings
+settings.reconfigure_orm(disable_connection_pool=True)  # as a task's process does
+servers = []
+for _ in range(2):
+    with settings.engine.connect() as connection:
+        servers.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+print(len(set(servers)))
+"""
+
+
+@pytest.mark.parametrize(("service", "connections"), [("airflow-worker", "1"), ("airflow-scheduler", "2")])
+def test_only_tasks_keep_their_connection(
+    execute: Callable[..., Any], service: str, connections: str
+) -> None:
+    """A task connects once for all its queries (docs/performance.md); others are as Airflow has them."""
+    result = execute(service, "python3 -c %s", POOL_OF_A_TASK)
+    assert result.stdout.splitlines()[-1:] == [connections], result.stderr
