@@ -783,8 +783,8 @@ def test_settings_that_cannot_be_understood(tmp_path: Path, text: str) -> None:
 
 def test_shares_of_free_disk_are_those_of_the_inventory(tmp_path: Path) -> None:
     """An earlier version's file has none."""
-    values = {"directory": "/", "backups": "/", "environment": "", "host": "", "status_page": ""}
-    values |= {"backup_remote": False, "never_restart": []}
+    values: dict[str, Any] = dict.fromkeys(("environment", "host", "status_page"), "")
+    values |= {"directory": "/", "backups": "/", "backup_remote": False, "never_restart": []}
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(values))
     assert (load(file).disk_low_percent, load(file).disk_full_percent) == (10, 5)

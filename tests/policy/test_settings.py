@@ -97,7 +97,7 @@ def test_no_setting_is_left_out() -> None:
 
 def _defaults_of_roles() -> list[tuple[str, Any, str]]:
     """Return option, its default in the role, and the setting that wiring.yml gives it as it is."""
-    defaults = {}
+    defaults: dict[str, Any] = {}
     for role in ROLES:
         defaults |= load(ROOT / "roles" / role / "defaults/main.yml") or {}
     handed_on = [

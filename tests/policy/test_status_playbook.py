@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,11 @@ def hosts(tmp_path: Path) -> Hosts:
     made = Hosts(tmp_path, "one")
     made.inventory(one={"ansible_become": False, "airflow_version": "2.11.2"})
     settings = tmp_path / "settings.json"
-    values = {"directory": str(made.home("one")), "backups": str(tmp_path), "environment": "production"}
+    values: dict[str, Any] = {
+        "directory": str(made.home("one")),
+        "backups": str(tmp_path),
+        "environment": "production",
+    }
     values |= {"host": "one", "status_page": "", "backup_remote": False, "never_restart": []}
     settings.write_text(json.dumps(values))
     made.program("airflow-checker", CHECKER.format(python=sys.executable, root=ROOT, settings=settings))

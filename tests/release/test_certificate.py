@@ -91,8 +91,8 @@ def drop(host: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drop:
     reloads: list[str] = []
     vars(host)["reloads"] = reloads
     monkeypatch.setattr(cli, "Host", lambda *_: host)
-    monkeypatch.setattr(cli.Host, "directory", host.directory, raising=False)
-    monkeypatch.setattr(cli.Host, "backups", host.backups, raising=False)
+    for name in ("directory", "backups"):
+        monkeypatch.setattr(f"airflow_release.cli.Host.{name}", getattr(host, name), raising=False)
 
     def reload(host: Host) -> None:
         reloads.append((host.directory / commands.SERVED).read_text())
@@ -169,6 +169,6 @@ def test_file_that_is_being_written_is_waited_for(host: Served, monkeypatch: pyt
         file.write_text("all")
         os.utime(file, (0, 0) if len(waits) == 2 else None)
 
-    monkeypatch.setattr(commands.time, "sleep", write_on)
+    monkeypatch.setattr("airflow_release.certificate.commands.time.sleep", write_on)
     assert commands._read(file) == b"all"
     assert len(waits) == 2
