@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,60 @@ def test_services_pools_stay_as_they_are(hooks: dict[str, Any]) -> None:
     engine = create_engine("postgresql+psycopg2://nowhere/", plugins=changed["plugins"], pool_size=5)
     assert isinstance(engine.pool, QueuePool)
     assert engine.pool.size() == 5
+
+
+PARSE = """
+import logging, os, runpy, sys
+from airflow import settings
+from airflow.cli.commands import scheduler_command
+from airflow.dag_processing.processor import DagFileProcessor
+
+hooks, file = runpy.run_path(sys.argv[1]), sys.argv[2]
+if os.fork() == 0:
+    inherited = set(sys.modules)
+    settings.configure_orm()
+    processor = DagFileProcessor(dag_ids=[], dag_directory=os.path.dirname(file), log=logging.getLogger())
+    found, errors, *_ = processor.process_file(file, [])
+    imported = sorted(name for name in set(sys.modules) - inherited if not name.startswith("unusual_prefix_"))
+    print("found", found, errors, *imported)
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+"""
+
+FILE = """
+from datetime import datetime
+from airflow.decorators import dag, task
+
+@dag(schedule=None, start_date=datetime(2024, 1, 1))
+def parsed():
+    @task
+    def nothing(): pass
+    nothing()
+
+parsed()
+"""
+
+
+def test_scheduler_imports_what_a_dag_file_needs_before_it_forks(tmp_path: Path) -> None:
+    """Else each file costs half a second of processor time on 2.5.3."""
+    file = tmp_path / "dags/parsed.py"
+    file.parent.mkdir()
+    file.write_text(FILE)
+    changed = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+        "PREPARE_FOR_DAG_FILES": "1",
+    }
+
+    def python(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-W", "ignore", "-c", *arguments]
+        return subprocess.run(command, env=os.environ | changed, capture_output=True, text=True, check=False)
+
+    made = python("from airflow.utils import db; db.initdb()")
+    assert made.returncode == 0, made.stderr
+    done = python(PARSE, str(SETTINGS), str(file))
+    [said] = [line for line in done.stdout.splitlines() if line.startswith("found ")] or [done.stderr]
+    _, found, errors, *imported = said.split()
+    assert (found, errors) == ("1", "0"), done.stderr
+    assert imported == []
