@@ -101,7 +101,7 @@ SERVICES = {
         30,
     ),
     "webhook": Service(
-        {"edge-webhook", "outside"},
+        {"edge-webhook", "edge-airflow", "outside"},
         50001,
         {"platform's 1Password token", "Slack's address"},
         {
