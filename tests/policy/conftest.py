@@ -128,12 +128,14 @@ def module(task: Task) -> tuple[str, Any]:
 
 
 def ansible(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs at the root of the project, as an operator does."""
+    """Run one of Ansible's programs at the root of the project, as an operator does, without colours."""
     program, *arguments = command
+    # Molecule, where it was imported, has asked for colours.
+    plain = {"ANSIBLE_FORCE_COLOR": "false", "PATH": f"{ANSIBLE}:{os.environ['PATH']}"}
     return subprocess.run(
         [str(ANSIBLE / program), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PATH": f"{ANSIBLE}:{os.environ['PATH']}", **(environment or {})},
+        env={**os.environ, **plain, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=600,

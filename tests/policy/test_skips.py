@@ -13,6 +13,7 @@ SKIP = re.compile(r"\b(?:pytest\.(?:skip|importorskip)|mark\.skip(?:if)?)\b")
 OTHERWISE = {
     "tests/missing.py": "the one place",
     "tests/policy/test_bytecode.py": "Python itself was told to keep no bytecode",
+    "tests/dags/test_docker_policy.py": "another provider, or the one of the lock file",
     "tests/image/conftest.py": "the same Celery is tested with another Airflow",
 }
 """Who skips by itself, and why CI need not fail for it."""
