@@ -74,6 +74,9 @@ STATED = {
     "POST /containers/%63reate": CREATES,
     **dict.fromkeys(("POST /session", "POST /grpc"), "opens a session of BuildKit"),
     "POST /swarm/init": "makes a swarm of the host",
+    **dict.fromkeys(
+        ("length and chunked", "chunked in another case"), "waits for a chunk, as long as nobody hangs up"
+    ),
     **dict.fromkeys(("h2c", "HTTP/2"), "answers, in whichever version of HTTP it knows"),
     **dict.fromkeys(("POST *", "PUT *", "DELETE *"), "does it to whatever is named"),
     "own *": "does it, as far as it knows the parameter",
@@ -84,7 +87,7 @@ HARMLESS = {
     **dict.fromkeys(
         (
             *("create HostConfig.UTSMode of a container", "create HostConfig.CgroupnsMode of a container"),
-            *("create HostConfig.UsernsMode of a container", "create HostConfig.Isolation"),
+            "create HostConfig.Isolation",
             "create HostConfig.SecurityOpt systempaths=unconfined",
             *(f"create HostConfig.Binds {each}" for each in ("./x:/x", "~:/x", ":/x", "knack", "knack:/")),
             *("create HostConfig.Binds knack:x", "create HostConfig.Binds knack:/x:rw:ro"),
@@ -96,6 +99,7 @@ HARMLESS = {
                     "a path for a volume",
                     "bind options",
                     "image",
+                    "subpath",
                 )
             ),
             *("create HostConfig.Mounts npipe", "create HostConfig.Mounts target "),

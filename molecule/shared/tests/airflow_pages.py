@@ -10,7 +10,7 @@ from airflow_api import AirflowApi, log_in
 LISTS = ("/home", "/connection/list/", "/variable/list/", "/xcom/list/", "/log/list/", "/users/list/")
 OF_A_TASK = ("/rendered-templates", "/xcom", "/log", "/task")
 ANSWERS = ("connections", "variables", "eventLogs")
-ANSWERS_OF_A_TASK = ("", "/xcomEntries", "/xcomEntries/return_value", "/logs/1?full_content=true")
+ANSWERS_OF_A_TASK = ("", "/xcomEntries", "/logs/1?full_content=true")
 
 
 def shown(address: str, login: tuple[str, str], run: dict[str, Any]) -> dict[str, str]:
@@ -28,6 +28,10 @@ def shown(address: str, login: tuple[str, str], run: dict[str, Any]) -> dict[str
         given.raise_for_status()
         return given.text
 
+    def xcoms(task: str) -> list[str]:
+        entries = api.get(f"{of_run}/taskInstances/{task}/xcomEntries")["xcom_entries"]
+        return [f"/xcomEntries/{entry['key']}" for entry in entries]
+
     of_run = f"dags/{dag}/dagRuns/{identity}"
     tasks = [task["task_id"] for task in api.get(f"{of_run}/taskInstances")["task_instances"]]
     texts = {f"the page {path}": page(path) for path in LISTS}
@@ -39,7 +43,7 @@ def shown(address: str, login: tuple[str, str], run: dict[str, Any]) -> dict[str
         texts[f"the log on its page of {task}"] = page("/get_logs_with_metadata", **of_task, try_number="1")
         texts |= {
             f"the answer {path} of {task}": answer(f"{of_run}/taskInstances/{task}{path}")
-            for path in ANSWERS_OF_A_TASK
+            for path in (*ANSWERS_OF_A_TASK, *xcoms(task))
         }
     with session:
         return texts

@@ -64,7 +64,7 @@ def test_dry_run_changes_nothing(host: Host) -> None:
     result = host.run("airflow-release clean --dry-run --wait 300 --json")
     assert result.rc == 0, result.stderr
     assert [step["name"] for step in json.loads(result.stdout)] == [
-        *("logs", "images", "build cache", "backups", "databases", "history"),
+        *("logs", "images", "build cache", "backups", "networks", "databases", "history"),
     ]
     assert images(host) == before
 
