@@ -500,7 +500,10 @@ def test_rotation_killed_while_it_is_tried_is_tried_again(model: Platform, befor
 
 
 def test_nothing_begins_during_a_backup(model: Platform) -> None:
-    with lock.exclusive(model.lock, doing="a backup"), pytest.raises(ReleaseError, match="a backup is under"):
+    with (
+        lock.exclusive(model.lock, doing="a backup"),
+        pytest.raises(ReleaseError, match="a backup has been active"),
+    ):
         begin(model)
 
 
