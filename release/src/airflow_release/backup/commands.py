@@ -15,7 +15,7 @@ from airflow_release.backup import backups, bundle, restore, retention, space, s
 from airflow_release.backup.offhost import Remote
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.host import Host
-from airflow_release.core.lock import exclusive
+from airflow_release.core.lock import exclusive, may_wait
 from airflow_release.core.settings import SETTINGS_FILE, load
 
 
@@ -28,7 +28,7 @@ def register(subparsers: Any) -> None:
         commands, "take", _take, "take a backup now, and prove it by restoring it beside the live data"
     )
     command.add_argument("--reason", default="by hand", help="why, for the manifest")
-    _may_wait(command)
+    may_wait(command)
 
     command = _add(commands, "list", _list, "list the backups, the newest first")
     command.add_argument("--remote", action="store_true", help="those on the remote, not those on this host")
@@ -38,7 +38,7 @@ def register(subparsers: Any) -> None:
     command.add_argument(
         "--deep", action="store_true", help="also restore it into a scratch database and compare"
     )
-    _may_wait(command)
+    may_wait(command)
 
     command = _add(commands, "prune", _prune, "remove the backups that need not be kept any more")
     command.add_argument("--dry-run", action="store_true", help="only say which")
@@ -67,16 +67,6 @@ def _add(subparsers: Any, name: str, function: Any, help: str) -> argparse.Argum
     parser.add_argument("--settings", type=Path, default=SETTINGS_FILE, help=argparse.SUPPRESS)
     parser.set_defaults(run=function)
     return parser
-
-
-def _may_wait(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=0,
-        metavar="SECONDS",
-        help="how long to wait for another change of the platform; `inf` is no limit",
-    )
 
 
 def _take(host: Host, arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from airflow_release.certificate import pem
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file, replacing
 from airflow_release.core.host import Host
-from airflow_release.core.lock import exclusive
+from airflow_release.core.lock import exclusive, may_wait
 from airflow_release.core.services import HAPROXY
 from airflow_release.core.settings import SETTINGS_FILE, Settings, load
 from airflow_release.switch import haproxy
@@ -51,13 +51,7 @@ def register(subparsers: Any) -> None:
     )
     command: argparse.ArgumentParser = subparsers.add_parser("certificate", help=text, description=text)
     command.add_argument("--settings", type=Path, default=SETTINGS_FILE, help=argparse.SUPPRESS)
-    command.add_argument(
-        "--wait",
-        type=float,
-        default=0,
-        metavar="SECONDS",
-        help="how long to wait for an operation or a backup",
-    )
+    may_wait(command)
     command.set_defaults(run=renew)
 
 

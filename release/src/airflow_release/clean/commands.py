@@ -17,7 +17,7 @@ from airflow_release.clean import databases, history, images, logs, networks
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
-from airflow_release.core.lock import exclusive
+from airflow_release.core.lock import exclusive, may_wait
 from airflow_release.core.settings import SETTINGS_FILE, Settings, load
 from airflow_release.switch.journal import Journal
 
@@ -55,13 +55,7 @@ def register(subparsers: Any) -> None:
     command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--settings", type=Path, default=SETTINGS_FILE, help=argparse.SUPPRESS)
-    command.add_argument(
-        "--wait",
-        type=float,
-        default=0,
-        metavar="SECONDS",
-        help="how long to wait for a backup or another change",
-    )
+    may_wait(command)
     command.set_defaults(run=clean)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -10,6 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_release.core.errors import ReleaseError
+
+
+def may_wait(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option for how long it waits for the lock: `arguments.wait`, in seconds."""
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for another change of the platform; `inf` is no limit",
+    )
 
 
 @contextlib.contextmanager

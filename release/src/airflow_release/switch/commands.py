@@ -74,12 +74,7 @@ def register(subparsers: Subparsers) -> None:
         "--control", type=_object, default={}, help="JSON that tells which process drives it"
     )
     command.add_argument("--options", type=_object, default={}, help="JSON; see check-options")
-    command.add_argument(
-        "--wait",
-        type=float,
-        default=0,
-        help="seconds to wait for a backup or rehearsal to end; `inf` is no limit",
-    )
+    lock.may_wait(command)
     _taking_over(command)
     command.add_argument("--json", action="store_true", help='print {"id": ...} and nothing else')
     command = add("check-options", check_options, "parse options, or say what is wrong with them")
