@@ -95,14 +95,12 @@ def test_killed_worker_starts_again(environment: dict[str, str], tmp_path: Path)
         assert ready, output
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_killed_webserver_starts_again(environment: dict[str, str], tmp_path: Path, named: bool) -> None:
-    """Where its command names no pidfile, Airflow puts one where it stays, and then refuses to start."""
+def test_killed_webserver_starts_again(environment: dict[str, str], tmp_path: Path) -> None:
+    """Where its command names no pidfile, Airflow 2.5.3 puts one where it stays, and refuses to start."""
     home, tmpfs = tmp_path / "home", tmp_path / "run"
-    words = command("webserver", tmpfs) if named else ["webserver"]
+    words = command("webserver", tmpfs)
     for folder in (home, tmpfs):
         folder.mkdir()
     (home / "airflow-webserver.pid").write_text(f"{os.getpid()}\n")
     with started(environment, "webserver", words) as (ready, output):
-        assert ready is named, output
-        assert ("already running under PID" in output) is not named
+        assert ready, output

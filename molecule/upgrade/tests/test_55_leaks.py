@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import handing_on
 import pytest
 from airflow_api import wait_for
-from canaries import AIRFLOW, PLACES, Canaries, misplaced, search, watch_again, watched
+from canaries import AIRFLOW, DEMONSTRATION, PLACES, Canaries, misplaced, search, watch_again, watched
 from control_node import ControlNode, Finished
 from handing_on import hand_on
 from platform_host import DIRECTORY, Platform
@@ -42,18 +42,22 @@ def test_failing_converge_prints_no_secret(failed_converge: Finished, canaries: 
 def test_converge_prints_no_secret(
     failed_converge: Finished, control: ControlNode, canaries: Canaries
 ) -> None:
-    """Nor does the same command print one where it goes well, as verbose as that."""
+    """Nor does the same command print one where it goes well, as verbose as that.
+
+    But for the demonstration secret: it is on the weather page for everybody, and the smoke test reads that.
+    """
     finished = control.run("site.yml", "-vvv").succeeded()
     # It prints what it gave to each module, and what came back.
     assert "module_args" in finished.output
-    assert canaries.in_text(finished.output) == set()
+    assert canaries.in_text(finished.output) <= {DEMONSTRATION}
 
 
 def test_no_playbook_has_printed_a_secret(control: ControlNode, canaries: Canaries) -> None:
     """Upgrades, backups, rollbacks and refusals of all files before this one."""
     outputs = control.outputs()
     assert outputs
-    assert {name: found for name, text in outputs.items() if (found := canaries.in_text(text))} == {}
+    printed = {name: canaries.in_text(text) - {DEMONSTRATION} for name, text in outputs.items()}
+    assert {name: found for name, found in printed.items() if found} == {}
 
 
 def test_secret_that_is_handed_on_is_read_by_its_container_alone(
