@@ -1,27 +1,19 @@
-"""What bench/tasks makes of a Compose project, and how it reads cgroups; only a host can run the rest."""
+"""What bench/ makes of a Compose project, and how it reads cgroups; only a host can run the rest."""
 
-import importlib.machinery
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+
+import compared_settings as bench
+
+MEASURED = ("airflow-worker", "airflow-scheduler", "postgres", "redis")
 SECRET = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 OWN = "AIRFLOW__CORE__XCOM_BACKEND"
 SOURCES = {"trees": "/srv/airflow/trees", "logs": "/srv/airflow/logs", "plugins": "/srv/airflow/plugins"}
-
-
-@pytest.fixture(scope="module")
-def bench() -> Any:
-    """The program as a module; its name has no suffix by which Python would know it."""
-    loader = importlib.machinery.SourceFileLoader("bench_tasks", str(ROOT / "bench/tasks"))
-    specification = importlib.util.spec_from_loader("bench_tasks", loader)
-    assert specification is not None
-    module = importlib.util.module_from_spec(specification)
-    loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -63,11 +55,9 @@ def config() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["platform_project", "upstream_project"])
-def test_measured_project_touches_nothing_of_the_platform(
-    bench: Any, config: dict[str, Any], way: str
-) -> None:
+def test_measured_project_touches_nothing_of_the_platform(config: dict[str, Any], way: str) -> None:
     """It has its own volumes and files, and reaches no network but its own."""
-    project = getattr(bench, way)(config)
+    project = getattr(bench, way)(config, MEASURED)
     assert project["name"] != config["name"]
     assert all(network == {"internal": True} for network in project["networks"].values())
     assert all(volume == {} for volume in project["volumes"].values())
@@ -78,9 +68,9 @@ def test_measured_project_touches_nothing_of_the_platform(
             assert volume["source"] in project["volumes"] or volume["source"].startswith(bench.FILES)
 
 
-def test_both_ways_have_the_same_images_and_addresses(bench: Any, config: dict[str, Any]) -> None:
+def test_both_ways_have_the_same_images_and_addresses(config: dict[str, Any]) -> None:
     """Else the table would compare more than settings."""
-    ours, upstream = bench.platform_project(config), bench.upstream_project(config)
+    ours, upstream = bench.platform_project(config, MEASURED), bench.upstream_project(config, MEASURED)
     assert ours["services"].keys() == upstream["services"].keys()
     for name, service in ours["services"].items():
         assert upstream["services"][name]["image"] == service["image"]
@@ -88,10 +78,10 @@ def test_both_ways_have_the_same_images_and_addresses(bench: Any, config: dict[s
         assert here.get(SECRET) == there.get(SECRET)
 
 
-def test_only_the_platform_has_its_own_settings(bench: Any, config: dict[str, Any]) -> None:
+def test_only_the_platform_has_its_own_settings(config: dict[str, Any]) -> None:
     """Upstream's worker has upstream's command, environment and no limits, and no module of ours."""
     ours, upstream = (
-        project(config)["services"]["airflow-worker"]
+        project(config, MEASURED)["services"]["airflow-worker"]
         for project in (bench.platform_project, bench.upstream_project)
     )
     assert ours["command"] == config["services"]["airflow-worker"]["command"]
@@ -105,6 +95,6 @@ def test_only_the_platform_has_its_own_settings(bench: Any, config: dict[str, An
 @pytest.mark.parametrize(
     "text", ["usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000", "1500000000\n"], ids=["v2", "v1"]
 )
-def test_cgroups_of_both_versions_are_read_in_seconds(bench: Any, text: str) -> None:
+def test_cgroups_of_both_versions_are_read_in_seconds(text: str) -> None:
     """The container sees its own cgroup, in the form that the host has."""
     assert bench.processor_seconds(text) == 1.5
