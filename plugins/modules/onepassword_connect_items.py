@@ -14,11 +14,10 @@ from collections.abc import Callable
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     from ansible.module_utils.onepassword_connect import ConnectError, ConnectVault, FieldPath
     from ansible.module_utils.onepassword_connect_writer import ConnectWriter
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 except ImportError:
     MISSING_LIBRARY: str | None = traceback.format_exc()
 else:
@@ -59,8 +58,9 @@ options:
       generate:
         description:
           - How to make an absent value. V(password) makes letters and digits, which are safe in addresses and
-            env files; V(fernet) a key for Airflow's Fernet encryption; V(ec_private_key) a private key on the curve
-            P-256, in PEM (PKCS 8); V(username) the word C(admin); V(none) nothing, since a person keeps this one.
+            env files; V(fernet) a key for Airflow's Fernet encryption; V(ec_private_key) a private key on
+            the curve P-256, in PEM (PKCS 8); V(username) the word C(admin); V(none) nothing, since a person
+            keeps this one.
         type: str
         choices: [password, fernet, ec_private_key, username, none]
         default: none
@@ -185,7 +185,8 @@ def main() -> None:
     )
     if MISSING_LIBRARY:
         module.fail_json(
-            msg=missing_required_lib("onepasswordconnectsdk, httpx-retries and cryptography"), exception=MISSING_LIBRARY
+            msg=missing_required_lib("onepasswordconnectsdk, httpx-retries and cryptography"),
+            exception=MISSING_LIBRARY,
         )
     fields = module.params["items"]
     outdated = {name: value for name, value in module.params["outdated"].items() if value}

@@ -10,10 +10,10 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ansible.module_utils.onepassword_connect import ConnectError, ConnectVault, FieldPath
 from ansible.module_utils.onepassword_connect_writer import ConnectWriter
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from onepassword_connect_items import generator
 
 from tests.served import TOKEN, Fault, FaultyServer

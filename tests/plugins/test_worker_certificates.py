@@ -1,4 +1,4 @@
-"""The role `worker_certificates`, run by the real ansible-playbook for hosts that are folders of this machine."""
+"""The role `worker_certificates`, run by the real ansible-playbook; its hosts are folders of this machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Hosts:
         return [line.split() for line in (self.main / "workers.map").read_text().splitlines()]
 
     def run(self, *options: str, away: str = "", key: str = "", spare: int = 30) -> dict[str, dict[str, str]]:
-        """Run the role; return each host's facts, and give each worker host its file, as its own role does."""
+        """Run the role; return all facts by host, and give worker hosts their files, as their role does."""
         names = ["one", "two"]
         facts = self.folder / "facts"
         facts.mkdir(exist_ok=True)

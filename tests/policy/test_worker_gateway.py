@@ -1,4 +1,4 @@
-"""The gateway for worker hosts: a real HAProxy with its own configuration, between callers and servers of this machine."""
+"""The gateway for worker hosts: a real HAProxy with its own configuration, between callers and servers."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class Gateway:
         return context
 
     def call(self, service: str, certificate: str = "one", release: str = RELEASE) -> ssl.SSLSocket:
-        """Connect as the tunnel of a worker host does, which checks the gateway's name; "" is no certificate."""
+        """Connect as the tunnel of a worker host, which checks the gateway's name; "" is no certificate."""
         context = ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
         if certificate:
             context.load_cert_chain(self.folder / f"{certificate}.pem")
@@ -271,7 +271,7 @@ def test_worker_host_reaches_each_service(gateway: Gateway, worker: str, service
 
 @pytest.mark.parametrize("service", ["postgres", "redis", "dags", "follow"])
 def test_whoever_is_not_known_reaches_nothing(gateway: Gateway, service: str) -> None:
-    """Nor does one with a name that is known, but from another authority, or one whose certificate is in no map."""
+    """Nor does one with a known name of another authority, or one whose certificate is in no map."""
     Authority().issue(gateway.folder / "stranger.pem", "one", *gateway.names("one"))
     gateway.authority.issue(gateway.folder / "unknown.pem", "one", *gateway.names("one"))
     for certificate in ("stranger", "unknown", "gateway", ""):
