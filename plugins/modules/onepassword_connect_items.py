@@ -16,6 +16,8 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 try:
     from ansible.module_utils.onepassword_connect import ConnectError, ConnectVault, FieldPath
     from ansible.module_utils.onepassword_connect_writer import ConnectWriter
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 except ImportError:
     MISSING_LIBRARY: str | None = traceback.format_exc()
 else:
@@ -56,10 +58,11 @@ options:
       generate:
         description:
           - How to make an absent value. V(password) makes letters and digits, which are safe in addresses and
-            env files; V(fernet) a key for Airflow's Fernet encryption; V(username) the word C(admin); V(none)
-            nothing, since a person keeps this one.
+            env files; V(fernet) a key for Airflow's Fernet encryption; V(ec_private_key) a private key on
+            the curve P-256, in PEM (PKCS 8); V(username) the word C(admin); V(none) nothing, since a person
+            keeps this one.
         type: str
-        choices: [password, fernet, username, none]
+        choices: [password, fernet, ec_private_key, username, none]
         default: none
       length:
         description: Number of characters of a V(password), 32 to 128.
@@ -140,9 +143,15 @@ def generator(kind: str, length: int) -> Callable[[], str]:
         "password": lambda: "".join(secrets.choice(alphabet) for _ in range(length)),
         # 32 random bytes in URL-safe base64: https://github.com/fernet/spec/blob/master/Spec.md#key-format
         "fernet": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
+        "ec_private_key": _ec_private_key,
         "username": lambda: "admin",
     }
     return makers[kind]
+
+
+def _ec_private_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def main() -> None:
@@ -163,7 +172,7 @@ def main() -> None:
                     "section": {"type": "str"},
                     "generate": {
                         "type": "str",
-                        "choices": ["password", "fernet", "username", "none"],
+                        "choices": ["password", "fernet", "ec_private_key", "username", "none"],
                         "default": "none",
                     },
                     "length": {"type": "int", "default": 40},
@@ -176,7 +185,8 @@ def main() -> None:
     )
     if MISSING_LIBRARY:
         module.fail_json(
-            msg=missing_required_lib("onepasswordconnectsdk and httpx-retries"), exception=MISSING_LIBRARY
+            msg=missing_required_lib("onepasswordconnectsdk, httpx-retries and cryptography"),
+            exception=MISSING_LIBRARY,
         )
     fields = module.params["items"]
     outdated = {name: value for name, value in module.params["outdated"].items() if value}

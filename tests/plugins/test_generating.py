@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.onepassword_connect import ConnectError, ConnectVault, FieldPath
 from ansible.module_utils.onepassword_connect_writer import ConnectWriter
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from onepassword_connect_items import generator
 
 from tests.served import TOKEN, Fault, FaultyServer
@@ -163,3 +165,9 @@ def test_fernet_keys_are_32_bytes_in_urlsafe_base64() -> None:
     key = generator("fernet", 40)()
     assert len(key) == 44
     assert len(base64.urlsafe_b64decode(key)) == 32
+
+
+def test_private_keys_are_on_p_256_and_all_different() -> None:
+    keys = [load_pem_private_key(generator("ec_private_key", 40)().encode(), None) for _ in range(2)]
+    assert [key.curve.name for key in keys if isinstance(key, EllipticCurvePrivateKey)] == ["secp256r1"] * 2
+    assert keys[0].private_numbers() != keys[1].private_numbers()  # type: ignore[union-attr]

@@ -227,6 +227,24 @@ def test_each_account_of_airflow_has_a_password(play: Play, put: Any) -> None:
     assert (again.changed, again.secrets) == (0, result.secrets)
 
 
+def test_worker_hosts_have_secrets_of_their_own(play: Play, stored: Any) -> None:
+    """Without worker hosts nobody wants them, and the vault has no item for them."""
+    assert set(play().secrets["web1"]) == set(ITEMS)
+    assert stored("Airflow worker hosts") == []
+    result = play("-vvv", secrets_workers=True)
+    assert result.code == 0, result.output
+    values = result.secrets["web1"]
+    key, password = (values.pop(name) for name in ("worker_authority_key", "worker_database_password"))
+    assert set(values) == set(ITEMS)
+    assert key.startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert re.fullmatch("[A-Za-z0-9]{40}", password)
+    assert key.splitlines()[1] not in result.output
+    assert password not in result.output
+    again = play(secrets_workers=True)
+    assert (again.changed, again.secrets) == (0, play(secrets_workers=True).secrets)
+    assert again.secrets["web1"]["worker_authority_key"] == key
+
+
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_value_of_several_lines_comes_as_it_is(play: Play, put: Any, end: str) -> None:
     """Such as a deploy key, whose last line end counts."""

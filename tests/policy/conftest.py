@@ -42,6 +42,11 @@ ACCOUNTS = [
     },
     {"username": "john.doe", "first_name": "J", "last_name": "D", "email": "j@example.org", "role": "Viewer"},
 ]
+WORKERS: dict[str, dict[str, Any]] = {
+    "atd-worker01": {"worker_address": "10.0.0.21", "worker_log_port": 8793},
+    "atd-worker02": {"worker_address": "worker02.example.org", "worker_log_port": 9793},
+}
+"""Worker hosts of an inventory, and what it says of them."""
 CASES: dict[str, dict[str, Any]] = {
     f"{source} {version}": {"version": version, "source": source}
     for source in SOURCES
@@ -81,6 +86,7 @@ CASES: dict[str, dict[str, Any]] = {
     "accounts": {"version": NEWEST, "source": "registry", "accounts": ACCOUNTS, "basic_auth": True},
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one token": {"version": NEWEST, "source": "registry", "task_token": "", "task_vault_id": ""},
+    "worker hosts": {"version": NEWEST, "source": "registry", "workers": list(WORKERS)},
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
 
@@ -148,6 +154,7 @@ def secrets() -> dict[str, str]:
     """Every secret that the `secrets` role hands on, each with a value that is found again."""
     items = load(ROOT / "roles/secrets/defaults/main.yml")["secrets_items"]
     names = [item["name"] for item in items] + [f"airflow_account_{one['username']}" for one in ACCOUNTS]
+    names += [item["name"] for item in load(ROOT / "roles/secrets/vars/main.yml")["__secrets_of_workers"]]
     return {name: f"value-of-{name}" for name in names}
 
 
@@ -169,7 +176,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) 
 
 def render(directory: Path, secrets: dict[str, str]) -> None:
     """Write the text of every file of the host, by path, into a file for each case."""
-    inventory = {"all": {"hosts": {name: {"case": case} for name, case in CASES.items()}}}
+    inventory = {
+        "all": {
+            "hosts": {name: {"case": case} for name, case in CASES.items()},
+            "children": {"airflow_workers": {"hosts": WORKERS}},
+        }
+    }
     (directory / "inventory.json").write_text(json.dumps(inventory))
     variables = {
         "render_paths": [path.removesuffix(".j2") for path in TEMPLATES],

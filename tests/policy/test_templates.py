@@ -42,6 +42,8 @@ SERVICES = sorted(
 LIMITS: dict[str, dict[str, int]] = load(ROOT / "playbooks/group_vars/all/defaults.yml")[
     "service_limits_default"
 ]
+FOR_WORKERS = {"worker-gateway", "dag-mirror"}
+"""Services that there are only with worker hosts."""
 every_case = pytest.mark.parametrize("case", CASES)
 every_service = pytest.mark.parametrize("service", SERVICES)
 
@@ -97,7 +99,8 @@ def test_secret_is_quoted(rendered: dict[str, Rendered], secrets: dict[str, str]
 @every_case
 def test_project_has_all_services(projects: dict[str, Compose], case: str) -> None:
     """The stack is the same for every version and every source."""
-    assert sorted(projects[case]["services"]) == SERVICES
+    for_workers = FOR_WORKERS if "workers" in CASES[case] else set()
+    assert set(projects[case]["services"]) == {*SERVICES, *for_workers}
 
 
 @every_case
@@ -213,7 +216,10 @@ def test_workers_do_not_talk_to_each_other(projects: dict[str, Compose], case: s
 def test_only_haproxy_publishes_ports(projects: dict[str, Compose], case: str) -> None:
     """Those of the endpoints, and of the host names when there are any. A new one has to be meant."""
     services = projects[case]["services"]
-    assert [name for name, definition in services.items() if "ports" in definition] == ["haproxy"]
+    published = {name: definition["ports"] for name, definition in services.items() if "ports" in definition}
+    if case == "worker hosts":
+        assert published.pop("worker-gateway") == ["8443:8443"]
+    assert list(published) == ["haproxy"]
     named = {"host names": ["80:80"], "TLS": ["80:80", "443:443"]}.get(case, [])
     assert services["haproxy"]["ports"] == ["8080:8080", "8081:8081", "8082:8082", "8083:8083", *named]
 
@@ -268,6 +274,55 @@ def test_tasks_and_webhook_have_their_own_token(rendered: dict[str, Rendered], c
         "srv/airflow/env/onepassword.env": platform if case == "one token" else tasks,
         "srv/airflow/env/webhook.env": platform,
     }
+
+
+@pytest.mark.parametrize("service", sorted(FOR_WORKERS))
+def test_service_for_worker_hosts_is_confined(projects: dict[str, Compose], service: str) -> None:
+    """Anybody may reach the gateway; neither has a secret in its variables, or writes to a disk."""
+    test_service_is_confined(projects, "worker hosts", service)
+    test_service_is_looked_after(projects, "worker hosts", service)
+    definition = projects["worker hosts"]["services"][service]
+    assert definition["read_only"]
+    assert "env_file" not in definition
+    assert definition["labels"]["airflow-platform.needed"] == "false"
+
+
+def test_gateway_is_where_worker_hosts_and_airflow_look_for_it(projects: dict[str, Compose]) -> None:
+    """A switch stops it before the stores change, because it uses both; the webhook alone gives it orders."""
+    project = projects["worker hosts"]
+    gateway = project["services"]["worker-gateway"]
+    assert set(gateway["networks"]) == {"public", "edge-workers", "edge-airflow", "database", "broker"}
+    assert gateway["networks"]["edge-airflow"] == {"aliases": ["atd-worker01", "atd-worker02"]}
+    assert set(gateway["depends_on"]) == {"postgres", "redis"}
+    assert project["networks"]["edge-workers"] == {"internal": True}
+    users = [
+        name for name, one in project["services"].items() if "worker_gateway:" in str(one.get("volumes"))
+    ]
+    assert sorted(users) == ["webhook", "worker-gateway"]
+    neighbours = [
+        name for name, one in project["services"].items() if "edge-workers" in one.get("networks", [])
+    ]
+    assert sorted(neighbours) == ["dag-mirror", "webhook", "worker-gateway"]
+
+
+def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rendered]) -> None:
+    """The release by the tag of its image, as worker hosts make it, too."""
+    files = rendered["worker hosts"]
+    text = files["srv/airflow/worker-gateway/haproxy.cfg"]
+    [tag] = re.findall("^AIRFLOW_IMAGE=.*:(.+)$", files[ENV], re.MULTILINE)
+    release = re.sub("[^a-z0-9]", "-", tag.lower())
+    assert set(re.findall(r"\w+-(\S+)\.workers\.airflow\.internal", text)) == {release}
+    assert re.findall(r"^backend logs_(\S+)\n.*\n  server main (\S+)", text, re.MULTILINE) == [
+        ("atd-worker01", "10.0.0.21:8793"),
+        ("atd-worker02", "worker02.example.org:9793"),
+    ]
+    assert "WORKERS=atd-worker01,atd-worker02\n" in files["srv/airflow/env/webhook.env"]
+
+
+def test_without_worker_hosts_nothing_is_there_for_them(rendered: dict[str, Rendered]) -> None:
+    files = rendered[f"registry {NEWEST}"]
+    for path in (COMPOSE, ENV, "srv/airflow/env/webhook.env", "srv/airflow/env/init.env"):
+        assert not re.search(r"edge-workers|worker.gateway|WORKER_|^WORKERS", files[path], re.MULTILINE), path
 
 
 @every_case

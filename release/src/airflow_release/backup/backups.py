@@ -21,7 +21,14 @@ from airflow_release.core.files import move
 from airflow_release.core.host import Host
 from airflow_release.core.settings import Settings, load
 
-CONFIGURATION = ("docker-compose.yaml", ".env", "haproxy/haproxy.cfg", "weather", "docker-socket-proxy")
+CONFIGURATION = (
+    "docker-compose.yaml",
+    ".env",
+    "haproxy/haproxy.cfg",
+    "weather",
+    "docker-socket-proxy",
+    "worker-gateway/haproxy.cfg",
+)
 """What a bundle holds beside the data. No file with a secret: those are made anew from 1Password."""
 
 Progress = Callable[[str], None]

@@ -9,8 +9,17 @@ from pathlib import Path
 
 from airflow_release.core.files import replacing
 
-MANAGED = ("docker-compose.yaml", ".env", "env", "haproxy", "weather", "docker-socket-proxy")
-"""What belongs to a release. The rest below the platform's directory is data or changes by itself."""
+MANAGED = (
+    "docker-compose.yaml",
+    ".env",
+    "env",
+    "haproxy",
+    "weather",
+    "docker-socket-proxy",
+    "worker-gateway/haproxy.cfg",
+)
+"""What belongs to a release. The rest below the platform's directory is data or changes by itself.
+Certificates of worker hosts, and who of them may in, are the host's own."""
 CERTIFICATE = "haproxy/certificate.pem"
 """A host that has none gets the release's. One that is there stays: the release's may be older."""
 
