@@ -143,7 +143,8 @@ def test_without_the_webhook_everybody_is_fenced_until_it_is_back(following: Pla
     commit = following.remote.commit({"dags/two.py": "two = 2\n"})
     assert following.sync().returncode == 0
     assert following.live("main") == commit
-    assert is_fenced(following, FIRST) and is_fenced(following, SECOND)
+    assert is_fenced(following, FIRST)
+    assert is_fenced(following, SECOND)
     following.serve()
     following.wait_for(commit, *WORKERS)
     for name in WORKERS:

@@ -173,12 +173,11 @@ class Platform:
         return {
             "DAG_TREES_DIR": str(self.trees(name)),
             "DAG_STATE_DIR": str(self.folder / name / "state"),
-            "DAG_REPOSITORY": f"git://127.0.0.1:{self.git_port}/mirror.git",
-            "COORDINATOR_URL": f"http://127.0.0.1:{self.gateway.ports[name]['follow_port']}",
+            "DAG_MIRROR": f"git://127.0.0.1:{self.git_port}/mirror.git",
+            "FOLLOW_URL": f"http://127.0.0.1:{self.gateway.ports[name]['follow_port']}",
             "WORKER_RELEASE": "2-11-2-test",
             "WORKER_QUEUES": f"default,{name}",
-            "WORKER_CONCURRENCY": "8",
-            "WORKERS": "",
+            "WORKER_SLOTS": "8",
         }
 
     def follow(self, name: str) -> subprocess.Popen[str]:

@@ -192,22 +192,23 @@ class FollowerSettings:
 
 
 def follower_from_environment(environ: Mapping[str, str] = os.environ) -> FollowerSettings:
-    """Read the follower's environment, which has the names of the webhook's and four more.
+    """Read the follower's environment; what it has in common with the webhook's has the same names.
 
     Raises:
         SettingsError: a required variable is absent, or a value has the wrong form.
     """
     read = _Reader(environ)
-    delivery = from_environment(environ)
+    mirror = {"DAG_REPOSITORY": read.text("DAG_MIRROR"), "ENVIRONMENT": "worker", "WORKERS": ""}
+    delivery = from_environment({**environ, **mirror})
     if delivery.repository is None:
-        raise SettingsError("the environment variable DAG_REPOSITORY is not set")
+        raise SettingsError("the environment variable DAG_MIRROR is not set")
     return FollowerSettings(
         delivery=delivery,
         repository=delivery.repository,
-        coordinator=read.text("COORDINATOR_URL").rstrip("/"),
+        coordinator=read.text("FOLLOW_URL").rstrip("/"),
         release=read.text("WORKER_RELEASE"),
         queues=tuple(name.strip() for name in read.text("WORKER_QUEUES").split(",") if name.strip()),
-        slots=int(read.number("WORKER_CONCURRENCY", 0)),
+        slots=int(read.number("WORKER_SLOTS", 0)),
     )
 
 
