@@ -238,7 +238,7 @@ def platform(
         "DAG_TREES_DIR": environment["DAG_TREES_DIR"],
     }
     environment.update(main)
-    options = ("--reuseaddr", "--export-all", "--informative-errors", f"--base-path={state}")
+    options = ("--reuseaddr", "--export-all", "--strict-paths", f"--base-path={state}")
     daemon = subprocess.Popen(
         ["git", "daemon", *options, "--listen=127.0.0.1", f"--port={git_port}", str(state / "mirror.git")],
         start_new_session=True,
