@@ -6,10 +6,10 @@ import re
 
 from flask import Flask
 
-from webhook import calls, operations, status
+from webhook import calls, operations, status, worker_reports
 
 _app = Flask("webhook")
-for _module in (status, calls, operations):
+for _module in (status, calls, operations, worker_reports):
     _app.register_blueprint(_module.blueprint)
 
 ROUTES = sorted({re.sub(r"<[^>]*>", "{}", rule.rule) for rule in _app.url_map.iter_rules()})

@@ -12,8 +12,10 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from webhook import calls, operations, status
+from webhook import calls, operations, status, worker_reports
 from webhook.airflow_status import AirflowClient
+from webhook.coordinator import Coordinator
+from webhook.gateway import Gateway
 from webhook.jobs import Jobs
 from webhook.keys import Keys
 from webhook.limits import FailureLimiter
@@ -51,14 +53,19 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
         metrics=metrics,
         airflow=AirflowClient(settings.airflow_url),
         failures=FailureLimiter(settings.failures_per_minute),
+        coordinator=_coordinator(settings),
     )
     app.extensions["webhook"] = parts
     app.register_blueprint(status.blueprint)
     app.register_blueprint(calls.blueprint)
     app.register_blueprint(operations.blueprint)
+    if settings.workers:
+        app.register_blueprint(worker_reports.blueprint)
     app.register_error_handler(HTTPException, _as_json)
     app.register_error_handler(StoreError, _come_again)
     operations.add_gauges(parts.metrics, parts.settings, parts.store)
+    if parts.coordinator is not None:
+        parts.coordinator.start()
     # Outside production nothing that others rely on is touched: no rotation, and no sync but one that is
     # asked for.
     if settings.is_production:
@@ -66,6 +73,13 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
         if jobs is not None:
             jobs.start()
     return app
+
+
+def _coordinator(settings: Settings) -> Coordinator | None:
+    """Return what has worker hosts follow, where there are any and something to follow."""
+    if settings.repository is None or settings.worker_gateway_socket is None:
+        return None
+    return Coordinator(settings, Gateway(settings.worker_gateway_socket))
 
 
 def _vault(settings: Settings) -> Vault:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from webhook import state, trees
 from webhook.settings import Settings, SettingsError, from_environment
-from webhook.sync import NoRepositoryError, Outcome, Result, Syncer, removals
+from webhook.sync import NoRepositoryError, Outcome, Result, Syncer
+from webhook.trees import removals
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 3
 

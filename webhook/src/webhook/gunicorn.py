@@ -1,10 +1,17 @@
 """Settings of gunicorn: gunicorn --config python:webhook.gunicorn 'webhook.app:create_app()'."""
 
-bind = "0.0.0.0:8080"  # inside the container; HAProxy is the only one that reaches it
+from webhook.settings import WORKER_REPORT_PORT, workers_from_environment
+
+_worker_hosts = workers_from_environment()
+
+bind = ["0.0.0.0:8080"]  # inside the container; HAProxy is the only one that reaches it
+if _worker_hosts:
+    bind.append(f"0.0.0.0:{WORKER_REPORT_PORT}")  # for the worker gateway
 # One process, because the queue that folds many calls into one sync is in its memory.
 workers = 1
 worker_class = "webhook.worker.Worker"
-threads = 8
+# A worker host's report keeps a thread while it waits for news, and so may the one before it.
+threads = 8 + 2 * len(_worker_hosts)
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's heartbeat file, on memory and not on an overlay
 keepalive = 15
 # A sync that runs may take this long to end before a restart; killed later, it leaves no half-made state.

@@ -67,12 +67,17 @@ class Mirror:
         repository: RepositorySettings,
         lock: int | None,
         go_on: Callable[[], None] = lambda: None,
+        commit: str | None = None,
     ) -> None:
-        """Touch nothing yet. `go_on` is called while git talks to the remote, and may raise to end that."""
+        """Touch nothing yet. `go_on` is called while git talks to the remote, and may raise to end that.
+
+        With a `commit`, that is what is fetched from the remote's objects, whatever its branches have.
+        """
         self.directory = directory
         self._repository = repository
         self._inherited = () if lock is None else (lock,)
         self._go_on = go_on
+        self._source = commit or f"refs/heads/{repository.branch}"
 
     def git(self, directory: Path | None = None) -> Git:
         """Return a git bound to the mirror, or to a worktree of it."""
@@ -130,7 +135,7 @@ class Mirror:
             "--no-write-fetch-head",
             "--no-auto-maintenance",
             self._repository.url,
-            f"+refs/heads/{self._repository.branch}:{self._ref}",
+            f"+{self._source}:{self._ref}",
             silence=self._repository.timeout,
             go_on=self._go_on,
         )

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+WORKER_REPORT_PORT = 8090
+# As in an inventory. A name becomes a part of commands for the gateway.
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 
 class SettingsError(Exception):
     """An environment variable is missing or unusable; the message names it and the form it takes."""
@@ -73,6 +77,16 @@ class Settings:
     github_token: str | None = None
     slack_webhook_url: str | None = None
     status_page_url: str | None = None
+    workers: tuple[str, ...] = ()  # the names of the worker hosts
+    worker_gateway_socket: Path | None = None  # the admin socket of their gateway
+    worker_report_port: int = WORKER_REPORT_PORT  # on which their reports come, and nothing else
+    # For which a commit waits for workers that prepare it.
+    worker_prepare_seconds: float = 10
+
+    @property
+    def worker_socket(self) -> Path:
+        """Return where a sync, of whichever process, finds the coordinator of the workers."""
+        return self.state_dir / "workers.sock"
 
     @property
     def is_production(self) -> bool:
@@ -137,6 +151,64 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         github_token=read.optional("GITHUB_STATUS_TOKEN"),
         slack_webhook_url=read.optional("SLACK_WEBHOOK_URL"),
         status_page_url=read.optional("STATUS_PAGE_URL"),
+        workers=workers_from_environment(environ),
+        worker_gateway_socket=_gateway_socket(environ),
+        worker_report_port=int(read.number("WORKER_REPORT_PORT", WORKER_REPORT_PORT)),
+        worker_prepare_seconds=read.number("WORKER_PREPARE_SECONDS", Settings.worker_prepare_seconds),
+    )
+
+
+def workers_from_environment(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Read the names of the worker hosts, which commas separate.
+
+    Raises:
+        SettingsError: something there is no name.
+    """
+    names = tuple(
+        name.strip() for name in (_Reader(environ).optional("WORKERS") or "").split(",") if name.strip()
+    )
+    for name in names:
+        if not _WORKER.fullmatch(name):
+            raise SettingsError(f"WORKERS: {name!r} is no name of a host: letters, digits and . _ - only")
+    return names
+
+
+def _gateway_socket(environ: Mapping[str, str]) -> Path | None:
+    """Raise SettingsError where there are workers and no gateway: nobody could keep them from tasks."""
+    read = _Reader(environ)
+    return Path(read.text("WORKER_GATEWAY_SOCKET")) if workers_from_environment(environ) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowerSettings:
+    """What a worker host's follower is told. Its `delivery` fetches from the main host's mirror."""
+
+    delivery: Settings
+    repository: RepositorySettings
+    coordinator: str  # the address of the main host's coordinator, such as http://follow:8090
+    release: str
+    queues: tuple[str, ...]
+    slots: int
+
+
+def follower_from_environment(environ: Mapping[str, str] = os.environ) -> FollowerSettings:
+    """Read the follower's environment; what it has in common with the webhook's has the same names.
+
+    Raises:
+        SettingsError: a required variable is absent, or a value has the wrong form.
+    """
+    read = _Reader(environ)
+    mirror = {"DAG_REPOSITORY": read.text("DAG_MIRROR"), "ENVIRONMENT": "worker", "WORKERS": ""}
+    delivery = from_environment({**environ, **mirror})
+    if delivery.repository is None:
+        raise SettingsError("the environment variable DAG_MIRROR is not set")
+    return FollowerSettings(
+        delivery=delivery,
+        repository=delivery.repository,
+        coordinator=read.text("FOLLOW_URL").rstrip("/"),
+        release=read.text("WORKER_RELEASE"),
+        queues=tuple(name.strip() for name in read.text("WORKER_QUEUES").split(",") if name.strip()),
+        slots=int(read.number("WORKER_SLOTS", 0)),
     )
 
 

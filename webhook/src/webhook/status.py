@@ -54,7 +54,13 @@ def page() -> ResponseReturnValue:
 def own_lights() -> ResponseReturnValue:
     """Tell the host's checker what only the webhook knows."""
     lit = [{"id": light.id, "what": light.sentence} for light in lights.lit(services(), time.time())]
-    return jsonify(lights=lit)
+    return jsonify(lights=lit, workers=_workers())
+
+
+def _workers() -> list[dict[str, Any]]:
+    """Return what the coordinator knows of worker hosts."""
+    coordinator = services().coordinator
+    return [] if coordinator is None else coordinator.workers()
 
 
 def collect() -> dict[str, Any]:
@@ -109,6 +115,7 @@ def collect() -> dict[str, Any]:
         "components": airflow.components,
         "health": checked,
         "delivery": delivery,
+        "workers": _workers(),
         "relay": relay,
         "backup": backup,
         "manual": manual(settings),

@@ -14,7 +14,8 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from webhook import gate, lock, state, trees
+from webhook import gate, lock, state, trees, two_phases
+from webhook.gateway import GatewayError
 from webhook.git import GitError
 from webhook.mirror import BranchMissingError, Mirror, RemoteError, UnknownCommitError, is_commit_id
 from webhook.report import Reporter
@@ -23,8 +24,6 @@ from webhook.state import ForcedPush, Reason, State, SyncRecord
 from webhook.trees import Trees
 
 log = logging.getLogger(__name__)
-# Said on the command line, too, which the timer calls: whatever goes is named.
-removals = logging.getLogger("webhook.removals")
 
 _POLL_SECONDS = 0.1  # between looks at whether a pin is through
 
@@ -62,6 +61,7 @@ _EXPECTED = (
     GitError,
     UnknownCommitError,
     gate.GateUnavailableError,
+    GatewayError,
     state.StateError,
     OSError,
 )
@@ -266,13 +266,7 @@ class _Run:
             self._state.infrastructure_changed = self._infrastructure_changed(live)
 
     def prune(self) -> None:
-        low = self._trees.free_percent() < self._settings.disk_low_percent
-        count = 0 if low else self._settings.keep_trees_count
-        rule = trees.kept_by_age_and_count(self._settings.keep_trees_seconds, count)
-        for name in self._trees.prune(self._state.retired, rule, time.time()):
-            removals.info("removed the worktree %s", name)
-        for name in self._trees.link_damaged() if low else ():
-            removals.info("removed the damaged worktree %s: its name is now a link to its successor", name)
+        self._trees.remove_unused(self._settings, self._state.retired, time.time())
         if self._mirror.directory.is_dir():
             self._mirror.tidy()
 
@@ -302,17 +296,9 @@ class _Run:
             live = None
         if live is not None and known == commit:
             return Result(Outcome.UNCHANGED, f"{commit[:12]} is live", commit)
-        try:
-            return self._prepare_and_switch(commit, live, with_gate)
-        except GitError:
-            # The fetch went well, so it takes a damaged object to fail here: look, and try once more on a new
-            # mirror.
-            if self._mirror.is_sound():
-                raise
-            log.warning("the mirror is damaged: recreating it")
-            self._mirror.rebuild()
-            self._trees.remove_leftovers()
-            return self._prepare_and_switch(commit, live, with_gate)
+        return self._trees.with_sound_mirror(
+            self._mirror, lambda: self._prepare_and_switch(commit, live, with_gate)
+        )
 
     def _prepare_and_switch(self, commit: str, live: Path | None, with_gate: bool) -> Result:
         entries = self._mirror.entries(commit)
@@ -346,7 +332,8 @@ class _Run:
         trees.carry_times(tree, entries, live, live_entries, refresh)
         if kept is None:
             tree = self._trees.finish(self._mirror, tree, commit)
-        self._trees.switch(tree)
+        with two_phases.all_ready(self._settings, commit):
+            self._trees.switch(tree)
         return Result(Outcome.SWITCHED, f"{commit[:12]} is live", commit)
 
     def _refuse(self, commit: str, reasons: list[Reason]) -> Result:

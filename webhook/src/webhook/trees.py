@@ -9,6 +9,7 @@ read them.
 Limits of names, paths and links stand here; that of a file's size is `blob_limit` in settings.py.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -16,10 +17,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from webhook.git import Git, GitError
 from webhook.mirror import Entry, Mirror
+from webhook.settings import Settings
 from webhook.state import Reason
+
+log = logging.getLogger(__name__)
+# Said on the command line, too, which the timer calls: whatever goes is named.
+removals = logging.getLogger("webhook.removals")
 
 MODE_SYMLINK = "120000"
 MODE_SUBMODULE = "160000"
@@ -44,6 +51,8 @@ LFS_POINTER = re.compile(
     rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v\d+\r?\n(?:.*\n)*oid sha256:[0-9a-f]{64}\r?\n"
 )
 LFS_POINTER_LIMIT = 1024  # bytes
+
+Done = TypeVar("Done")
 
 # Says of a retired worktree, by name, given when each retired and the time now, whether a task may still read
 # it.
@@ -163,6 +172,29 @@ class Trees:
                 del retired[name]
                 removed.append(name)
         return removed
+
+    def remove_unused(self, settings: Settings, retired: dict[str, float], now: float) -> None:
+        """Remove what no task can be reading any more, and more of that when the disk is low."""
+        low = self.free_percent() < settings.disk_low_percent
+        count = 0 if low else settings.keep_trees_count
+        rule = kept_by_age_and_count(settings.keep_trees_seconds, count)
+        for name in self.prune(retired, rule, now):
+            removals.info("removed the worktree %s", name)
+        for name in self.link_damaged() if low else ():
+            removals.info("removed the damaged worktree %s: its name is now a link to its successor", name)
+
+    def with_sound_mirror(self, mirror: Mirror, work: Callable[[], Done]) -> Done:
+        """Do work that needs no remote; if it fails over a damaged mirror, once more on a new one."""
+        try:
+            return work()
+        except GitError:
+            # The fetch went well, so it takes a damaged object to fail here.
+            if mirror.is_sound():
+                raise
+            log.warning("the mirror is damaged: recreating it")
+            mirror.rebuild()
+            self.remove_leftovers()
+            return work()
 
     def link_damaged(self) -> list[str]:
         """Remove all but the last tree of each commit; return their names, which become links to that one.

@@ -22,6 +22,13 @@ class Worker(ThreadWorker):
         super().__init__(*arguments, **more)
         self._deadlines: dict[TConn, float] = {}
 
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to stop: reports of worker hosts wait no longer."""
+        super().handle_exit(sig, frame)
+        parts = getattr(getattr(self, "wsgi", None), "extensions", {}).get("webhook")
+        if parts is not None and parts.coordinator is not None:
+            parts.coordinator.end()
+
     def handle(self, conn: TConn) -> Any:
         """Serve one request, in one of the threads."""
         self._deadlines[conn] = time.monotonic() + REQUEST_SECONDS
