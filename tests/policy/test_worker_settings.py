@@ -28,8 +28,8 @@ def check(folder: Path, *workers: list[Any], port: Any = 8443) -> Any:
 def test_preflight_takes_worker_hosts(tmp_path: Path) -> None:
     run = check(
         tmp_path,
-        ["atd-worker01", ["default", "atd-worker01"], 8, 8793, "10.0.0.21"],
-        ["w2", ["large.tasks"], "16", "9793", "worker02.example.org"],
+        ["atd-worker01", ["default", "atd-worker01"], 8, 8793, "10.0.0.21", "10.0.0.5"],
+        ["w2", ["large.tasks"], "16", "9793", "worker02.example.org", "airflow.example.org"],
         port="9443",
     )
     assert run.ok, run.output
@@ -37,7 +37,7 @@ def test_preflight_takes_worker_hosts(tmp_path: Path) -> None:
 
 def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
     """In one run, each with the host and what is expected."""
-    good = [["default"], 8, 8793, "10.0.0.21"]
+    good = [["default"], 8, 8793, "10.0.0.21", "10.0.0.5"]
     run = check(
         tmp_path,
         ["Worker.example.org", *good],
@@ -45,8 +45,8 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
         ["n" * 59, *good],
         ["postgres", *good],
         ["gateway", *good],
-        ["w1", "default", 0, 70000, "https://w1"],
-        ["w2", ["a,b"], "8x", "port", ""],
+        ["w1", "default", 0, 70000, "https://w1", "10.0.0.5:80"],
+        ["w2", ["a,b"], "8x", "port", "", "10.0.0.5"],
         port=8081,
     )
     assert not run.ok
@@ -61,6 +61,7 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
         "worker_concurrency of w1 is 0; a whole number from 1 to 999 is expected.",
         "worker_log_port of w1 is 70000; a port from 1 to 65535 is expected.",
         "worker_address of w1 is https://w1; a name or an IPv4 address is expected.",
+        "worker_main_address of w1 is 10.0.0.5:80; a name or an IPv4 address is expected.",
         "worker_queues of w2 is ['a,b']",
         "worker_concurrency of w2 is 8x;",
         "worker_log_port of w2 is port;",
