@@ -147,7 +147,8 @@ class Gateway:
             for name in ("one", "two")
         }
         self.allow("one", "two")
-        self.logs = {name: web(f"logs of {name}", self.server_context(name)) for name in ("one", "two")}
+        self.contexts = {name: self.server_context(name) for name in ("one", "two")}
+        self.logs = {name: web(f"logs of {name}", context) for name, context in self.contexts.items()}
         self.ports = {name: free_port() for name in ("workers", "logs", "health", "copy_one", "copy_two")}
         (folder / "haproxy.cfg").write_text(self.configuration())
         with (folder / "log").open("w") as log:
@@ -384,13 +385,11 @@ def test_nothing_but_logs_is_read(gateway: Gateway) -> None:
 
 def test_worker_host_with_the_certificate_of_another_is_not_believed(gateway: Gateway) -> None:
     """One that was taken over could else pretend to have another's logs."""
-    context, former = gateway.server_context("two"), gateway.logs["one"].socket
-    assert isinstance(former, ssl.SSLSocket)
-    usual, former.context = former.context, context
+    gateway.contexts["one"].load_cert_chain(gateway.folder / "two.pem")
     try:
         assert gateway.get("logs", "/log/a", "one")[0] == 503
     finally:
-        former.context = usual
+        gateway.contexts["one"].load_cert_chain(gateway.folder / "one.pem")
     assert gateway.get("logs", "/log/a", "one")[0] == 200
 
 
