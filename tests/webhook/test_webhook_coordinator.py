@@ -117,16 +117,16 @@ def test_bytes_are_no_report(body: bytes) -> None:
         report_in(body)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("commit", value) for value in ("A" * 40, "a" * 39, OLD + "\n", "../" + "a" * 37, 1, [])),
-        *(("prepared", value) for value in ("HEAD", "--upload-pack=x", {})),
-        *(("queues", value) for value in (None, "default", [1], ["a\nb"], ["x" * 201], ["x"] * 101)),
-        *(("slots", value) for value in (None, -1, True, 1.5, "8", 10_001)),
-        *(("release", value) for value in (None, "\x00", "x" * 201, 3)),
-    ],
-)
+BAD: dict[str, list[Any]] = {
+    "commit": ["A" * 40, "a" * 39, OLD + "\n", "../" + "a" * 37, 1, []],
+    "prepared": ["HEAD", "--upload-pack=x", {}],
+    "queues": [None, "default", [1], ["a\nb"], ["x" * 201], ["x"] * 101],
+    "slots": [None, -1, True, 1.5, "8", 10_001],
+    "release": [None, "\x00", "x" * 201, 3],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in BAD for value in BAD[name]])
 def test_each_part_of_a_report_has_a_form(name: str, value: Any) -> None:
     assert report_in(json.dumps(GOOD).encode()) == Report(OLD, None, "2-11-2", ("default", "large"), 8)
     with pytest.raises(MalformedReportError):

@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +25,7 @@ FIRST, SECOND = WORKERS
 PREPARE_SECONDS = 4
 SLACK = 10
 """Seconds that a busy machine may need beyond what is promised."""
-NOTHING = {"commit": None, "prepared": None, "release": "r", "queues": [], "slots": 1}
+NOTHING: dict[str, Any] = {"commit": None, "prepared": None, "release": "r", "queues": [], "slots": 1}
 
 
 @pytest.fixture
@@ -148,7 +150,7 @@ def test_without_the_webhook_everybody_is_fenced_until_it_is_back(following: Pla
     following.serve()
     following.wait_for(commit, *WORKERS)
     for name in WORKERS:
-        wait_until(lambda name=name: not is_fenced(following, name), SLACK, f"{name} let in")
+        wait_until(partial(following.gateway.lets_in, name), SLACK, f"{name} let in")
 
 
 def test_stopped_gateway_keeps_no_push(following: Platform) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class Gateway:
 
     def start(self) -> None:
         with (self.folder / "log").open("a") as log:
-            command = [HAPROXY, "-db", "-f", self.folder / "haproxy.cfg"]
+            command = [HAPROXY, "-db", "-f", str(self.folder / "haproxy.cfg")]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(lambda: self.admin("show info"), what="the gateway")
 
@@ -213,9 +214,12 @@ class Platform:
     def states(self) -> dict[str, str]:
         return {name: worker["state"] for name, worker in self.workers().items()}
 
+    def _has(self, name: str, commit: str) -> bool:
+        return self.live(name) == commit
+
     def wait_for(self, commit: str, *names: str) -> None:
         for name in names:
-            wait_until(lambda name=name: self.live(name) == commit, what=f"{commit} on {name}")
+            wait_until(partial(self._has, name, commit), what=f"{commit} on {name}")
 
 
 @contextmanager
