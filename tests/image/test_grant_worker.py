@@ -35,6 +35,11 @@ from airflow.sensors.external_task import ExternalTaskSensor
 from airflow.sensors.python import PythonSensor
 from airflow.sensors.time_delta import TimeDeltaSensorAsync
 
+try:
+    from airflow.datasets import DatasetAlias  # from 2.10 on
+except ImportError:
+    DatasetAlias = None
+
 PLACE = Path(os.environ["AIRFLOW_HOME"])
 START = {"start_date": datetime(2026, 1, 1), "catchup": False}
 
@@ -91,6 +96,19 @@ with DAG("work", schedule=None, dagrun_timeout=timedelta(days=1), **START):
         Variable.set("stored", "of a task")
 
     fails(), retried(), skipped(), stored(), stores()
+
+    if DatasetAlias:
+
+        @task(outlets=[DatasetAlias("alias")])
+        def aliased(*, outlet_events):
+            outlet_events["alias"].add(Dataset("file:///made/under/an/alias"))
+    else:
+
+        @task
+        def aliased():
+            pass
+
+    aliased()
     short = ShortCircuitOperator(task_id="short", python_callable=lambda: False)
     short >> EmptyOperator(task_id="after_short")
     BranchPythonOperator(task_id="branch", python_callable=lambda: "left") >> [
@@ -108,7 +126,7 @@ with DAG("work", schedule=None, dagrun_timeout=timedelta(days=1), **START):
 
 PREPARE = """
 import os, sys
-from airflow.models import Connection, DagBag, Variable
+from airflow.models import Connection, DagBag, DagModel, Variable
 from airflow.settings import Session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
@@ -117,6 +135,8 @@ from pendulum import datetime
 bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 assert not bag.import_errors, bag.import_errors
 bag.sync_to_db()
+for dag in bag.dags.values():
+    dag.get_is_paused() and DagModel.get_dagmodel(dag.dag_id).set_is_paused(False)
 day = datetime(2026, 1, 1)
 bag.dags["work"].create_dagrun(
     run_id="run-1", execution_date=day, data_interval=(day, day), run_type=DagRunType.MANUAL,
@@ -265,6 +285,7 @@ def test_tasks_end_as_they_do_for_the_owner(platform: Platform) -> None:
         "triggers",
         "stored",
         "stores",
+        "aliased",
     )
     states = platform.states()
     expected = {
@@ -282,6 +303,7 @@ def test_tasks_end_as_they_do_for_the_owner(platform: Platform) -> None:
         "triggers": "success",
         "stored": "success",
         "stores": "failed",
+        "aliased": "success",
         # The worker has expanded them, when what they wait for had ended.
         "doubled/0": "scheduled",
         "doubled/1": "scheduled",
