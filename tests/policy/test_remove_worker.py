@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,16 +35,18 @@ def hosts(tmp_path: Path) -> Hosts:
     return hosts
 
 
-def remove(hosts: Hosts, name: str, *workers: str, **variables: object) -> subprocess.CompletedProcess[str]:
+def remove(
+    hosts: Hosts, name: str, *workers: str, check: bool = False, **variables: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the task file as site.yml does, with these workers in the inventory."""
     inventory = hosts.folder / "inventory/workers.yml"
     listed = {worker: {"ansible_connection": "local"} for worker in workers}
     inventory.write_text(f"airflow_workers: {{hosts: {listed}}}\n")
-    options = [f"--extra-vars=remove_worker={name}"]
+    options = [f"--extra-vars=remove_worker={name}", *(["--check"] if check else [])]
     given = {
         "preflight_removed_worker": load(ROOT / "playbooks/site.yml")[0]["vars"]["preflight_removed_worker"]
     }
-    return hosts.play(*options, *variables.pop("options", []), tasks=["remove_worker"], **given, **variables)
+    return hosts.play(*options, tasks=["remove_worker"], **given, **variables)
 
 
 def drained(hosts: Hosts) -> list[str]:
@@ -75,7 +78,7 @@ def test_question_that_fails_is_not_asked_again(hosts: Hosts) -> None:
 
 
 def test_check_mode_tells_no_worker(hosts: Hosts) -> None:
-    run = remove(hosts, "w2", "w1", options=["--check"])
+    run = remove(hosts, "w2", "w1", check=True)
     assert run.returncode == 0, said(run)
     assert drained(hosts) == []
 

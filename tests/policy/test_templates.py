@@ -361,7 +361,7 @@ def test_workers_on_other_hosts_have_a_password_if_there_are_any(
 
 
 def test_first_worker_asks_for_another_initialization(rendered: dict[str, Rendered]) -> None:
-    """Else nobody would make its role. Without workers the fingerprint is what it was before there were any."""
+    """Else nobody would make its role. Without workers the fingerprint is what it always was."""
     case = f"registry {NEWEST}"
     assert init_fingerprint(rendered, "workers on other hosts") != init_fingerprint(rendered, case)
     [accounts] = re.findall("^ACCOUNTS='(.*)'$", rendered[case]["srv/airflow/env/init.env"], re.MULTILINE)

@@ -98,8 +98,14 @@ def test_workers_are_sent_out_and_kept_out(server: Path, docker: Path, worker: D
     """Their sessions end as all others do: what a worker that was unplugged writes later goes nowhere."""
     program = ["psql", f"--username={WORKER_ROLE}", f"--dbname={LIVE}", "--no-psqlrc", "--quiet", "-tA"]
     environment = {**os.environ, "PGHOST": str(server)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(program, env=environment, text=True, **pipes) as session:
+    with subprocess.Popen(
+        program,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as session:
         assert session.stdin
         assert session.stdout
         session.stdin.write("SELECT count(*) FROM job;\n")
