@@ -41,11 +41,10 @@ def drain_worker(host: Host, name: str, seconds: float) -> Standing:
     deadline = time.monotonic() + seconds
     answered = False
     while True:
-        answer = _ask(host, asker, name)
-        answered = answered or answer["answers"]
+        answers, messages = _ask(host, asker, name)
+        answered = answered or answers
         tasks = drain.under_way(Database(host), of_worker=name)
-        messages = answer.get("messages", 0)
-        if answer["answers"] and not messages and not tasks:
+        if answers and not messages and not tasks:
             return Standing(True, f"{name} takes no more tasks, and has ended all that it had")
         if time.monotonic() >= deadline:
             break
@@ -71,11 +70,12 @@ def _asker(host: Host) -> str:
     )
 
 
-def _ask(host: Host, asker: str, name: str) -> dict[str, int]:
+def _ask(host: Host, asker: str, name: str) -> tuple[bool, int]:
+    """Return whether the worker answers, and how many messages it has."""
     doing = f"telling the worker {name} to take no more tasks"
     answer = host.compose("exec", "--no-TTY", asker, "drain-worker", name, timeout=60, doing=doing)
     try:
-        found: dict[str, int] = json.loads(answer.strip().splitlines()[-1])
-        return {"answers": bool(found["answers"]), "messages": int(found.get("messages", 0))}
+        found = json.loads(answer.strip().splitlines()[-1])
+        return bool(found["answers"]), int(found.get("messages", 0))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ReleaseError(f"{doing} gave no answer that can be read: {error}", answer) from None
