@@ -43,7 +43,7 @@ _raw:
   elements: str
 """
 
-OF_PLAYBOOKS = ("backup", "confirm_host", "reason", "release", "rotate")
+OF_PLAYBOOKS = ("backup", "confirm_host", "reason", "release", "remove_worker", "rotate")
 """What single playbooks take after -e."""
 
 NEARLY = 0.8

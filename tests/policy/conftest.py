@@ -54,6 +54,11 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     "host names": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
+    "workers on other hosts": {
+        "version": NEWEST,
+        "source": "registry",
+        "secrets": {"worker_database_password": "value-of-worker_database_password"},
+    },
     "a host with Docker": {"version": NEWEST, "source": "registry", "daemon": DAEMON},
     "addresses": {
         "version": NEWEST,
@@ -176,12 +181,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) 
 
 def render(directory: Path, secrets: dict[str, str]) -> None:
     """Write the text of every file of the host, by path, into a file for each case."""
-    inventory = {
-        "all": {
-            "hosts": {name: {"case": case} for name, case in CASES.items()},
-            "children": {"airflow_workers": {"hosts": WORKERS}},
-        }
+    hosts = {
+        name: {"case": case, "secrets": secrets | case.get("secrets", {})} for name, case in CASES.items()
     }
+    inventory = {"all": {"hosts": hosts, "children": {"airflow_workers": {"hosts": WORKERS}}}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
     variables = {
         "render_paths": [path.removesuffix(".j2") for path in TEMPLATES],
@@ -189,7 +192,6 @@ def render(directory: Path, secrets: dict[str, str]) -> None:
         "project_root": str(ROOT),
         "docker_engine_available": True,
         "stack_available": True,
-        "secrets": secrets,
         "op_connect": "http://connect.example.org",
         "op_api_token": "value-of-token",
         "op_vault_id": "value-of-vault",

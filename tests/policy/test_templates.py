@@ -5,6 +5,7 @@ Other settings: `CASES` in conftest.py. Add a new role's defaults and vars to `v
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -389,6 +390,39 @@ def test_other_accounts_ask_for_another_initialization(rendered: dict[str, Rende
     }
     assert found["accounts"] != found["addresses"] == found["TLS"]
     assert found["accounts"]
+
+
+def init_fingerprint(rendered: dict[str, Rendered], case: str) -> str:
+    """Return for what the database has to be initialized."""
+    [found] = re.findall("^INIT_FINGERPRINT=([0-9a-f]+)$", rendered[case][ENV], re.MULTILINE)
+    return str(found)
+
+
+@every_case
+def test_workers_on_other_hosts_have_a_password_if_there_are_any(
+    rendered: dict[str, Rendered], case: str
+) -> None:
+    """Only what initializes the database has it."""
+    password = CASES[case].get("secrets", {}).get("worker_database_password")
+    lines = [f"WORKER_DATABASE_PASSWORD='{password}'"] if password else []
+    assert [
+        line
+        for path, text in rendered[case].items()
+        if path.startswith("srv/airflow/") and not path.startswith("srv/airflow/worker-gateway/")
+        for line in text.splitlines()
+        if "worker_database_password" in line or "WORKER_DATABASE_PASSWORD" in line
+    ] == lines
+    assert set(lines) <= set(rendered[case]["srv/airflow/env/init.env"].splitlines())
+
+
+def test_first_worker_asks_for_another_initialization(rendered: dict[str, Rendered]) -> None:
+    """Else nobody would make its role. Without workers the fingerprint is what it always was."""
+    case = f"registry {NEWEST}"
+    assert init_fingerprint(rendered, "workers on other hosts") != init_fingerprint(rendered, case)
+    [accounts] = re.findall("^ACCOUNTS='(.*)'$", rendered[case]["srv/airflow/env/init.env"], re.MULTILINE)
+    given = f"{NEWEST}value-of-airflow_admin_usernamevalue-of-airflow_admin_password{accounts}"
+    expected = hashlib.sha256(given.encode()).hexdigest()[:16].lstrip("0")
+    assert init_fingerprint(rendered, case) == expected
 
 
 @every_case

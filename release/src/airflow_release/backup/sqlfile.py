@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from airflow_release.backup.sqllexer import Lexer, NotAccepted, Statement
-from airflow_release.core.database import MAIN_TABLES
+from airflow_release.core.database import MAIN_TABLES, WORKER_ROLE
 from airflow_release.core.errors import ReleaseError
 
 BEGINNING = b"-- PostgreSQL database dump"
@@ -50,6 +50,7 @@ _EXACT = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """Whole statements. In other encodings than these a backslash may be half of a letter."""
+_TO_WORKERS = re.compile(rf"\sTO {WORKER_ROLE}\b".encode())
 _IN_VALUES = {b"VALUES", b"NULL", b"TRUE", b"FALSE", b"DEFAULT", b"ON", b"CONFLICT", b"DO", b"NOTHING"}
 """The words that may stand in the rows of an INSERT: `pg_dump` writes values, and calls nothing."""
 _REACHES_OUT = re.compile(
@@ -67,6 +68,8 @@ class SqlDump:
 
     size: int = 0
     schema_revision: str = ""
+    grants_to_workers: bool = False
+    """It fails where the role of workers is not there; that of another platform may have had workers."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -157,6 +160,9 @@ def _judge(statement: Statement) -> None:
 
 def _note(found: SqlDump, statement: Statement) -> None:
     """Count the rows of a statement, and read the schema's revision out of it."""
+    if statement.words[0] == b"GRANT" and _TO_WORKERS.search(statement.text):
+        found.grants_to_workers = True
+        return
     if statement.is_copy:
         table, revision = statement.table, statement.first_line
     elif statement.words[0] == b"INSERT":

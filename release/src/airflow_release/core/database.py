@@ -27,6 +27,9 @@ KEPT = re.compile(r"airflow_kept_(?P<stamp>[0-9a-z]+)")
 _STAMP = "%Y%m%dt%H%M%Sz"
 """When a kept database was left, in UTC. Postgres makes capital letters of an unquoted name small."""
 
+WORKER_ROLE = "airflow_worker"
+"""The role of workers on other hosts. `grant-worker` of the image makes it, where there are such workers."""
+
 MAIN_TABLES = (
     "dag",
     "dag_run",
@@ -245,6 +248,15 @@ FROM pg_database, aclexplode(datacl) WHERE datname = '{source}'
             for old, new in pairs
         )
         self.sql(f"{sessions}BEGIN;\n{statements}COMMIT;", ADMINISTRATION)
+
+    def ensure_worker_role(self) -> None:
+        """Have the role of workers, to which a file grants something; nobody logs in with it yet."""
+        self.sql(
+            f"SELECT 'CREATE ROLE {WORKER_ROLE} NOLOGIN'"
+            f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{WORKER_ROLE}')\n\\gexec",
+            ADMINISTRATION,
+            doing="making the role of workers",
+        )
 
     def end_leftovers(self) -> None:
         """End what a killed process of this package still has Postgres do, and wait until it has ended."""

@@ -28,6 +28,7 @@ from airflow_release.switch import (
     release_files,
     rollback,
     stack,
+    worker,
 )
 from airflow_release.switch.journal import PHASES, REPAIRS, Journal, Operation
 from airflow_release.switch.options import Options
@@ -42,6 +43,8 @@ POLL_SECONDS = 20
 
 _DATABASE = re.compile(rf"copy|(bundle|sql):/.+|database:{KEPT.pattern}")
 """Where a database may come from. A kept one is named by the host itself."""
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def register(subparsers: Subparsers) -> None:
@@ -137,6 +140,16 @@ def register(subparsers: Subparsers) -> None:
     add(
         "up", up, f"what {stack.UNIT} runs: starts what should run and does not; exit 1 when something cannot"
     )
+    command = add(
+        "drain-worker", drain_worker, "have a worker on another host end its tasks and take no more"
+    )
+    command.add_argument("name", type=_worker_name, help="its name in the inventory")
+    command.add_argument(
+        "--seconds", type=float, default=POLL_SECONDS, help=f"how long at most (default: {POLL_SECONDS})"
+    )
+    command.add_argument(
+        "--json", action="store_true", help='print {"over", "said"}, and exit 0 whatever they are'
+    )
     command = add("releases", releases, "list the releases that this host had")
     command.add_argument("--json", action="store_true")
 
@@ -180,6 +193,13 @@ def _texts(text: str) -> dict[str, str]:
     if not all(isinstance(one, str) for one in value.values()):
         raise argparse.ArgumentTypeError("it has a value that is no text")
     return value
+
+
+def _worker_name(text: str) -> str:
+    """Read an argument that is the name of a host. It becomes a part of a question to Postgres."""
+    if not _HOST_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError("it is no name of a host")
+    return text
 
 
 def check_options(host: Host, arguments: argparse.Namespace) -> int:
@@ -566,6 +586,13 @@ def status(host: Host, arguments: argparse.Namespace) -> int:
         for warning in operation.warnings:
             print(f"  warning: {warning}")
     return 0
+
+
+def drain_worker(host: Host, arguments: argparse.Namespace) -> int:
+    """Wait for the tasks of a worker that is removed, and say how far it is."""
+    standing = worker.drain_worker(host, arguments.name, arguments.seconds)
+    print(standing.json() if arguments.json else standing.said)
+    return 0 if standing.over or arguments.json else 1
 
 
 def releases(host: Host, arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ UNDER_WAY = """
 SELECT ti.dag_id || '.' || ti.task_id || ' (' || ti.run_id || '), ' || ti.state
 FROM task_instance ti LEFT JOIN job ON job.id = ti.job_id
 WHERE ti.state IN ('running', 'restarting') AND job.latest_heartbeat > now() - interval '5 minutes'
-{or_queued}
+{more}
 ORDER BY 1
 """
 """Tasks that a worker has or will get. A running one without a heartbeat has no process any more: Airflow
@@ -41,7 +41,7 @@ def drain(database: Database, services: Services, seconds: float, *, terminate: 
         try:
             # Without its worker a queue would never be empty. The next release queues its tasks again.
             queued = bool(workers) and running.issuperset(workers) and not replaced
-            tasks = _tasks(database, queued=queued)
+            tasks = under_way(database, queued=queued)
         except ReleaseError as error:
             if not replaced:
                 raise
@@ -64,8 +64,9 @@ def drain(database: Database, services: Services, seconds: float, *, terminate: 
     return "; ".join(notes)
 
 
-def _tasks(database: Database, *, queued: bool) -> list[str]:
-    or_queued = "OR ti.state = 'queued'" if queued else ""
+def under_way(database: Database, *, queued: bool = False, of_worker: str = "") -> list[str]:
+    """Return the tasks that run, all or those of a worker; with `queued` also those that wait in a queue."""
+    more = "OR ti.state = 'queued'" if queued else f"AND ti.hostname = '{of_worker}'" if of_worker else ""
     # It reads by index what is under way. What takes longer waits for a lock, or for an ill disk.
     limits = "SET statement_timeout = '60s'; SET lock_timeout = '30s';"
-    return database.sql(limits + UNDER_WAY.format(or_queued=or_queued), LIVE, timeout=120).splitlines()
+    return database.sql(limits + UNDER_WAY.format(more=more), LIVE, timeout=120).splitlines()

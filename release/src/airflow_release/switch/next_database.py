@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from airflow_release.backup import backups, sqlfile
-from airflow_release.core.database import ADMINISTRATION, KEPT, LIVE, NEXT, Database
+from airflow_release.core.database import ADMINISTRATION, KEPT, LIVE, NEXT, WORKER_ROLE, Database
 from airflow_release.core.errors import ReleaseError
 from airflow_release.core.files import replace_file
 from airflow_release.core.host import Host
@@ -32,7 +32,15 @@ DELETE FROM callback_request;
 """Ends what runs whether its DAG is paused or not: triggers and callbacks, also those of tasks whose process
 died. Deleting a trigger deletes its task, unless the task names it no more."""
 
+UNLOGGED = """
+SET log_statement = 'none';
+SET log_min_error_statement = 'panic';
+SET log_min_duration_statement = -1;
+"""
+"""Keeps a session's statements, in which a password stands, out of the server's log."""
+
 CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+WORKER_LOGIN = "WORKER_DATABASE_PASSWORD"
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 
 UNDECRYPTABLE = re.compile(r"^not with this key: (.*)$", re.MULTILINE)
@@ -53,11 +61,19 @@ def password(host: Host, files: Path) -> str:
 
 
 def set_password(database: Database, files: Path) -> None:
-    """Give Postgres the password that a release's files have."""
-    quoted = password(database.host, files).replace("'", "''")
-    database.sql(
-        f"ALTER ROLE airflow PASSWORD '{quoted}'", ADMINISTRATION, doing="setting Postgres' password"
-    )
+    """Give Postgres the passwords that a release's files have: its own, and that of workers if any."""
+    statements = f"ALTER ROLE airflow PASSWORD {_quoted(password(database.host, files))};"
+    if worker := database.host.environment("env/init.env", files).get(WORKER_LOGIN):
+        # Where the role is not there yet, the migration of the next database makes it.
+        statements += (
+            f"\nSELECT format('ALTER ROLE %I PASSWORD %L', rolname, {_quoted(worker)})"
+            f" FROM pg_roles WHERE rolname = '{WORKER_ROLE}'\n\\gexec"
+        )
+    database.sql(UNLOGGED + statements, ADMINISTRATION, doing="setting Postgres' password")
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def make(database: Database, source: str) -> None:
@@ -79,7 +95,10 @@ def make(database: Database, source: str) -> None:
             if kind == "bundle":
                 dump = backups.extract_database(Path(place), work)
             else:
-                sqlfile.examine(Path(place))  # here, too: what psql runs is what was read
+                if sqlfile.examine(
+                    Path(place)
+                ).grants_to_workers:  # here, too: what psql runs is what was read
+                    database.ensure_worker_role()
                 dump = sqlfile.unpack(Path(place), work)
             database.restore(dump, NEXT)
         database.adopt(LIVE, NEXT)
