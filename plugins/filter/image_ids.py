@@ -10,9 +10,10 @@ name: image_ids
 author: The data platform team
 short_description: Ids of images by their names
 description:
-  - Takes the list C(images) of M(community.docker.docker_image_info), and returns the id of each of the wanted images that is in it.
-  - An image may have several names, and a name may have moved to another image. So names alone do not say that two hosts have the
-    same image.
+  - Takes the list C(images) of M(community.docker.docker_image_info), and returns the id of each wanted image
+    that is in it.
+  - An image may have several names, and a name may have moved to another image. So names alone do not say
+    that two hosts have the same image.
 options:
   _input:
     description: What C(docker_image_info) returned as C(images).

@@ -81,7 +81,11 @@ CASES: dict[str, dict[str, Any]] = {
     "accounts": {"version": NEWEST, "source": "registry", "accounts": ACCOUNTS, "basic_auth": True},
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one token": {"version": NEWEST, "source": "registry", "task_token": "", "task_vault_id": ""},
-    "a repository": {"version": NEWEST, "source": "registry", "repository": "https://git.example.org/dags.git"},
+    "a repository": {
+        "version": NEWEST,
+        "source": "registry",
+        "repository": "https://git.example.org/dags.git",
+    },
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
 

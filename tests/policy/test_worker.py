@@ -1,4 +1,4 @@
-"""A worker host: its files, made of the main host's, and its tunnel, a real HAProxy between programs of this machine."""
+"""A worker host: its files, made of the main host's, the images that it gets, its tunnel in a real HAProxy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+from plugins.filter.image_ids import image_ids
 from tests.missing import needs
-from tests.policy.conftest import CASES, ROOT, Rendered, load
+from tests.policy.conftest import CASES, ROOT, Rendered, ansible, load
+from tests.policy.operations import said
 from tests.releases import NEWEST
 from tests.webhook.front import HAPROXY
 from tests.webhook.network import free_port
@@ -112,7 +115,10 @@ def test_filter_of_docker_is_the_main_hosts(rendered: dict[str, Rendered], case:
 def test_worker_has_no_more_secrets_than_a_task_needs(
     rendered: dict[str, Rendered], secrets: dict[str, str], case: str
 ) -> None:
-    """No key of sessions, no administrator, no owner of the database, and the platform's token only without one of tasks."""
+    """No key of sessions, no administrator, no owner of the database.
+
+    The platform's token is there only without one of tasks: both hosts have the same file for that.
+    """
     files = {path: text for path, text in rendered[case].items() if path.startswith("worker/")}
     main = variables(rendered[case][f"{MAIN}/env/airflow.env"])
     given = variables(files[f"{WORKER}/env/worker.env"])
@@ -135,7 +141,9 @@ def test_worker_has_no_more_secrets_than_a_task_needs(
 @every_case
 def test_service_gets_the_env_files_of_its_level(rendered: dict[str, Rendered], case: str) -> None:
     services = project(rendered[case])["services"]
-    found = {name: definition["env_file"] for name, definition in services.items() if "env_file" in definition}
+    found = {
+        name: definition["env_file"] for name, definition in services.items() if "env_file" in definition
+    }
     assert found.pop("airflow-worker") == ["env/worker.env", "env/onepassword.env", "env/slack.env"]
     assert found == ({"dag-follower": ["env/follower.env"]} if "repository" in CASES[case] else {})
 
@@ -158,7 +166,7 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
 
 @every_case
 def test_names_of_images_are_the_main_hosts(rendered: dict[str, Rendered], case: str) -> None:
-    """Nothing of `.env` is secret, so everybody may read it: the fingerprint of the administrator is not in it."""
+    """Everybody may read `.env`: what is made of the administrator's password is not in it."""
     main, worker = (variables(rendered[case][f"{host}/.env"]) for host in (MAIN, WORKER))
     assert worker.items() <= main.items()
     used = set(re.findall(r"\$\{(\w+)\}", rendered[case][f"{WORKER}/docker-compose.yaml"]))
@@ -247,7 +255,18 @@ def certificate(folder: Path, file: str, name: str, alternatives: str, issuer: s
     )
     openssl(
         folder,
-        *("x509", "-req", "-in", f"{file}.csr", "-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-days", "1"),
+        *(
+            "x509",
+            "-req",
+            "-in",
+            f"{file}.csr",
+            "-CA",
+            f"{issuer}.pem",
+            "-CAkey",
+            f"{issuer}.key",
+            "-days",
+            "1",
+        ),
         *("-CAcreateserial", "-extfile", "extensions", "-out", f"{file}.crt"),
     )
     path = folder / f"{file}.pem"
@@ -301,7 +320,7 @@ class Answering(threading.Thread):
                 continue
 
 
-def said(connection: socket.socket) -> str:
+def heard(connection: socket.socket) -> str:
     """Return what the other side says until it closes; "" if it closes without a word."""
     try:
         with connection:
@@ -343,9 +362,7 @@ class Tunnel:
             command = [HAPROXY, "-W", "-db", "-f", str(folder / "haproxy.cfg")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            wait_for(
-                "the tunnel", lambda: opens(self.ports["redis"]) or self._process.poll() is not None
-            )
+            wait_for("the tunnel", lambda: opens(self.ports["redis"]) or self._process.poll() is not None)
             assert self._process.poll() is None, (folder / "log").read_text()
         except BaseException:
             self.stop()
@@ -353,7 +370,7 @@ class Tunnel:
 
     def ask(self, service: str) -> str:
         """Connect to a service as a task does, and return what it says."""
-        return said(socket.create_connection(("127.0.0.1", self.ports[service]), 20))
+        return heard(socket.create_connection(("127.0.0.1", self.ports[service]), 20))
 
     def stop(self) -> None:
         self._process.terminate()
@@ -421,7 +438,7 @@ def test_tunnel_asks_the_gateway_for_a_service_of_this_release(
 def test_tunnel_speaks_to_nobody_but_the_gateway(
     keys: Path, start: Callable[[int], Tunnel], file: str
 ) -> None:
-    """Neither to another worker, whose certificate is of the same authority, nor to another authority's gateway."""
+    """Neither to another worker, whose authority is the same, nor to another authority's gateway."""
     impostor = Answering("an impostor", server_context(keys, file))
     tunnel = start(impostor.port)
     for service in SERVICE_NAMES:
@@ -443,7 +460,7 @@ def ask_for_logs(tunnel: Tunnel, keys: Path, file: str, name: str) -> str:
         context.load_cert_chain(keys / f"{file}.pem")
     plain = socket.create_connection(("127.0.0.1", tunnel.ports["logs"]), 20)
     try:
-        return said(context.wrap_socket(plain, server_hostname=name))
+        return heard(context.wrap_socket(plain, server_hostname=name))
     except OSError:
         plain.close()
         return ""
@@ -471,7 +488,7 @@ def test_nobody_else_reaches_logs(tunnel: Tunnel, keys: Path, file: str) -> None
 def test_port_of_logs_answers_to_nothing_plain(tunnel: Tunnel) -> None:
     connection = socket.create_connection(("127.0.0.1", tunnel.ports["logs"]), 20)
     connection.sendall(b"GET /log/any HTTP/1.0\r\nHost: atd-worker01\r\n\r\n")
-    assert said(connection) == ""
+    assert heard(connection) == ""
 
 
 @needs_haproxy
@@ -482,16 +499,186 @@ def test_service_is_away_while_the_gateway_is(tunnel: Tunnel) -> None:
     assert time.monotonic() - started < 15
 
 
-# --- Images
+# --- Images, and what a run says
+
+IMAGES = {"airflow:1-a": "sha256:1", "haproxy:2": "sha256:2", "policy:1": "sha256:3", "nginx:1": "sha256:4"}
+IMAGES |= {"webhook:1": "sha256:5", "annotate:1": "sha256:6"}
+SETTINGS = dict(
+    zip(["AIRFLOW", "HAPROXY", "DOCKER_POLICY", "WEATHER", "WEBHOOK"], list(IMAGES)[:5], strict=True)
+)
+
+MODULE = """
+import json, os
+from pathlib import Path
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({argument: {"type": "raw"} for argument in ("name", "names", "path")})
+host = Path(os.environ["FAKE_DOCKER"])
+images = json.loads((host / "images.json").read_text())
+given = module.params
+"""
+MODULES = {
+    "docker_image_info": """
+there = [{"Id": images[name], "RepoTags": [name]} for name in given["name"] if name in images]
+module.exit_json(changed=False, images=there)
+""",
+    "docker_image_export": """
+Path(given["path"]).write_text(json.dumps({name: images[name] for name in given["names"]}))
+(host / "exported").write_text(json.dumps(given["names"]))
+module.exit_json(changed=True)
+""",
+    "docker_image_load": """
+archive = json.loads(Path(given["path"]).read_text())
+if (host / "other-store").exists():
+    archive = {name: "sha256:of-another-store" for name in archive}
+(host / "images.json").write_text(json.dumps(images | archive))
+(host / "loaded").write_text(json.dumps(sorted(archive)))
+module.exit_json(changed=True)
+""",
+}
+"""Stand-ins for the modules of community.docker, with a folder for a host's Docker."""
+
+
+class Hosts:
+    """A main host and two workers on this machine, and their Dockers."""
+
+    def __init__(self, folder: Path, workers: dict[str, dict[str, str]]) -> None:
+        """Give each host its images, by name and id."""
+        self._folder = folder
+        modules = folder / "collections/ansible_collections/community/docker/plugins/modules"
+        modules.mkdir(parents=True)
+        for name, text in MODULES.items():
+            (modules / f"{name}.py").write_text(MODULE + text)
+        self.inventory: dict[str, Any] = {"airflow": {"hosts": {}}, "airflow_workers": {"hosts": {}}}
+        for name, images in {"main": IMAGES, **workers}.items():
+            self.place(name).mkdir()
+            (self.place(name) / "images.json").write_text(json.dumps(images))
+            interpreter = self.place(name) / "python"
+            interpreter.write_text(f'#!/bin/sh\nFAKE_DOCKER={self.place(name)} exec {sys.executable} "$@"\n')
+            interpreter.chmod(0o755)
+            group = "airflow" if name == "main" else "airflow_workers"
+            self.inventory[group]["hosts"][name] = {
+                "ansible_connection": "local",
+                "ansible_become": False,
+                "ansible_python_interpreter": str(interpreter),
+            }
+
+    def place(self, name: str) -> Path:
+        return self._folder / name
+
+    def has(self, name: str, what: str) -> Any:
+        """Return what a host's Docker has noted; None for nothing."""
+        path = self.place(name) / what
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def hand_over(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run the role's tasks for images on the workers."""
+        compose = {
+            "services": {
+                "airflow-worker": {"environment": {"AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE": "annotate:1"}}
+            }
+        }
+        settings = "".join(f"{name}_IMAGE={image}\n" for name, image in SETTINGS.items())
+        files = {"docker-compose.yaml": json.dumps(compose), ".env": settings}
+        role = {"name": "worker", "tasks_from": "images"}
+        play = {
+            "name": "Hand images over",
+            "hosts": "airflow_workers",
+            "gather_facts": False,
+            "vars": {"worker_main_host": "main", "__worker_main_files": files},
+            "tasks": [
+                {
+                    "name": "Run the tasks",
+                    "ansible.builtin.include_role": role,
+                    # What the role reads of the main host; its own variables would win over the play's.
+                    "vars": {"__worker_main_files": files},
+                }
+            ],
+        }
+        (self._folder / "play.yml").write_text(yaml.safe_dump([play]))
+        (self._folder / "hosts.yml").write_text(yaml.safe_dump(self.inventory))
+        return ansible(
+            "ansible-playbook",
+            f"--inventory={self._folder}/hosts.yml",
+            str(self._folder / "play.yml"),
+            *options,
+            environment={"ANSIBLE_COLLECTIONS_PATH": str(self._folder / "collections")},
+        )
+
+
+def archives() -> set[Path]:
+    """Return what a hand-over that goes wrong could leave on this machine, which is all three."""
+    return set(Path("/var/tmp").glob("airflow-images-*"))
 
 
 def test_image_is_known_by_its_id_and_not_by_its_name() -> None:
-    from plugins.filter.image_ids import image_ids  # type: ignore[import-not-found]
-
     images = [
         {"Id": "sha256:1", "RepoTags": ["a:1", "a:latest"]},
         {"Id": "sha256:2", "RepoTags": None},
         {"Id": "sha256:3", "RepoTags": ["c:1"]},
     ]
     assert image_ids(images, ["a:1", "b:1"]) == {"a:1": "sha256:1"}
-    assert json.dumps(image_ids([], ["a:1"])) == "{}"
+    assert image_ids([], ["a:1"]) == {}
+
+
+def test_nothing_is_sent_to_workers_that_have_all(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path, {"one": IMAGES})
+    run = hosts.hand_over()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "changed=0" in run.stdout
+    assert hosts.has("main", "exported") is hosts.has("one", "loaded") is None
+
+
+def test_one_archive_serves_all_workers(tmp_path: Path) -> None:
+    """Each gets what it lacks or has another of; the one that has all gets nothing."""
+    before = archives()
+    lacking = {name: image for name, image in IMAGES.items() if name != "haproxy:2"}
+    hosts = Hosts(
+        tmp_path, {"one": {**IMAGES, "airflow:1-a": "sha256:other"}, "two": lacking, "three": IMAGES}
+    )
+    run = hosts.hand_over()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert hosts.has("main", "exported") == ["airflow:1-a", "haproxy:2"]
+    assert hosts.has("one", "images.json") == hosts.has("two", "images.json") == IMAGES
+    assert hosts.has("three", "loaded") is None
+    assert archives() == before
+
+
+def test_worker_whose_docker_stores_images_in_another_way_is_refused(tmp_path: Path) -> None:
+    """Another id would be sent at each run, and nobody could say that both hosts have the same."""
+    before = archives()
+    hosts = Hosts(tmp_path, {"one": {}})
+    (hosts.place("one") / "other-store").touch()
+    run = hosts.hand_over()
+    assert run.returncode != 0
+    assert "one got airflow:1-a" in said(run)
+    assert "from main, and has another id for it" in said(run)
+    assert "{{.ServerVersion}}" in said(run)
+    assert archives() == before
+
+
+def test_worker_that_does_not_follow_says_what_to_run(tmp_path: Path) -> None:
+    """The main host's part is over by then, and stays."""
+    hosts = Hosts(tmp_path, {"one": {}})
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts.inventory))
+    run = ansible("ansible-playbook", f"--inventory={tmp_path}/hosts.yml", "playbooks/workers.yml")
+    assert run.returncode != 0
+    assert "one did not follow main: It has no certificate or secrets" in said(run)
+    assert "main is not affected: what this run did there stays done." in said(run)
+    assert "then run: ansible-playbook site.yml" in said(run)
+
+
+def test_platform_without_workers_hears_nothing_of_them(tmp_path: Path) -> None:
+    """No warning, and no error, of a group that there is not."""
+    hosts = Hosts(tmp_path, {})
+    del hosts.inventory["airflow_workers"]
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts.inventory))
+    run = ansible("ansible-playbook", f"--inventory={tmp_path}/hosts.yml", "playbooks/workers.yml")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
+    assert "skipping: no hosts matched" in run.stdout
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade", "rollback", "restore", "rotate"])
+def test_command_ends_with_the_workers(playbook: str) -> None:
+    *_, last = load(ROOT / f"playbooks/{playbook}.yml")
+    assert last["import_playbook"] == "workers.yml"
