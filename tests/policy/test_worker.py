@@ -1,4 +1,4 @@
-"""A worker host: its files, made of the main host's, the images that it gets, its tunnel in a real HAProxy."""
+"""A worker host: its files, made of the main host's, the images that it gets, and its tunnel in a HAProxy."""
 
 from __future__ import annotations
 
@@ -662,7 +662,7 @@ def test_worker_that_does_not_follow_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts.inventory))
     run = ansible("ansible-playbook", f"--inventory={tmp_path}/hosts.yml", "playbooks/workers.yml")
     assert run.returncode != 0
-    assert "one did not follow main: It has no certificate or secrets" in said(run)
+    assert "one did not follow main: this run has fetched no secrets for main" in said(run)
     assert "main is not affected: what this run did there stays done." in said(run)
     assert "then run: ansible-playbook site.yml" in said(run)
 
