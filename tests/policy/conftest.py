@@ -92,6 +92,11 @@ CASES: dict[str, dict[str, Any]] = {
     "a proxy": {"version": NEWEST, "source": "registry", "proxies": PROXIES},
     "one token": {"version": NEWEST, "source": "registry", "task_token": "", "task_vault_id": ""},
     "worker hosts": {"version": NEWEST, "source": "registry", "workers": list(WORKERS)},
+    "a repository": {
+        "version": NEWEST,
+        "source": "registry",
+        "repository": "https://git.example.org/dags.git",
+    },
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},
 }
 

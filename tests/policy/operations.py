@@ -216,7 +216,8 @@ class Hosts:
         [host] = self.names
         text = (ROOT / "playbooks" / name).read_text(encoding="utf-8")
         (self.folder / "playbooks" / name).write_text(text)
-        (self.folder / "playbooks/tasks").symlink_to(ROOT / "playbooks/tasks")
+        for part in ("tasks", "workers.yml"):
+            (self.folder / "playbooks" / part).symlink_to(ROOT / "playbooks" / part)
         path = f"{self.home(host)}/bin:{os.environ['PATH']}"
         return self._ansible(name, *options, PATH=path, **environment)
 

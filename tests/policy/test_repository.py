@@ -99,7 +99,7 @@ def test_preflight_lets_pass_what_can_be_read(tmp_path: Path, repository: str, k
 
 def test_preflight_comes_first_and_gets_the_repository() -> None:
     """Nothing has been changed when it says no."""
-    [play] = load(ROOT / "playbooks/site.yml")
+    play, *_ = load(ROOT / "playbooks/site.yml")
     assert play["roles"][:2] == ["preflight", "secrets"]
     wiring = load(ROOT / "playbooks/group_vars/all/wiring.yml")
     assert wiring["preflight_repository"] == "{{ dag_repository }}"

@@ -12,7 +12,7 @@ from tests.policy.conftest import CASES, ROOT, Rendered, Task, ansible, flat, lo
 
 PREFLIGHT = load(ROOT / "roles/preflight/vars/main.yml")
 VARIABLES: dict[str, str] = PREFLIGHT["__preflight_secrets"]
-[PLAY] = load(ROOT / "playbooks/rotate.yml")
+PLAY, _ = load(ROOT / "playbooks/rotate.yml")
 
 
 def included(task: Task) -> str:

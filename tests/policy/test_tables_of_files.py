@@ -22,6 +22,9 @@ Entry = dict[str, Any]
 OF_A_RELEASE = ("stack", "haproxy")
 """Roles whose relative paths are those of a release, and their templates are in templates/srv/airflow."""
 
+WORKER = "worker"
+"""The role of other hosts, whose templates are in templates/worker. destroy.yml is for the main host."""
+
 ELSEWHERE = {
     "srv/airflow/build/docker-bake.json.j2": "roles/stack/tasks/build.yml",
     "srv/airflow/releases/report.html.j2": "roles/upgrade/tasks/publish.yml",
@@ -52,7 +55,10 @@ def template(role: str, entry: Entry) -> str:
         return ""
     if "src" in entry:
         return str(entry["src"]).split("}}/", 1)[1]
-    return ("srv/airflow/" if role in OF_A_RELEASE else "") + str(entry["path"]).lstrip("/") + ".j2"
+    path = str(entry["path"])
+    if role == WORKER:
+        return ("worker" if path.startswith("/") else "worker/srv/airflow/") + path + ".j2"
+    return ("srv/airflow/" if role in OF_A_RELEASE else "") + path.lstrip("/") + ".j2"
 
 
 ENTRIES = tables()
@@ -124,7 +130,9 @@ def test_destroy_removes_what_is_outside_the_platforms_directory(destroyed: dict
         entry["path"] for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_files"]
     ]
     outside = [
-        entry["path"] for _, entry in ENTRIES if entry["path"].startswith("/") and entry["path"] not in docker
+        entry["path"]
+        for role, entry in ENTRIES
+        if role != WORKER and entry["path"].startswith("/") and entry["path"] not in docker
     ]
     assert outside
     removed = destroyed["removed"]

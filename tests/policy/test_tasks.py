@@ -19,6 +19,7 @@ SECRET = re.compile(
     r"sandbox_task_token|secrets_task_token|stack_task_onepassword|"
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_deploy_key|"
     r"backup_remote_config|airflow_release_remote_config|airflow_checker_secrets|secrets_live|"
+    r"worker_certificate|worker_certificates_pem|worker_database_password|__worker_main_files\['env|__worker_main_secrets|"
     r"__secrets_to_keep|__secrets_kept|preflight_live_secrets|smee_relay_token|smee_relay_channel)\b"
 )
 """What carries a secret. A task names a table of files as a whole: test_tables_of_files.py looks into it."""
