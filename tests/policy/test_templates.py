@@ -323,7 +323,9 @@ def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rend
 def test_without_worker_hosts_nothing_is_there_for_them(rendered: dict[str, Rendered]) -> None:
     files = rendered[f"registry {NEWEST}"]
     for path in (COMPOSE, ENV, "srv/airflow/env/webhook.env", "srv/airflow/env/init.env"):
-        assert not re.search(r"edge-workers|worker.gateway|WORKER_|^WORKERS", files[path], re.MULTILINE), path
+        assert not re.search(
+            r"edge-workers|worker.gateway|dag-mirror|WORKER_GATEWAY|^WORKERS", files[path], re.MULTILINE
+        ), path
 
 
 @every_case
