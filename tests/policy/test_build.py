@@ -1,4 +1,4 @@
-"""The tasks that bootstrap Debian and build the images, run by Ansible, with programs in the place of mmdebstrap and Docker."""
+"""The tasks that bootstrap Debian and build images, with programs in the place of mmdebstrap and Docker."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ class Host:
         path.write_text(f"#!/bin/bash\n{text}\n")
         path.chmod(0o755)
 
-    def start(self, *tasks: dict[str, Any], missing: tuple[str, ...] = tuple(IMAGES)) -> subprocess.Popen[str]:
+    def start(
+        self, *tasks: dict[str, Any], missing: tuple[str, ...] = tuple(IMAGES)
+    ) -> subprocess.Popen[str]:
         """Start a playbook of these tasks."""
         variables = {
             "stack_directory": str(self.folder / "srv"),
@@ -69,7 +71,7 @@ class Host:
             "stack_debian_mirror": "",
             "stack_build_proxies": {},
             "__stack_images": IMAGES,
-            "__stack_built_images": dict.fromkeys(IMAGES, {}),
+            "__stack_built_images": {name: {} for name in IMAGES},
             "__stack_images_missing": [IMAGES[name] for name in missing],
         }
         play = {
@@ -141,7 +143,7 @@ def test_nothing_missing_is_nothing_to_wait_for(host: Host) -> None:
 @pytest.mark.parametrize("bootstrap", ["echo part; exit 1", "echo part; kill -9 $$"])
 def test_only_a_whole_debian_gets_the_images_name(host: Host, bootstrap: str) -> None:
     """One that was cut off once passed for built, and every build on it failed until somebody removed it."""
-    host.program("mmdebstrap", f"{bootstrap}")
+    host.program("mmdebstrap", bootstrap)
     code, printed = host.run(HEAD_START, *BEGIN, WAIT)
     assert code != 0
     assert (host.folder / "images").read_text() == ""
@@ -162,9 +164,8 @@ def test_debian_that_is_there_is_not_made_again(host: Host) -> None:
 
 def test_failed_build_says_what_failed(host: Host) -> None:
     """With the end of what it said, and where all of it is."""
-    host.program(
-        "docker", f'[ "$1" != buildx ] || {{ seq 100; echo "ERROR: no space left" >&2; exit 1; }}\n{PROGRAMS["docker"]}'
-    )
+    failing = '[ "$1" != buildx ] || { seq 100; echo "ERROR: no space left" >&2; exit 1; }'
+    host.program("docker", f"{failing}\n{PROGRAMS['docker']}")
     code, printed = host.run(*BEGIN, WAIT)
     assert code != 0
     assert "The images of the stack could not be built on localhost" in printed
