@@ -109,6 +109,7 @@ RESTORE_STUBS = {
             "roles/airflow_release/tasks/files.yml",
             "roles/stack/tasks/files.yml",
             "roles/stack/tasks/images.yml",
+            "roles/stack/tasks/built.yml",
             "roles/haproxy/tasks/configure.yml",
         ),
         _NOTHING,
