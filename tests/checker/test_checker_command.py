@@ -147,7 +147,8 @@ class Redis(socketserver.StreamRequestHandler):
             bound = b"*2\r\n" + b"".join(
                 b"$%d\r\n_kombu.binding.%s\r\n" % (len(name) + 15, name) for name in names
             )
-            answers = {b"AUTH": b"+OK\r\n", b"LLEN": b":0\r\n"}
+            lists = b"*2\r\n$1\r\n0\r\n*1\r\n$7\r\ndefault\r\n"
+            answers = {b"AUTH": b"+OK\r\n", b"LLEN": b":0\r\n", b"SCAN": lists}
             self.wfile.write(answers.get(words[0], bound))
 
 
