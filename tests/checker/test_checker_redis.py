@@ -13,7 +13,6 @@ import pytest
 from airflow_checker.gather import redis
 
 from tests.missing import missing
-from tests.webhook.network import free_port
 
 PASSWORD = "of the broker"
 SEPARATOR = redis.PRIORITY
@@ -26,7 +25,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     program = shutil.which("redis-server")
     if program is None:
         missing("there is no redis-server on this machine")
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    folder = tmp_path_factory.mktemp("redis")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
     (folder / "redis.conf").write_text(
         f'bind 127.0.0.1\nport {port}\nsave ""\ndir {folder}\nrequirepass "{PASSWORD}"\n'
     )
