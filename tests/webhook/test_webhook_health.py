@@ -446,7 +446,7 @@ def test_platform_without_worker_hosts_says_nothing_of_them(client: FlaskClient,
 def test_worker_host_that_was_not_heard_has_no_time(page: Page) -> None:
     unheard = worker_host(heard_seconds_ago=None, state="silent", release="", commit="", queues=[], slots=0)
     _, _, metrics = page(document(figures=figures(time.time(), worker_hosts=[unheard])))
-    assert not [name for name in metrics if "heard" in name]
+    assert not [name for name in metrics if "host_heard" in name]
     assert metrics["airflow_platform_worker_host_slots{atd-worker01}"] == 0
 
 
