@@ -506,17 +506,19 @@ def test_unexpected_value_of_a_worker_host_is_one_kind_of_error(name: str, value
     assert known.heard_seconds_ago is None or minutes(known.heard_seconds_ago)
 
 
+UNEXPECTED: dict[str, list[Any]] = {
+    "name": ["", "-a", "a b", "a/b", "a\n", None, 3, "a" * 254],
+    "state": ["dead", "", None, 3, ["live"]],
+    "release": [0, False, [], "a\n", "a" * 254],
+    "commit": [0, "012345", "g" * 40, "0" * 41],
+    "queues": [None, "default", [None], ["a\n"], ["a"] * 101, {"a": 1}],
+    "slots": [-1, 1.5, True, "8", 10_001],
+    "heard_seconds_ago": [-1, True, "3", 1e300, float("inf"), float("nan")],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("name", value) for value in ("", "-a", "a b", "a/b", "a\n", None, 3, "a" * 254)),
-        *(("state", value) for value in ("dead", "", None, 3, ["live"])),
-        *(("release", value) for value in (0, False, [], "a\n", "a" * 254)),
-        *(("commit", value) for value in (0, "012345", "g" * 40, "0" * 41)),
-        *(("queues", value) for value in (None, "default", [None], ["a\n"], ["a"] * 101, {"a": 1})),
-        *(("slots", value) for value in (-1, 1.5, True, "8", 10_001)),
-        *(("heard_seconds_ago", value) for value in (-1, True, "3", 1e300, float("inf"), float("nan"))),
-    ],
+    ("name", "value"), [(name, value) for name, values in UNEXPECTED.items() for value in values]
 )
 def test_document_with_an_unexpected_value_is_not_used(name: str, value: Any) -> None:
     with pytest.raises(webhook.WebhookError):

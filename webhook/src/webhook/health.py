@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def is_up(service: dict[str, Any]) -> bool:
     return service["state"] == "running" and service["health"] in ("healthy", "")
 
 
-def takes_tasks(host: dict[str, Any]) -> bool:
+def takes_tasks(host: Mapping[str, Any]) -> bool:
     """Say whether a worker host is heard and not cut off from the broker."""
     return host["state"] in ("live", "preparing")
 
