@@ -150,8 +150,7 @@ LIGHTS = {
         CRITICAL,
         "A worker host has not been heard for more than a minute. It takes no tasks, and those that ran on it"
         " may be lost.",
-        "On that host, in `/srv/airflow`, run `docker compose --profile worker ps --all`, and read"
-        " `docker compose logs tunnel dag-follower`; then run site.yml.",
+        "On that host, in `/srv/airflow`, read `docker compose logs tunnel dag-follower`; then run site.yml.",
         _WORKER_HOST,
     ),
     "worker-host-fenced": Light(
