@@ -24,7 +24,7 @@ from airflow_checker.gather import everything, host
 from airflow_checker.gather.docker import Docker
 from airflow_checker.settings import Settings, SettingsError, load
 
-from tests.checker.test_checker_parsers import CONTAINER
+from tests.checker.test_checker_parsers import CONTAINER, HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = (
@@ -147,7 +147,8 @@ class Redis(socketserver.StreamRequestHandler):
             bound = b"*2\r\n" + b"".join(
                 b"$%d\r\n_kombu.binding.%s\r\n" % (len(name) + 15, name) for name in names
             )
-            answers = {b"AUTH": b"+OK\r\n", b"LLEN": b":0\r\n"}
+            lists = b"*2\r\n$1\r\n0\r\n*1\r\n$7\r\ndefault\r\n"
+            answers = {b"AUTH": b"+OK\r\n", b"LLEN": b":0\r\n", b"SCAN": lists}
             self.wfile.write(answers.get(words[0], bound))
 
 
@@ -462,6 +463,19 @@ def test_webhook_is_asked_what_only_it_knows(
     assert document["overall"] == overall
 
 
+def test_worker_hosts_are_heard_of(settings: Settings, programs: Programs) -> None:
+    """And shown; a document with an unexpected value says nothing, not even of the webhook's own lights."""
+    Outside.lights = (200, json.dumps({"lights": [], "workers": [HOST]}))
+    assert lit(settings, programs) == []
+    assert health(settings)["figures"]["worker_hosts"] == [HOST]
+    Outside.lights = (200, json.dumps({"lights": [], "workers": [{**HOST, "state": "silent"}]}))
+    (settings.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\nAIRFLOW_IMAGE=a/airflow:2.5.3-0\n")
+    assert lit(settings, programs) == ["worker-host-differs atd-worker01"]
+    Outside.lights = (200, json.dumps({"lights": [], "workers": [{**HOST, "slots": -1}]}))
+    assert lit(settings, programs) == ["check-failed webhook"]
+    assert health(settings)["figures"]["worker_hosts"] is None
+
+
 def test_webhook_that_is_ill_is_not_asked(settings: Settings, programs: Programs) -> None:
     """That it is ill is told; and it may take long to answer."""
     Engine.ill = {"webhook"}
@@ -714,6 +728,16 @@ def written(tmp_path: Path, overall: str, age: float = 0, **more: Any) -> None:
         "figures": {
             "refusals": {"Image": 1, "HostConfig.Binds": 2},
             "workers": [{"service": "airflow-worker", "queues": ["default", "slow"], "slots": 16}],
+            "worker_hosts": [
+                {
+                    **{"name": "atd-worker01", "state": "live", "release": "2-11-2-d4", "commit": "ab" * 20},
+                    **{"queues": ["default", "gpu"], "slots": 8, "heard_seconds_ago": 3.2},
+                },
+                {
+                    **{"name": "atd-worker02", "state": "silent", "release": "", "commit": "", "queues": []},
+                    **{"slots": 0, "heard_seconds_ago": None},
+                },
+            ],
             "queues": {"default": 7},
             "dag_commit": "0123456789abcdef",
             "disks": [{"path": "/", "size": 100, "free": 40, "days_until_full": 30.0}],
@@ -751,6 +775,8 @@ def test_status_is_one_screen_and_an_exit_code(
     for part in (
         *("in 2 hours 5 succeeded, 1 failed", "airflow-worker: 16 slots, consumes default, slow"),
         *("queue default: 7 waiting", "DAG commit: 0123456789abcdef"),
+        "ago, release 2-11-2-d4, commit abababababab, 8 slots, consumes default, gpu",
+        "worker host atd-worker02: silent, not heard yet\n",
         "DAGs were refused of Docker: HostConfig.Binds 2, Image 1; see",
     ):
         assert part in done.stdout

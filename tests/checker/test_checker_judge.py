@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from airflow_checker import judge
-from airflow_checker.facts import Connect, Disk, Facts, Told, Unit
+from airflow_checker.facts import Connect, Disk, Facts, Told, Unit, WorkerHost
 from airflow_checker.judge import DAY, HOUR, Trends
 from airflow_checker.lights import LIGHTS, OF_THE_WEBHOOK, Finding
 from airflow_release.switch import journal
@@ -34,6 +34,18 @@ def backup(**last: Any) -> dict[str, Any]:
     return {"last_good": {"at": NOW - HOUR, "off_host": True, **last}}
 
 
+def worker_host(**changes: Any) -> WorkerHost:
+    """A worker host that is well, but for the changes."""
+    values: dict[str, Any] = {
+        **{"name": "atd-worker01", "release": RELEASE, "commit": "0123456789" * 4, "slots": 8},
+        **{"queues": ("default", "atd-worker01"), "heard_seconds_ago": 4.2},
+    }
+    return WorkerHost(**{**values, **changes})
+
+
+RELEASE = "2-11-2-d444c6765d29"
+OF_THE_HOST = {"queues": {"default": 0, "atd-worker01": 2}}
+"""Messages wait in a queue that a worker host alone consumes."""
 TIMER = Unit("airflow-backup.timer", sub="waiting", next=NOW + 60)
 SYNC = Unit("dag-sync.timer", sub="waiting", next=NOW + 60, last=NOW - 240)
 
@@ -118,6 +130,103 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"queue-without-worker gpu"},
     ),
     "messages wait for nobody": ({"queues": {"default": 3, "gpu": 1}}, {"queue-without-worker gpu"}),
+    "tasks begin to wait for nobody": (
+        {"database": database_of(oldest_queued={"gpu": 0.5}, oldest_tasks={"gpu": ["train", "fit"]})},
+        {"queue-without-worker gpu"},
+    ),
+    "messages wait and nobody ever worked": (
+        {
+            "queues": {"default": 3},
+            "containers": {name: one for name, one in containers().items() if name != "airflow-worker"},
+            "services": {
+                name: one for name, one in (well().services or {}).items() if name != "airflow-worker"
+            },
+        },
+        {"queue-without-worker default"},
+    ),
+    "messages wait while the worker is away": (
+        {
+            "queues": {"default": 3},
+            "containers": {name: one for name, one in containers().items() if name != "airflow-worker"},
+        },
+        {"service-down airflow-worker"},
+    ),
+    "a worker host is well": ({"worker_hosts": [worker_host()], "release": RELEASE, **OF_THE_HOST}, set()),
+    "a worker host prepares": ({"worker_hosts": [worker_host(state="preparing")], **OF_THE_HOST}, set()),
+    "a worker host was not heard for a moment": (
+        {"worker_hosts": [worker_host(state="silent", heard_seconds_ago=59.0)]},
+        set(),
+    ),
+    "a worker host is silent": (
+        {"worker_hosts": [worker_host(state="silent", heard_seconds_ago=61.0)]},
+        {"worker-host-silent atd-worker01"},
+    ),
+    "a worker host is silent and tasks wait for it": (
+        {"worker_hosts": [worker_host(state="silent", heard_seconds_ago=61.0)], **OF_THE_HOST},
+        {"worker-host-silent atd-worker01", "queue-without-worker atd-worker01"},
+    ),
+    "a worker host is fenced": (
+        {"worker_hosts": [worker_host(state="fenced")]},
+        {"worker-host-fenced atd-worker01"},
+    ),
+    "a worker host is fenced and tasks wait for it": (
+        {"worker_hosts": [worker_host(state="fenced")], **OF_THE_HOST},
+        {"worker-host-fenced atd-worker01", "queue-without-worker atd-worker01"},
+    ),
+    "another worker host consumes the queue of one that is fenced": (
+        {
+            "worker_hosts": [worker_host(state="fenced"), worker_host(name="atd-worker02")],
+            **OF_THE_HOST,
+        },
+        {"worker-host-fenced atd-worker01"},
+    ),
+    "a worker host has another release": (
+        {"worker_hosts": [worker_host(release="2-6-1-0123456789ab")], "release": RELEASE},
+        {"worker-host-differs atd-worker01"},
+    ),
+    "a worker host has not said its release": (
+        {"worker_hosts": [worker_host(release="")], "release": RELEASE},
+        set(),
+    ),
+    "the webhook has just begun to hear worker hosts": (
+        {
+            "worker_hosts": [worker_host(state="silent", heard_seconds_ago=None)],
+            "containers": {**containers(), "webhook": container("webhook", started=NOW - 59)},
+        },
+        set(),
+    ),
+    "a worker host was never heard": (
+        {
+            "worker_hosts": [worker_host(state="silent", heard_seconds_ago=None)],
+            "containers": {**containers(), "webhook": container("webhook", started=NOW - 61)},
+        },
+        {"worker-host-silent atd-worker01"},
+    ),
+    "a worker host has free slots and tasks wait": (
+        {
+            "worker_hosts": [worker_host()],
+            "database": database_of(
+                oldest_queued={"atd-worker01": 181.0}, running=11, running_on={"atd-worker01": 7, "c0ffee": 4}
+            ),
+        },
+        {"tasks-wait atd-worker01"},
+    ),
+    "tasks wait here while only a worker host of other queues has free slots": (
+        {
+            "worker_hosts": [worker_host(queues=("atd-worker01",))],
+            "database": database_of(oldest_queued={"default": 181.0}, running=4, running_on={"c0ffee": 4}),
+        },
+        set(),
+    ),
+    "tasks wait here while a worker host is busy": (
+        {
+            "worker_hosts": [worker_host(queues=("atd-worker01",))],
+            "database": database_of(
+                oldest_queued={"default": 181.0}, running=8, running_on={"atd-worker01": 8}
+            ),
+        },
+        {"tasks-wait default"},
+    ),
     "a queue of earlier is empty": ({"queues": {"default": 0, "gpu": 0}}, set()),
     "a run is overdue": ({"database": database_of(overdue={"weather": 301.0})}, {"run-overdue weather"}),
     "a run is nearly overdue": ({"database": database_of(overdue={"weather": 299.0})}, set()),
@@ -288,6 +397,67 @@ def test_service_that_ran_out_of_memory_says_its_limit_and_its_setting(memory: i
     [finding] = judge.judge(facts, Trends())
     assert finding.what == f"The kernel ended a process of weather for want of memory; {words}."
     assert "raise its `service_limits`" in finding.advice
+
+
+NOBODY = "Nobody consumes the queue gpu: "
+TASK = database_of(oldest_queued={"gpu": 600.0}, oldest_tasks={"gpu": ["train", "fit"]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"database": TASK, "queues": {"gpu": 1}},
+            "the task fit of the DAG train has waited since 2027-01-15 07:50 UTC."
+            " The workers consume default.",
+        ),
+        ({"queues": {"gpu": 1}}, "1 message waits. The workers consume default."),
+        ({"queues": {"gpu": 3}, "database": None}, "3 messages wait. The workers consume default."),
+        (
+            {"queues": {"gpu": 3}, "worker_hosts": [worker_host(queues=("cpu",))]},
+            "3 messages wait. The workers consume cpu, default.",
+        ),
+        (
+            {"queues": {"gpu": 3}, "worker_hosts": [worker_host(queues=("gpu",), state="fenced")]},
+            "3 messages wait. It is a queue of atd-worker01, which takes no tasks.",
+        ),
+    ],
+)
+def test_queue_that_nobody_consumes_says_who_waits(changes: dict[str, Any], words: str) -> None:
+    [what] = [
+        one.what for one in judge.judge(well(**changes), Trends()) if one.light == "queue-without-worker"
+    ]
+    assert what == NOBODY + words
+
+
+@pytest.mark.parametrize(
+    ("queues", "service"),
+    [(("default", "gpu"), ""), (("gpu",), "airflow-worker")],
+    ids=["of a worker host", "of both"],
+)
+def test_no_worker_is_restarted_for_the_free_slots_of_a_worker_host(
+    queues: tuple[str, ...], service: str
+) -> None:
+    """The worker here has no free slot, or has some while the other one is full."""
+    busy = {"c0ffee": 4} if not service else {"atd-worker01": 8}
+    tables = database_of(oldest_queued={"default": 181.0}, running=sum(busy.values()), running_on=busy)
+    facts = well(worker_hosts=[worker_host(queues=queues)], database=tables)
+    [finding] = judge.judge(facts, Trends())
+    assert (finding.key, finding.mends) == ("tasks-wait default", service)
+
+
+class Earlier(Trends):
+    """What was known before the webhook fell silent."""
+
+    def queues_elsewhere(self) -> set[str]:
+        return {"atd-worker01"}
+
+
+@pytest.mark.parametrize(("hosts", "expected"), [(None, set()), ([], {"queue-without-worker atd-worker01"})])
+def test_queue_of_a_worker_host_is_not_forgotten_while_the_webhook_is_silent(
+    hosts: list[WorkerHost] | None, expected: set[str]
+) -> None:
+    assert found(well(worker_hosts=hosts, **OF_THE_HOST), Earlier()) == expected
 
 
 @pytest.mark.parametrize("light", LIGHTS)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from airflow_checker import report
-from airflow_checker.facts import Told, Unit
+from airflow_checker.facts import Told, Unit, WorkerHost
 from airflow_checker.gather import certificate, connect, database, docker, host, redis, webhook
 from airflow_checker.judge import minutes
 from hypothesis import given, settings
@@ -436,7 +436,7 @@ ILL_WEBHOOK = {"lights": [{"id": "dags-pinned", "what": "Pinned to 1a2b: pushes 
     ],
 )
 def test_what_the_webhook_tells_is_read(answer: object, expected: list[Any]) -> None:
-    told = webhook.parse(json.dumps(answer).encode())
+    told = webhook.parse(json.dumps(answer).encode()).lights
     assert [one if isinstance(other, Told) else one.light for one, other in zip(told, expected)] == expected
     assert len(told) == len(expected)
 
@@ -447,3 +447,132 @@ def test_what_the_webhook_tells_is_read(answer: object, expected: list[Any]) -> 
 def test_other_answer_of_the_webhook_is_one_kind_of_error(answer: str) -> None:
     with pytest.raises(webhook.WebhookError):
         webhook.parse(answer.encode())
+
+
+HOST: dict[str, Any] = {
+    "name": "atd-worker01",
+    "release": "2-11-2-d444c6765d29",
+    "commit": "0123456789" * 4,
+    "queues": ["default", "atd-worker01"],
+    "slots": 8,
+    "state": "live",
+    "heard_seconds_ago": 3.2,
+}
+UNHEARD = {**HOST, "release": None, "commit": None, "queues": [], "slots": None, "heard_seconds_ago": None}
+
+
+def of_workers(*workers: Any) -> bytes:
+    """The answer of a webhook that knows these worker hosts, and of which nothing is wrong."""
+    return json.dumps({"lights": [], "workers": list(workers)}).encode()
+
+
+def test_worker_hosts_are_read() -> None:
+    unheard = {**UNHEARD, "name": "atd-worker02", "state": "silent"}
+    assert webhook.parse(of_workers(HOST, unheard)).workers == [
+        WorkerHost(**{**HOST, "queues": ("default", "atd-worker01")}),
+        WorkerHost("atd-worker02", "silent", heard_seconds_ago=None),
+    ]
+    assert webhook.parse(b'{"lights": []}').workers == []
+
+
+@pytest.mark.parametrize("state", webhook.STATES)
+def test_worker_host_takes_tasks_while_it_is_heard_and_not_cut_off(state: str) -> None:
+    [known] = webhook.parse(of_workers({**HOST, "state": state})).workers
+    assert known.takes_tasks == (state in ("live", "preparing"))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300)
+@given(name=st.sampled_from([*HOST, "all of it"]), value=VALUES)
+def test_unexpected_value_of_a_worker_host_is_one_kind_of_error(name: str, value: Any) -> None:
+    """Whatever is taken can be judged and shown."""
+    worker = value if name == "all of it" else {**HOST, name: value}
+    try:
+        [known] = webhook.parse(of_workers(worker)).workers
+    except webhook.WebhookError:
+        return
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", known.name)
+    assert known.state in webhook.STATES
+    assert re.fullmatch(r"([0-9a-f]{40})?", known.commit)
+    assert all(word.isprintable() for word in (known.release, *known.queues))
+    assert type(known.slots) is int
+    assert known.slots >= 0
+    assert known.heard_seconds_ago is None or minutes(known.heard_seconds_ago)
+
+
+UNEXPECTED: dict[str, list[Any]] = {
+    "name": ["", "-a", "a b", "a/b", "a\n", None, 3, "a" * 254],
+    "state": ["dead", "", None, 3, ["live"]],
+    "release": [0, False, [], "a\n", "a" * 254],
+    "commit": [0, "012345", "g" * 40, "0" * 41],
+    "queues": [None, "default", [None], ["a\n"], ["a"] * 101, {"a": 1}],
+    "slots": [-1, 1.5, True, "8", 10_001],
+    "heard_seconds_ago": [-1, True, "3", 1e300, float("inf"), float("nan")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in UNEXPECTED.items() for value in values]
+)
+def test_document_with_an_unexpected_value_is_not_used(name: str, value: Any) -> None:
+    with pytest.raises(webhook.WebhookError):
+        webhook.parse(of_workers({**HOST, name: value}))
+
+
+@pytest.mark.parametrize("name", HOST)
+def test_document_without_a_value_is_not_used(name: str) -> None:
+    with pytest.raises(webhook.WebhookError):
+        webhook.parse(of_workers({each: value for each, value in HOST.items() if each != name}))
+
+
+@pytest.mark.parametrize("workers", [None, {}, "x", [HOST, HOST], [UNHEARD] * 101, [None]])
+def test_document_with_other_worker_hosts_is_not_used(workers: Any) -> None:
+    with pytest.raises(webhook.WebhookError):
+        webhook.parse(json.dumps({"lights": [], "workers": workers}).encode())
+
+
+@pytest.mark.parametrize(
+    ("image", "release"),
+    [
+        ("airflow-platform/airflow:2.11.2-d444c6765d29", "2-11-2-d444c6765d29"),
+        ("registry.example:5000/airflow:2.5.3", "2-5-3"),
+        ("apache/airflow:2.11.2@sha256:0123", "2-11-2"),
+        ("airflow:RC_1", "---1"),
+        ("airflow", ""),
+        ("registry.example:5000/airflow", ""),
+        ("", ""),
+    ],
+)
+def test_release_of_an_image(image: str, release: str) -> None:
+    """Each character of the tag that is no small letter and no digit is a hyphen, as in the role `stack`."""
+    assert host.worker_release(image) == release
+
+
+QUEUES = st.text(st.characters(exclude_characters="\x06\x16", exclude_categories=["Cs"]), min_size=1).filter(
+    redis.is_queue
+)
+
+
+@given(QUEUES, st.none() | st.integers(0, 255))
+def test_queue_of_a_list_is_told_from_its_priority(queue: str, priority: int | None) -> None:
+    key = queue if priority is None else f"{queue}{redis.PRIORITY}{priority}"
+    assert redis.queue_of(key.encode()) == queue
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from([*redis.UNACKED, "of Celery"]))
+def test_list_of_celery_is_no_queue(name: str, own: str) -> None:
+    lists = [own] if own in redis.UNACKED else [f"{name}.reply.celery.pidbox", f"celery@{name}.celery.pidbox"]
+    lists += [f"celeryev.{name}", f"_kombu.binding.{name}", "celeryev"]
+    assert {redis.queue_of(key.encode()) for key in lists} == {None}
+
+
+@given(st.binary(max_size=60))
+def test_any_key_has_one_queue_or_none(key: bytes) -> None:
+    queue = redis.queue_of(key)
+    assert queue is None or redis.is_queue(queue)

@@ -42,11 +42,13 @@ SELECT name, now() - started, 'scheduled__1', state, 'scheduled', now() - starte
   ('overdue', interval '1 day', 'success'),
   ('catching up', interval '1 minute', 'success'),
   ('full', interval '1 hour', 'running')) AS given (name, started, state);
-INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, queue, queued_dttm, pool, pool_slots)
-SELECT 'full', name, 'scheduled__1', -1, state, 'default', now() - waited, 'default_pool', 1 FROM (VALUES
-  ('one', 'queued', interval '4 minutes'),
-  ('two', 'queued', interval '0'),
-  ('three', 'running', interval '0')) AS given (name, state, waited);
+INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, queue, queued_dttm, hostname, pool,
+  pool_slots)
+SELECT 'full', name, 'scheduled__1', -1, state, 'default', now() - waited, hostname, 'default_pool', 1
+FROM (VALUES
+  ('one', 'queued', interval '4 minutes', ''),
+  ('two', 'queued', interval '0', ''),
+  ('three', 'running', interval '0', 'atd-worker01')) AS given (name, state, waited, hostname);
 -- One of an hour that is over, two of this hour, of which one was started again, and what does not count.
 INSERT INTO job (id, job_type, state, latest_heartbeat, hostname)
 SELECT 1000 + number, 'LocalTaskJob', 'success', to_timestamp({hour}) + beat, 'c' FROM (VALUES
@@ -106,6 +108,8 @@ def test_tasks_are_counted(answer: dict[str, Any]) -> None:
     assert (answer["running"], answer["queued"]) == (1, 2)
     assert list(answer["oldest_queued"]) == ["default"]
     assert 240 <= answer["oldest_queued"]["default"] < 300
+    assert answer["oldest_tasks"] == {"default": ["full", "one"]}
+    assert answer["running_on"] == {"atd-worker01": 1}
     assert answer["size"] > 2**20
 
 

@@ -66,6 +66,8 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         "queue_ages": {"default": 12.5},
         "overdue": {},
         "workers": [{"service": "airflow-worker", "queues": ["default"], "slots": 16}],
+        "worker_hosts": [],
+        "unconsumed": {},
         "refusals": {},
         "dag_commit": "0123456789" * 4,
         "certificate_ends": report.iso(now + 58.5 * DAY),
@@ -73,6 +75,20 @@ def figures(now: float, **changes: Any) -> dict[str, Any]:
         "last_backup": report.iso(now - 0.25 * DAY),
         "last_copy": report.iso(now - 1.25 * DAY),
         "checker_seconds": 0.12,
+        **changes,
+    }
+
+
+def worker_host(**changes: Any) -> dict[str, Any]:
+    """Return a worker host that is well, but for the changes."""
+    return {
+        "name": "atd-worker01",
+        "state": "live",
+        "release": "2-11-2-d444c6765d29",
+        "commit": "0123456789" * 4,
+        "queues": ["default", "atd-worker01"],
+        "slots": 8,
+        "heard_seconds_ago": 4.0,
         **changes,
     }
 
@@ -122,6 +138,8 @@ def bad_day(
             queues={"default": 12_345, queue: 7},
             queue_ages={queue: 640.0},
             overdue={"reports": 90.0},
+            worker_hosts=[worker_host(), worker_host(name="atd-worker02", state="silent", slots=4)],
+            unconsumed={queue: 640.0},
             refusals={"HostConfig.Privileged": 3},
         ),
     }

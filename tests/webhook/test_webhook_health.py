@@ -22,7 +22,7 @@ from webhook.lights import ON_THE_PAGE, Light
 from webhook.settings import RepositorySettings, Settings
 
 from tests.webhook.doubles import VaultDouble
-from tests.webhook.health_document import bad_day, document, figures, finding, service
+from tests.webhook.health_document import bad_day, document, figures, finding, service, worker_host
 from webhook import health, status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -414,6 +414,66 @@ def test_queue_without_a_worker_is_said(page: Page) -> None:
     assert '<span class="tag bad">no worker</span>' in text
     assert metrics["airflow_platform_queue_length{default}"] == 12_345
     assert metrics["airflow_platform_tasks{running}"] == 3
+
+
+def test_worker_hosts_are_for_prometheus(page: Page) -> None:
+    _, text, metrics = page(document(**bad_day()))
+    known = {name: number for name, number in metrics.items() if "_worker_host_" in name or "_uncons" in name}
+    heard = known.pop("airflow_platform_worker_host_heard_timestamp_seconds{atd-worker01}")
+    assert time.time() - heard == pytest.approx(4, abs=5)
+    del known["airflow_platform_worker_host_heard_timestamp_seconds{atd-worker02}"]
+    assert known == {
+        "airflow_platform_worker_host_slots{atd-worker01}": 8,
+        "airflow_platform_worker_host_slots{atd-worker02}": 4,
+        "airflow_platform_worker_host_takes_tasks{atd-worker01}": 1,
+        "airflow_platform_worker_host_takes_tasks{atd-worker02}": 0,
+        "airflow_platform_queue_unconsumed_seconds{reports}": 640,
+    }
+    # Who takes no tasks consumes no queue.
+    assert "atd-worker01 (8 slots)" in text
+    assert "atd-worker02 (4 slots)" not in text
+
+
+def test_platform_without_worker_hosts_says_nothing_of_them(client: FlaskClient, page: Page) -> None:
+    """Not even that there could be such metrics."""
+    _, text, _ = page(document())
+    metrics = client.get("/metrics").get_data(as_text=True)
+    assert "Worker hosts" not in text
+    assert "worker_host" not in metrics
+    assert "unconsumed" not in metrics
+
+
+def test_worker_host_that_was_not_heard_has_no_time(page: Page) -> None:
+    unheard = worker_host(heard_seconds_ago=None, state="silent", release="", commit="", queues=[], slots=0)
+    _, _, metrics = page(document(figures=figures(time.time(), worker_hosts=[unheard])))
+    assert not [name for name in metrics if "host_heard" in name]
+    assert metrics["airflow_platform_worker_host_slots{atd-worker01}"] == 0
+
+
+def test_page_lists_worker_hosts(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the webhook knows them, which is newer than what the checker wrote."""
+    collect = status.collect
+    hosts = [
+        worker_host(heard_seconds_ago=180.0, state="fenced"),
+        {**worker_host(name="<b>", state="silent"), **dict.fromkeys(("release", "commit", "slots"))},
+    ]
+    hosts[1].update(queues=[], heard_seconds_ago=None)
+    monkeypatch.setattr(status, "collect", lambda: {**collect(), "workers": hosts})
+    _, text, _ = page(document())
+    first, second = re.findall(
+        r"<tr>\s*<th scope=\"row\">(?:atd-worker01|&lt;b&gt;)</th>.*?</tr>", text, re.DOTALL
+    )
+    for part in (
+        "fenced",
+        "3 minutes ago",
+        "2-11-2-d444c6765d29",
+        ">012345678901<",
+        "default, atd-worker01",
+        ">8<",
+    ):
+        assert part in first
+    assert '<span class="tag bad">silent</span>' in second
+    assert "not yet" in second
 
 
 def test_ages_and_overdue_runs_are_for_prometheus(page: Page) -> None:

@@ -99,9 +99,13 @@ class Database:
     parsed_age: float | None = 0.0
     """Since any DAG file was parsed; None when there is no active DAG."""
     running: int = 0
+    running_on: dict[str, int] = field(default_factory=dict)
+    """By host name, as tasks know it: how many of those run there."""
     queued: int = 0
     oldest_queued: dict[str, float] = field(default_factory=dict)
     """By queue: for how long its oldest task has been queued."""
+    oldest_tasks: dict[str, list[str]] = field(default_factory=dict)
+    """By queue: the DAG and the name of that task."""
     overdue: dict[str, float] = field(default_factory=dict)
     """By DAG: how long ago its next run should have been created."""
 
@@ -147,6 +151,35 @@ class Told:
 
 
 @dataclass(frozen=True)
+class WorkerHost:
+    """A host of the inventory's group `airflow_workers`, as the webhook knows it."""
+
+    name: str
+    state: str = "live"
+    """One of `gather.webhook.STATES`."""
+    release: str = ""
+    """What it said last, "" for nothing yet, as for the next three."""
+    commit: str = ""
+    queues: tuple[str, ...] = ()
+    slots: int = 0
+    heard_seconds_ago: float | None = 0.0
+    """None while it has not been heard since the webhook was started."""
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Say whether it is heard and not cut off from the broker."""
+        return self.state in ("live", "preparing")
+
+
+@dataclass(frozen=True)
+class Said:
+    """The webhook's answer."""
+
+    lights: list[Told] = field(default_factory=list)
+    workers: list[WorkerHost] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Facts:
     """One observation of the host. `now` is in seconds since the epoch."""
 
@@ -178,6 +211,8 @@ class Facts:
     """By field: the requests of DAGs to Docker that were refused since their filter was started."""
     webhook: list[Told] = field(default_factory=list)
     """What the webhook says is wrong."""
+    worker_hosts: list[WorkerHost] | None = None
+    """None while the webhook does not say."""
     disks: list[Disk] = field(default_factory=list)
     disk_low_percent: float = 10
     """A disk with less free is low, and with less than the next one full; the inventory sets both."""
@@ -197,6 +232,8 @@ class Facts:
     changed_files: list[str] = field(default_factory=list)
     version: str = ""
     """The Airflow version that the files on the host name."""
+    release: str = ""
+    """The name under which worker hosts know the release that the files on the host name."""
     recorded_version: str = ""
     """That of the newest recorded release, "" where there is none."""
     asked_version: str = ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from airflow_checker.facts import Container, Disk, Facts, Unit
+from airflow_checker.facts import Container, Database, Disk, Facts, Unit, WorkerHost
 from airflow_checker.gather.host import DOCKER, DOCKER_UNITS, KEEPER
 from airflow_checker.lights import Finding
-from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, WORKER
+from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, WEBHOOK, WORKER
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -22,6 +23,8 @@ PLATFORM_GAPS = ("Compose project", "Docker events", "rendered files", "task out
 """What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
+WORKER_HOST_SECONDS = MINUTE
+"""A worker host asks the webhook again every ten seconds at most."""
 PARSED_SECONDS = 5 * MINUTE
 QUEUED_SECONDS = 3 * MINUTE
 OVERDUE_SECONDS = 5 * MINUTE
@@ -88,6 +91,10 @@ class Trends:
         """Return by how many bytes the database grew in a day, and by which share; None while unknown."""
         return None
 
+    def queues_elsewhere(self) -> set[str]:
+        """Return the queues that worker hosts consumed when the webhook last told of them."""
+        return set()
+
 
 def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
     """Judge what should run."""
@@ -97,7 +104,8 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
         return
     yield from services(facts, memory)
     yield from units(facts)
-    yield from airflow(facts)
+    yield from airflow(facts, memory)
+    yield from worker_hosts(facts)
     yield from database_growth(memory)
     yield from clean(facts)
     yield from gaps(facts, PLATFORM_GAPS)
@@ -239,7 +247,7 @@ def timer(unit: Unit, now: float) -> Iterator[Finding]:
         yield Finding("unit-failed", service, what)
 
 
-def airflow(facts: Facts) -> Iterator[Finding]:
+def airflow(facts: Facts, memory: Trends) -> Iterator[Finding]:
     """Judge what Airflow's tables and Redis say."""
     workers = [container for container in facts.containers.values() if is_worker(container)]
     schedulers, triggerers = facts.wanted(SCHEDULER), facts.wanted(TRIGGERER)
@@ -253,15 +261,7 @@ def airflow(facts: Facts) -> Iterator[Finding]:
         if database.parsed_age is not None and database.parsed_age > PARSED_SECONDS:
             what = f"No DAG file was parsed for {minutes(database.parsed_age)}."
             yield Finding("dags-not-parsed", "", what, mends=first(schedulers))
-        slots = sum(concurrency(worker) for worker in workers)
-        consumed = {queue for worker in workers for queue in queues_of(worker)}
-        for queue, age in sorted(database.oldest_queued.items()):
-            if queue in consumed and age > QUEUED_SECONDS and database.running < slots:
-                what = (
-                    f"A task in the queue {queue} waits for {minutes(age)}, and"
-                    f" {slots - database.running} of {slots} slots are free."
-                )
-                yield Finding("tasks-wait", queue, what, mends=consumer(workers, queue))
+        yield from waiting(database, workers, facts.worker_hosts or [])
         for dag, age in sorted(database.overdue.items()):
             if age > OVERDUE_SECONDS:
                 yield Finding(
@@ -269,19 +269,80 @@ def airflow(facts: Facts) -> Iterator[Finding]:
                 )
     if facts.queues is None and facts.wanted(REDIS):
         yield Finding("queue-silent", "", f"Redis does not answer{because(facts, 'queues')}.")
-    if workers:
-        yield from unconsumed(facts, workers)
+    # Without a container of any worker that should run, it is unknown which queues are its.
+    if workers or not (facts.services is None or facts.wanted(WORKER)):
+        yield from unconsumed(facts, workers, memory)
 
 
-def unconsumed(facts: Facts, workers: list[Container]) -> Iterator[Finding]:
-    """Judge the queues in which something waits and that are no worker's."""
+def waiting(database: Database, workers: list[Container], hosts: list[WorkerHost]) -> Iterator[Finding]:
+    """Judge tasks that wait although one of those who consume their queue has free slots.
+
+    The containers of this host share one count: a task names a container that it runs in by its id alone.
+    """
+    elsewhere = {host.name: database.running_on.get(host.name, 0) for host in hosts}
+    slots = sum(concurrency(worker) for worker in workers)
+    idle = max(0, slots - (database.running - sum(elsewhere.values())))
+    for queue, age in sorted(database.oldest_queued.items()):
+        service = consumer(workers, queue)
+        others = [host for host in hosts if host.takes_tasks and queue in host.queues]
+        free_here = idle if service else 0
+        free = free_here + sum(max(0, host.slots - elsewhere[host.name]) for host in others)
+        if age > QUEUED_SECONDS and free:
+            total = (slots if service else 0) + sum(host.slots for host in others)
+            what = (
+                f"A task in the queue {queue} waits for {minutes(age)}, and {free} of {total} slots are free."
+            )
+            yield Finding("tasks-wait", queue, what, mends=service if free_here else "")
+
+
+def unconsumed(facts: Facts, workers: list[Container], memory: Trends) -> Iterator[Finding]:
+    """Judge the queues in which something waits and that nobody consumes."""
+    hosts = facts.worker_hosts
     consumed = {queue for worker in workers for queue in queues_of(worker)}
-    waiting = {queue for queue, count in (facts.queues or {}).items() if count}
-    if facts.database is not None:
-        waiting |= {queue for queue, age in facts.database.oldest_queued.items() if age > MINUTE}
-    for queue in sorted(waiting - consumed):
-        what = f"Tasks wait in the queue {queue}; the workers consume {', '.join(sorted(consumed))}."
+    consumed |= memory.queues_elsewhere() if hosts is None else queues_taken(hosts)
+    messages = {queue: count for queue, count in (facts.queues or {}).items() if count}
+    database = facts.database or Database()
+    for queue in sorted({*messages, *database.oldest_queued} - consumed):
+        away = [host.name for host in hosts or [] if queue in host.queues]
+        who = f"The workers consume {', '.join(sorted(consumed))}" if consumed else "There is no worker"
+        if away:
+            who = f"It is a queue of {', '.join(away)}, which takes no tasks"
+        what = f"Nobody consumes the queue {queue}: {waits(queue, database, messages, facts.now)}. {who}."
         yield Finding("queue-without-worker", queue, what)
+
+
+def waits(queue: str, database: Database, messages: dict[str, int], now: float) -> str:
+    """Say what waits in a queue: the task that waits the longest, since when, or else the messages."""
+    if queue not in database.oldest_queued:
+        count = messages[queue]
+        return f"{count} message{'s wait' if count > 1 else ' waits'}"
+    dag, task = database.oldest_tasks.get(queue) or ("?", "?")
+    return f"the task {task} of the DAG {dag} has waited since {moment(now - database.oldest_queued[queue])}"
+
+
+def queues_taken(hosts: Iterable[WorkerHost]) -> set[str]:
+    """Return the queues that worker hosts consume at this moment."""
+    return {queue for host in hosts if host.takes_tasks for queue in host.queues}
+
+
+def worker_hosts(facts: Facts) -> Iterator[Finding]:
+    """Judge each worker host by what the webhook knows of it."""
+    webhook = facts.containers.get(WEBHOOK)
+    for host in facts.worker_hosts or []:
+        heard = host.heard_seconds_ago
+        if heard is not None:
+            silence, ago = heard, f"for {minutes(heard)}"
+        else:
+            silence = facts.now - webhook.started if webhook else 0.0
+            ago = f"since the webhook was started, {minutes(silence)} ago"
+        if silence > WORKER_HOST_SECONDS:
+            yield Finding("worker-host-silent", host.name, f"{host.name} has not been heard {ago}.")
+        elif host.state == "fenced":
+            what = f"{host.name} is cut off: it did not prepare the DAG commit that went live."
+            yield Finding("worker-host-fenced", host.name, what)
+        if host.release and facts.release and host.release != facts.release:
+            what = f"{host.name} runs the release {host.release}, and the main host {facts.release}."
+            yield Finding("worker-host-differs", host.name, what)
 
 
 def heartbeat(light: str, services: list[str], age: float | None) -> Iterator[Finding]:
@@ -479,6 +540,15 @@ def disks(facts: Facts, memory: Trends) -> Iterator[Finding]:
 def because(facts: Facts, name: str) -> str:
     """Return why something could not be looked at, as the end of a sentence."""
     return f": {facts.gaps[name]}" if facts.gaps.get(name) else ""
+
+
+def moment(at: float) -> str:
+    """Return a time of day with its date, in UTC.
+
+    >>> moment(1800000000)
+    '2027-01-15 08:00 UTC'
+    """
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
 
 
 def minutes(seconds: float) -> str:

@@ -51,6 +51,8 @@ _CONVERGE = 3600.0
 _DAY = 86_400.0
 _NETWORK = 900.0
 """What a network may do to a sync or a relay; either tries again by itself."""
+_WORKER_HOST = 300.0
+"""A playbook that replaces the Airflow image cuts worker hosts off until it comes to them."""
 _LOG = "read its log with `docker compose logs <service>`, then run site.yml"
 
 LIGHTS = {
@@ -138,8 +140,31 @@ LIGHTS = {
     ),
     "queue-without-worker": Light(
         CRITICAL,
-        "Tasks wait in a queue that no worker consumes.",
-        "Correct the task's `queue`, leave it out, or add a worker that consumes it.",
+        "Tasks wait in a queue that nobody consumes: no worker of this host, and no worker host that takes"
+        " tasks.",
+        "Correct the task's `queue`, leave it out, or add a worker that consumes it. If a worker host should"
+        " consume it, look at its own light.",
+        45,
+    ),
+    "worker-host-silent": Light(
+        CRITICAL,
+        "A worker host has not been heard for more than a minute. It takes no tasks, and those that ran on it"
+        " may be lost.",
+        "On that host, in `/srv/airflow`, read `docker compose logs tunnel dag-follower`; then run site.yml.",
+        _WORKER_HOST,
+    ),
+    "worker-host-fenced": Light(
+        WARNING,
+        "A worker host is cut off from the broker because it did not prepare the live DAG commit: it takes no"
+        " tasks until it has it.",
+        "On that host, in `/srv/airflow`, read `docker compose logs dag-follower`, and look for a full disk.",
+        _WORKER_HOST,
+    ),
+    "worker-host-differs": Light(
+        WARNING,
+        "A worker host runs another release than the main host.",
+        "Run site.yml, which gives it the main host's images.",
+        _CONVERGE,
     ),
     "run-overdue": Light(
         CRITICAL,

@@ -79,6 +79,8 @@ class Memory(judge.Trends):
             _sample(self.used.setdefault(disk.path, []), facts.now, disk.size - disk.free)
         if facts.database is not None:
             _sample(self.database, facts.now, facts.database.size)
+        if facts.worker_hosts is not None:
+            self.kept("worker hosts")["queues"] = sorted(judge.queues_taken(facts.worker_hosts))
 
     def see(self, findings: Sequence[Finding], *, blind: bool) -> dict[str, Episode]:
         """Update the episodes; return those that are over and that somebody was told of, by key.
@@ -149,6 +151,10 @@ class Memory(judge.Trends):
             return None
         grown = past[-1][1] - past[0][1]
         return int(grown), grown / max(past[0][1], 1)
+
+    def queues_elsewhere(self) -> set[str]:
+        """See `judge.Trends`."""
+        return set(self.kept("worker hosts").get("queues", ()))
 
     def save(self, path: Path, spare: Path) -> None:
         """Write it down; elsewhere where the disk takes no file, so that nothing is told again and again.

@@ -16,9 +16,11 @@
                  of the last 24, how long they ran all together, and the longest of them; oldest first),
                  queues, queue_ages (by queue: for how many seconds its oldest task has been queued), overdue
                  (by DAG: how many seconds ago its next run should have been created), workers (service,
-                 queues, slots), refusals (by field: what DAGs were refused of Docker since the filter was
-                 started), dag_commit, certificate_ends, token_ends, last_backup, last_copy (when the last
-                 good backup was taken, and the last one that has a copy elsewhere), checker_seconds
+                 queues, slots), worker_hosts (name, state, release, commit, queues, slots,
+                 heard_seconds_ago), unconsumed (by queue that nobody consumes: for how many seconds
+                 something has waited in it), refusals (by field: what DAGs were refused of Docker since the
+                 filter was started), dag_commit, certificate_ends, token_ends, last_backup, last_copy (when
+                 the last good backup was taken, and the last one that has a copy elsewhere), checker_seconds
 
 Times are ISO 8601 in UTC, sizes bytes; what is not known is null. A new field goes into webhook's health.py,
 too, which checks the form of each.
@@ -26,6 +28,7 @@ too, which checks the form of each.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -72,7 +75,7 @@ def build(facts: Facts, findings: Sequence[Finding], memory: Memory, settings: S
         else "",
         "findings": documents,
         "services": [service(name, facts) for name in sorted({*(facts.services or {}), *facts.containers})],
-        "figures": figures(facts, memory),
+        "figures": {**figures(facts, memory), "unconsumed": unconsumed(facts, findings, memory)},
     }
 
 
@@ -121,6 +124,9 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
             for name, worker in sorted(facts.containers.items())
             if judge.is_worker(worker) and worker.state == "running"
         ],
+        "worker_hosts": None
+        if facts.worker_hosts is None
+        else [{**dataclasses.asdict(host), "queues": list(host.queues)} for host in facts.worker_hosts],
         "refusals": facts.refusals,
         "dag_commit": facts.dag_commit,
         "certificate_ends": iso(facts.certificate_ends),
@@ -129,6 +135,14 @@ def figures(facts: Facts, memory: Memory) -> dict[str, Any]:
         "last_copy": iso(taken(backup.get("last_copied"))),
         "checker_seconds": round(time.process_time(), 3),
     }
+
+
+def unconsumed(facts: Facts, findings: Sequence[Finding], memory: Memory) -> dict[str, float]:
+    """Return for how long something has waited in each queue that nobody consumes, in seconds."""
+    queued = facts.database.oldest_queued if facts.database else {}
+    found = [finding for finding in findings if finding.light == "queue-without-worker"]
+    seen = {finding.subject: facts.now - memory.episodes[finding.key].since for finding in found}
+    return ages({queue: max(since, queued.get(queue, 0.0)) for queue, since in seen.items()})
 
 
 def taken(backup: Any) -> float | None:
@@ -191,6 +205,8 @@ def screen(document: dict[str, Any], now: float) -> str:
     numbers = document.get("figures", {})
     for worker in numbers.get("workers") or []:
         lines.append(f"{worker['service']}: {worker['slots']} slots, consumes {', '.join(worker['queues'])}")
+    for host in numbers.get("worker_hosts") or []:
+        lines.append(worker_host(host, old))
     for queue, waiting in (numbers.get("queues") or {}).items():
         lines.append(f"queue {queue}: {waiting} waiting")
     refusals = sorted((numbers.get("refusals") or {}).items())
@@ -214,6 +230,16 @@ def screen(document: dict[str, Any], now: float) -> str:
     if numbers.get("dag_commit"):
         lines.append(f"DAG commit: {numbers['dag_commit']}")
     return "\n".join(lines)
+
+
+def worker_host(host: dict[str, Any], more: float) -> str:
+    """Return the line of a worker host; `more` is the age of what is known of it, in seconds."""
+    heard = host["heard_seconds_ago"]
+    ago = "not heard yet" if heard is None else f"heard {judge.minutes(heard + more)} ago"
+    said = [f"release {host['release']}"] if host["release"] else []
+    said += [f"commit {host['commit'][:12]}"] if host["commit"] else []
+    said += [f"{host['slots']} slots, consumes {', '.join(host['queues'])}"] if host["queues"] else []
+    return f"worker host {host['name']}: {', '.join([host['state'], ago, *said])}"
 
 
 def needs_a_look(document: dict[str, Any], now: float) -> bool:

@@ -148,6 +148,21 @@ def test_stopped_service_is_found(
     assert host.run("airflow-checker status").rc == 2
 
 
+def test_queue_that_nobody_consumes_is_found(host: Host, check: Check) -> None:
+    """Until nothing waits in it any more."""
+    redis = f"docker compose --project-directory {DIRECTORY} exec -T redis redis-cli"
+    fault = ("queue-without-worker", "of-nobody")
+    host.check_output(f"{redis} LPUSH of-nobody '{{}}'")
+    try:
+        document = check()
+        assert fault in found(document)
+        assert document["figures"]["queues"]["of-nobody"] == 1
+        assert set(document["figures"]["unconsumed"]) == {"of-nobody"}
+    finally:
+        host.check_output(f"{redis} DEL of-nobody")
+    assert fault not in found(check())
+
+
 def test_disabled_timer_is_found(host: Host, check: Check) -> None:
     """Until it is on again."""
     timer = "airflow-clean.timer"

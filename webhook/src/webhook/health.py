@@ -8,7 +8,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ LEVELS = {"ok": 0, "warning": 1, "critical": 2}
 UNKNOWN = 3
 SEVERITIES = ("critical", "warning", "notice")
 STATES = ("running", "stopped", "switching")
+WORKER_STATES = ("live", "preparing", "fenced", "silent")
 OPERATIONS = "docs/when-something-is-wrong.md"
 LOOK = f"{OPERATIONS}#check-that-all-is-well"
 SILENT = f"{OPERATIONS}#light-checker-silent"
@@ -93,6 +94,11 @@ def needs(health: dict[str, Any]) -> list[Need]:
 def is_up(service: dict[str, Any]) -> bool:
     """Say whether a service runs and, where it has a health check, passes it."""
     return service["state"] == "running" and service["health"] in ("healthy", "")
+
+
+def takes_tasks(host: Mapping[str, Any]) -> bool:
+    """Say whether a worker host is heard and not cut off from the broker."""
+    return host["state"] in ("live", "preparing")
 
 
 def seconds(moment: str) -> float:
@@ -221,6 +227,15 @@ _HOUR = _record(
     longest=_maybe(_number),
 )
 _WORKER = _record(service=_text, queues=_many(_text), slots=_count)
+_WORKER_HOST = _record(
+    name=_text,
+    state=_one_of(WORKER_STATES),
+    release=_maybe(_text, ""),
+    commit=_maybe(_text, ""),
+    queues=_many(_text),
+    slots=_count,
+    heard_seconds_ago=_maybe(_number),
+)
 _FIGURES = _record(
     disks=_maybe(_many(_DISK), []),
     database_bytes=_maybe(_number),
@@ -233,6 +248,8 @@ _FIGURES = _record(
     overdue=_maybe(_named(_number)),
     refusals=_maybe(_named(_count), {}),
     workers=_maybe(_many(_WORKER), []),
+    worker_hosts=_maybe(_many(_WORKER_HOST), []),
+    unconsumed=_maybe(_named(_number), {}),
     dag_commit=_maybe(_text, ""),
     checker_seconds=_maybe(_number),
     **dict.fromkeys(("certificate_ends", "token_ends", "last_backup", "last_copy"), _maybe(_date)),

@@ -116,6 +116,10 @@ class Platform(Collector):
             yield _gauges("run_overdue_seconds", what, "dag", overdue)
         slots = {worker["service"]: worker["slots"] for worker in figures["workers"]}
         yield _gauges("worker_slots", "How many tasks a worker runs at a time", "service", slots)
+        yield from _worker_hosts(figures["worker_hosts"], health.seconds(generated))
+        if unconsumed := figures["unconsumed"]:
+            what = "For how long something has waited in a queue that nobody consumes"
+            yield _gauges("queue_unconsumed_seconds", what, "queue", unconsumed)
         tasks = {"running": figures["tasks_running"], "queued": figures["tasks_queued"]}
         yield _gauges("tasks", "Tasks by state", "state", tasks)
         yield from _ended(figures["hours"])
@@ -157,6 +161,21 @@ def _info(found: Mapping[str, Any]) -> GaugeMetricFamily:
     gauge = GaugeMetricFamily("airflow_platform_info", "1, with what runs as labels", labels=list(labels))
     gauge.add_metric(list(labels.values()), 1)
     return gauge
+
+
+def _worker_hosts(hosts: Sequence[Mapping[str, Any]], at: float) -> Iterator[GaugeMetricFamily]:
+    """Yield what is known of worker hosts at a time; nothing for a platform that has none."""
+    if not hosts:
+        return
+    ages = {host["name"]: host["heard_seconds_ago"] for host in hosts}
+    heard = {name: None if age is None else at - age for name, age in ages.items()}
+    what = "When a worker host was last heard"
+    yield _gauges("worker_host_heard_timestamp_seconds", what, "worker", heard)
+    slots = {host["name"]: host["slots"] for host in hosts}
+    yield _gauges("worker_host_slots", "How many tasks a worker host runs at a time", "worker", slots)
+    takes = {host["name"]: float(health.takes_tasks(host)) for host in hosts}
+    what = "1 while a worker host is heard and not cut off from the broker"
+    yield _gauges("worker_host_takes_tasks", what, "worker", takes)
 
 
 def _ended(hours: Sequence[Mapping[str, Any]] | None) -> Iterator[GaugeMetricFamily]:

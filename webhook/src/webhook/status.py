@@ -217,12 +217,16 @@ def _disk(disk: dict[str, Any], findings: list[dict[str, Any]]) -> dict[str, Any
 def _queues(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each queue with what waits in it, None when that is not known, and who consumes it."""
     waiting = figures["queues"]
-    names = {*(waiting or {}), *(queue for worker in figures["workers"] for queue in worker["queues"])}
+    hosts = [
+        {**host, "service": host["name"]} for host in figures["worker_hosts"] if health.takes_tasks(host)
+    ]
+    workers = [*figures["workers"], *hosts]
+    names = {*(waiting or {}), *(queue for worker in workers for queue in worker["queues"])}
     return [
         {
             "name": name,
             "waiting": None if waiting is None else waiting.get(name, 0),
-            "workers": [worker for worker in figures["workers"] if name in worker["queues"]],
+            "workers": [worker for worker in workers if name in worker["queues"]],
         }
         for name in sorted(names)
     ]

@@ -12,6 +12,10 @@ HOUR = 3600
 # A DAG whose runs are being made up for (catchup) is behind and not overdue: it had a new run lately.
 SQL = f"""
 SET statement_timeout = '5s';
+WITH oldest AS (SELECT DISTINCT ON (queue) queue, dag_id, task_id,
+  extract(epoch FROM now() - queued_dttm) AS age
+  FROM task_instance WHERE state = 'queued' AND queued_dttm IS NOT NULL AND queue IS NOT NULL
+  ORDER BY queue, queued_dttm LIMIT {MOST_ROWS})
 SELECT json_build_object(
   'size', pg_database_size(current_database()),
   'scheduler_age', (SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job
@@ -20,11 +24,13 @@ SELECT json_build_object(
     WHERE job_type = 'TriggererJob' AND state = 'running'),
   'parsed_age', (SELECT extract(epoch FROM now() - max(last_parsed_time)) FROM dag WHERE is_active),
   'running', (SELECT count(*) FROM task_instance WHERE state = 'running'),
+  'running_on', (SELECT coalesce(json_object_agg(hostname, tasks), '{{}}') FROM (
+    SELECT hostname, count(*) AS tasks FROM task_instance WHERE state = 'running' AND hostname IS NOT NULL
+    GROUP BY hostname LIMIT {MOST_ROWS}) h),
   'queued', (SELECT count(*) FROM task_instance WHERE state = 'queued'),
-  'oldest_queued', (SELECT coalesce(json_object_agg(queue, age), '{{}}') FROM (
-    SELECT queue, extract(epoch FROM now() - min(queued_dttm)) AS age FROM task_instance
-    WHERE state = 'queued' AND queued_dttm IS NOT NULL AND queue IS NOT NULL
-    GROUP BY queue LIMIT {MOST_ROWS}) q),
+  'oldest_queued', (SELECT coalesce(json_object_agg(queue, age), '{{}}') FROM oldest),
+  'oldest_tasks', (SELECT coalesce(json_object_agg(queue, json_build_array(dag_id, task_id)), '{{}}')
+    FROM oldest),
   'overdue', (SELECT coalesce(json_object_agg(dag_id, age), '{{}}') FROM (
     SELECT d.dag_id, extract(epoch FROM now() - d.next_dagrun_create_after) AS age FROM dag d
     WHERE d.is_active AND NOT d.is_paused AND d.next_dagrun_create_after < now() - interval '1 minute'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_checker import roles
-from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Hour, Service, Told
+from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Hour, Said, Service
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
@@ -46,6 +46,7 @@ def observe(
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
     environment = host.environment(directory / ".env")
     database = attempt("database", lambda: _database(docker, known)) if roles.POSTGRES in known else None
+    said = attempt("webhook", lambda: _webhook(known)) if _is_well(known.get(roles.WEBHOOK)) else None
     info: dict[str, Any] = attempt("Docker itself", lambda: docker.get("/info")) or {}
     facts = Facts(
         now=time.time(),
@@ -62,9 +63,8 @@ def observe(
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if roles.REDIS in known else None,
-        webhook=attempt("webhook", lambda: _webhook(known)) or []
-        if _is_well(known.get(roles.WEBHOOK))
-        else [],
+        webhook=said.lights if said else [],
+        worker_hosts=said.workers if said else None,
         disks=attempt("disks", lambda: host.disks(_places(info, settings))) or [],
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
         connect=attempt("Connect", lambda: _connect(directory)),
@@ -80,6 +80,7 @@ def observe(
         refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),
+        release=host.worker_release(environment.get("AIRFLOW_IMAGE", "")),
         recorded_version=host.recorded_version(directory),
         asked_version=str(host.document(directory / "status/inventory.json").get("airflow_version", "")),
         dag_commit=host.dag_commit(directory),
@@ -170,7 +171,7 @@ def _address(container: Container) -> str:
     return container.addresses[0]
 
 
-def _webhook(containers: dict[str, Container]) -> list[Told]:
+def _webhook(containers: dict[str, Container]) -> Said:
     from airflow_checker.gather import webhook
 
     return webhook.ask(_address(containers[roles.WEBHOOK]))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
 
 PREFIX = "_kombu.binding."
-NOT_QUEUES = ("celeryev", "celery.pidbox", "reply.celery.pidbox")
-"""Celery's own exchanges, whose queues have other names."""
+"""Before the name of an exchange, in the key of what is bound to it. Each queue of Airflow has its own."""
+PRIORITY = "\x06\x16"
+"""Between a queue and a priority that is not the usual one, in a list's key (kombu/transport/redis.py)."""
+UNACKED = ("unacked", "unacked_index", "unacked_mutex")
+"""Where kombu keeps what a worker has taken and not yet done."""
 MOST_QUEUES = 200
+MOST_KEYS = 10_000
 
 
 class RedisError(Exception):
@@ -17,7 +22,9 @@ class RedisError(Exception):
 
 
 def queues(address: str, password: str, *, port: int = 6379, timeout: float = 5) -> dict[str, int]:
-    """Return how many messages wait in each queue that Celery has bound.
+    """Return how many messages wait in each queue that Celery has bound, and in each that has any.
+
+    Redis forgets a queue's list when it is empty, but not that it is bound.
 
     Raises:
         RedisError: Redis does not answer in time, or refuses.
@@ -31,14 +38,55 @@ def queues(address: str, password: str, *, port: int = 6379, timeout: float = 5)
             if password:
                 ask(stream, "AUTH", password)
             bound = [key.decode(errors="replace") for key in ask(stream, "KEYS", PREFIX + "*")]
-            names = sorted(key[len(PREFIX) :] for key in bound)
-            names = [name for name in names if name not in NOT_QUEUES][:MOST_QUEUES]
-            return {name: int(ask(stream, "LLEN", name)) for name in names}
+            names = sorted(filter(is_queue, (key[len(PREFIX) :] for key in bound)))
+            lengths = dict.fromkeys(names[:MOST_QUEUES], 0)
+            for key in lists(stream):
+                name = queue_of(key)
+                if name is not None and (name in lengths or len(lengths) < MOST_QUEUES):
+                    lengths[name] = lengths.get(name, 0) + int(ask(stream, "LLEN", key))
+            return lengths
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RedisError(str(error) or type(error).__name__) from error
 
 
-def ask(stream: BinaryIO, *words: str) -> Any:
+def lists(stream: BinaryIO) -> list[bytes]:
+    """Return the keys of all lists, sorted, each once.
+
+    Raises:
+        RedisError: there are more than a broker has.
+    """
+    keys: set[bytes] = set()
+    cursor = "0"
+    while True:
+        following, found = ask(stream, "SCAN", cursor, "COUNT", "1000", "TYPE", "list")
+        keys.update(found)
+        cursor = following.decode()
+        if cursor == "0":
+            return sorted(keys)
+        if len(keys) > MOST_KEYS:
+            raise RedisError(f"it has more than {MOST_KEYS} lists")
+
+
+def queue_of(key: bytes) -> str | None:
+    """Return the queue whose messages a list has, None for a list of Celery's own.
+
+    >>> queue_of(b"gpu"), queue_of(b"gpu\\x06\\x169"), queue_of(b"3f1e.reply.celery.pidbox")
+    ('gpu', 'gpu', None)
+    """
+    text = key.decode(errors="replace")
+    name, separator, priority = text.rpartition(PRIORITY)
+    if not (separator and name and re.fullmatch("[0-9]{1,3}", priority)):
+        name = text
+    return name if is_queue(name) else None
+
+
+def is_queue(name: str) -> bool:
+    """Say whether tasks may wait under a name; events, orders to workers and their answers have others."""
+    of_celery = name == "celeryev" or name.startswith("celeryev.") or name.endswith("celery.pidbox")
+    return not (of_celery or name in UNACKED or name.startswith("_kombu."))
+
+
+def ask(stream: BinaryIO, *words: str | bytes) -> Any:
     """Send one command and return the answer.
 
     Raises:
@@ -49,9 +97,9 @@ def ask(stream: BinaryIO, *words: str) -> Any:
     return reply(stream)
 
 
-def command(words: Sequence[str]) -> bytes:
+def command(words: Sequence[str | bytes]) -> bytes:
     """Return a command as the protocol has it: an array of bulk strings."""
-    parts = [word.encode() for word in words]
+    parts = [word.encode() if isinstance(word, str) else word for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
