@@ -14,10 +14,11 @@ def certificate(
     names: Iterable[str],
     ends_in: timedelta = timedelta(hours=1),
     issued: timedelta = -timedelta(minutes=5),
+    common_name: str = "example.org",
 ) -> str:
     """Return a certificate for some names, and its key; one that has ended was good for an hour."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.org")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     alternatives = [x509.DNSName(name) for name in names]
     now = datetime.now(UTC)
     signed = (

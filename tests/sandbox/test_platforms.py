@@ -38,7 +38,7 @@ PLAYBOOK = """
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No sandbox is named, and Molecule's state is this test's own."""
-    for name in ("SANDBOX_INSTANCE", "SANDBOX_PORT_OFFSET", "SANDBOX_MOUNT_DAGS"):
+    for name in ("SANDBOX_INSTANCE", "SANDBOX_PORT_OFFSET", "SANDBOX_MOUNT_DAGS", "SANDBOX_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("MOLECULE_EPHEMERAL_DIRECTORY", str(tmp_path / "state"))
@@ -74,6 +74,36 @@ def platforms(folder: Path, offset: str = "10000", **environment: str) -> list[d
     )
     made: list[dict[str, Any]] = json.loads((folder / "platforms.json").read_text())
     return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"), [("", ["atd-worker01"]), ("all", ["atd-worker01", "atd-worker02"])]
+)
+def test_hosts_for_workers_are_as_the_host(tmp_path: Path, asked: str, names: list[str]) -> None:
+    """Names and volumes are of their own, and none of their ports is on this machine."""
+    host, _, *workers = platforms(
+        tmp_path, SANDBOX_INSTANCE="airflow-molecule", SANDBOX_WORKERS="true", UPGRADE_TESTS=asked
+    )
+    del host["published_ports"]
+    assert [worker["hostname"] for worker in workers] == names
+    for worker in workers:
+        name = f"airflow-molecule-{worker['hostname']}"
+        own = {
+            "name": name,
+            "hostname": worker["hostname"],
+            "volumes": [host["volumes"][0], f"{name}-docker:/var/lib/docker"],
+        }
+        assert worker == {**host, **own}
+
+
+def test_only_their_scenario_has_hosts_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are as quick as before, also when all tests run."""
+    monkeypatch.setenv("UPGRADE_TESTS", "all")
+    asking = {
+        name for name in SCENARIOS if "SANDBOX_WORKERS" in configuration(name).config_data["ansible"]["env"]
+    }
+    assert asking == {"workers"}
+    assert len(platforms(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
