@@ -316,7 +316,7 @@ def test_alert_becomes_one_message_and_its_end_another(app: Flask, tmp_path: Pat
     The checker tells of the lights that were lit before: no message comes of these.
     """
     away: list[str] = []
-    health = app.config["SETTINGS"].health_file
+    health = app.extensions["webhook"].settings.health_file
 
     def page(environ: Any, start_response: Any) -> Any:
         # As the checker does every 30 seconds.
@@ -358,7 +358,9 @@ def test_alert_becomes_one_message_and_its_end_another(app: Flask, tmp_path: Pat
         both = (prometheus, alertmanager)
 
         def messages() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = httpx.get(f"{channel}/messages", trust_env=False).json()
+            found: list[dict[str, Any]] = httpx.get(
+                f"{channel}/messages", trust_env=False, timeout=SECONDS
+            ).json()
             return found
 
         def receivers(name: str) -> list[str]:
