@@ -383,6 +383,7 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
     ("file", "named"),
     [
         ("etc/airflow-checker/settings.json", True),
+        ("etc/airflow-monitoring/prometheus.yml", True),
         ("etc/airflow-release/settings.json", True),
         ("etc/airflow-release/tmpfiles.conf", True),
         ("etc/systemd/system/airflow-backup.timer", True),

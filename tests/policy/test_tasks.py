@@ -20,7 +20,8 @@ SECRET = re.compile(
     r"dag_delivery_secrets|dag_delivery_onepassword|__dag_delivery_deploy_key|"
     r"backup_remote_config|airflow_release_remote_config|airflow_checker_secrets|secrets_live|"
     r"worker_certificate|worker_certificates_pem|worker_database_password|__worker_main_files\['env|__worker_main_secrets|"
-    r"__secrets_to_keep|__secrets_kept|preflight_live_secrets|smee_relay_token|smee_relay_channel)\b"
+    r"__secrets_to_keep|__secrets_kept|preflight_live_secrets|smee_relay_token|smee_relay_channel|"
+    r"monitoring_secrets)\b"
 )
 """What carries a secret. A task names a table of files as a whole: test_tables_of_files.py looks into it."""
 MASKED = {"url_username", "url_password"}

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from airflow_api import AirflowApi, wait_for
@@ -22,9 +20,9 @@ from checker_on_host import Checker
 from expected import SERVICES
 from faulty_host import Platform, with_dag
 from long_tests import when_asked
+from operator_commands import playbook
 from testinfra.host import Host
 
-ROOT = Path(__file__).resolve().parents[3]
 MAY_END = {"airflow-scheduler", "airflow-triggerer", "docker-socket-proxy"}
 """What connects to Postgres while Docker is away, which resolves names; and what has Docker's socket mounted,
 when another one takes its place. Each is started again."""
@@ -192,24 +190,6 @@ def test_docker_starts_what_was_stopped_by_hand(platform: Platform) -> None:
     platform.wait_until_back()
 
 
-def stop_by_playbook() -> None:
-    """Run stop.yml as an operator does."""
-    # Molecule's own settings of Ansible are not an operator's.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    programs = Path(sys.executable).parent
-    done = subprocess.run(
-        [str(programs / "ansible-playbook"), "--inventory=inventories/local", "playbooks/stop.yml"],
-        cwd=ROOT,
-        env={**environment, "ANSIBLE_NOCOLOR": "1", "PATH": f"{programs}:{os.environ['PATH']}"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
-
-
 def booted(host: Host) -> bool:
     """Say whether systemd has done all that a boot asks of it, which includes whatever starts the stack."""
     return host.run("timeout 20 systemctl is-system-running --wait").stdout.strip() in ("running", "degraded")
@@ -218,7 +198,7 @@ def booted(host: Host) -> bool:
 def test_what_stop_stopped_stays_stopped(platform: Platform, checker: Checker) -> None:
     """Whatever Docker and the host do meanwhile; it comes back when its unit says so again. About 90 s."""
     platform.let_end()
-    stop_by_playbook()
+    playbook("playbooks/stop.yml", seconds=300)
     assert platform.services() == set()
     platform.check("systemctl restart docker.service")
     assert platform.services() == set()

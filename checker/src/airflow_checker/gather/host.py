@@ -48,6 +48,7 @@ RENDERED = (
 ELSEWHERE = (
     "etc/airflow-checker/*",
     "etc/airflow-firewall/*",
+    "etc/airflow-monitoring/*.yml",
     "etc/airflow-release/*",
     "etc/systemd/system/airflow-dags.slice",
     "etc/systemd/system/docker.service.d/airflow.conf",
