@@ -828,6 +828,30 @@ def test_shares_of_free_disk_reach_the_judge(
     assert lit(settings, programs) == []
 
 
+def test_queues_of_untold_worker_hosts_are_those_of_the_inventory(tmp_path: Path) -> None:
+    """An earlier version's file has none, and nor has one of a platform without such hosts."""
+    values: dict[str, Any] = dict.fromkeys(("environment", "host", "status_page"), "")
+    values |= {"directory": "/", "backups": "/", "backup_remote": False, "never_restart": []}
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(values))
+    assert load(file).worker_queues == {}
+    file.write_text(json.dumps({**values, "worker_queues": {"atd-worker01": ["default", "large"]}}))
+    assert load(file).worker_queues == {"atd-worker01": {"default", "large"}}
+    file.write_text(json.dumps({**values, "worker_queues": ["atd-worker01"]}))
+    with pytest.raises(SettingsError, match=r"run site\.yml"):
+        load(file)
+
+
+def test_queues_of_untold_worker_hosts_reach_the_judge(
+    settings: Settings, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The webhook answers, and names no worker host."""
+    monkeypatch.setattr(everything, "_queues", lambda containers, directory: {"large": 1})
+    assert lit(settings, programs) == ["queue-without-worker large"]
+    told = dataclasses.replace(settings, worker_queues={"atd-worker01": frozenset({"large"})})
+    assert lit(told, programs) == []
+
+
 def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
     known = load(tmp_path / "none", {"SLACK_WEBHOOK_URL": " https://a ", "HEARTBEAT_URL": ""})
     assert (known.slack, known.heartbeat) == ("https://a", "")

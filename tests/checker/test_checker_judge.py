@@ -46,6 +46,8 @@ def worker_host(**changes: Any) -> WorkerHost:
 RELEASE = "2-11-2-d444c6765d29"
 OF_THE_HOST = {"queues": {"default": 0, "atd-worker01": 2}}
 """Messages wait in a queue that a worker host alone consumes."""
+UNTOLD = {"atd-worker01": frozenset({"default", "atd-worker01"})}
+"""What the inventory says of a worker host of which the webhook does not tell."""
 TIMER = Unit("airflow-backup.timer", sub="waiting", next=NOW + 60)
 SYNC = Unit("dag-sync.timer", sub="waiting", next=NOW + 60, last=NOW - 240)
 
@@ -221,6 +223,27 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "tasks wait here while a worker host is busy": (
         {
             "worker_hosts": [worker_host(queues=("atd-worker01",))],
+            "database": database_of(
+                oldest_queued={"default": 181.0}, running=8, running_on={"atd-worker01": 8}
+            ),
+        },
+        {"tasks-wait default"},
+    ),
+    "a worker host that the webhook does not tell of consumes the queue": (
+        {"worker_hosts": [], "worker_queues": UNTOLD, **OF_THE_HOST},
+        set(),
+    ),
+    "the webhook is away, and tells of no worker host": (
+        {"worker_hosts": None, "worker_queues": UNTOLD, **OF_THE_HOST},
+        set(),
+    ),
+    "messages wait for nobody beside a worker host that the webhook does not tell of": (
+        {"worker_queues": UNTOLD, "queues": {"gpu": 1, "atd-worker01": 1}},
+        {"queue-without-worker gpu"},
+    ),
+    "tasks wait here while a worker host that the webhook does not tell of is busy": (
+        {
+            "worker_queues": UNTOLD,
             "database": database_of(
                 oldest_queued={"default": 181.0}, running=8, running_on={"atd-worker01": 8}
             ),

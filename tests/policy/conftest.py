@@ -43,8 +43,12 @@ ACCOUNTS = [
     {"username": "john.doe", "first_name": "J", "last_name": "D", "email": "j@example.org", "role": "Viewer"},
 ]
 WORKERS: dict[str, dict[str, Any]] = {
-    "atd-worker01": {"worker_address": "10.0.0.21", "worker_log_port": 8793},
-    "atd-worker02": {"worker_address": "worker02.example.org", "worker_log_port": 9793},
+    "atd-worker01": {"worker_address": "10.0.0.21", "worker_log_port": 8793, "worker_queues": ["default"]},
+    "atd-worker02": {
+        "worker_address": "worker02.example.org",
+        "worker_log_port": 9793,
+        "worker_queues": ["default", "large"],
+    },
 }
 """Worker hosts of an inventory, and what it says of them."""
 CASES: dict[str, dict[str, Any]] = {
@@ -95,6 +99,12 @@ CASES: dict[str, dict[str, Any]] = {
     "a repository": {
         "version": NEWEST,
         "source": "registry",
+        "repository": "https://git.example.org/dags.git",
+    },
+    "worker hosts and a repository": {
+        "version": NEWEST,
+        "source": "registry",
+        "workers": list(WORKERS),
         "repository": "https://git.example.org/dags.git",
     },
     "one image missing": {"version": NEWEST, "source": "packages", "missing": ["airflow"]},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.endpoints import ENDPOINTS
-from tests.policy.conftest import ROOT, load
+from tests.policy.conftest import ROOT, Rendered, load
 from tests.policy.test_dag_containers import preflight
 
 LIMITS = load(ROOT / "playbooks/group_vars/all/defaults.yml")["service_limits_default"]
@@ -73,3 +76,20 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
 def test_worker_port_counts_only_with_worker_hosts(tmp_path: Path) -> None:
     run = check(tmp_path, port=8081)
     assert run.ok, run.output
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("worker hosts", {"atd-worker01": ["default"], "atd-worker02": ["default", "large"]}),
+        ("worker hosts and a repository", None),
+        ("a repository", None),
+        ("host names", None),
+    ],
+)
+def test_checker_knows_the_queues_of_worker_hosts_that_tell_nobody(
+    rendered: dict[str, Rendered], case: str, expected: dict[str, list[str]] | None
+) -> None:
+    """With a repository they tell the webhook, which the checker asks; without such hosts nothing is said."""
+    settings = json.loads(rendered[case]["etc/airflow-checker/settings.json"])
+    assert settings.get("worker_queues") == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,6 +214,8 @@ class Facts:
     """What the webhook says is wrong."""
     worker_hosts: list[WorkerHost] | None = None
     """None while the webhook does not say."""
+    worker_queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By worker host of which the webhook never tells: its queues, by the inventory's word."""
     disks: list[Disk] = field(default_factory=list)
     disk_low_percent: float = 10
     """A disk with less free is low, and with less than the next one full; the inventory sets both."""

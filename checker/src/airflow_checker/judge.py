@@ -261,7 +261,7 @@ def airflow(facts: Facts, memory: Trends) -> Iterator[Finding]:
         if database.parsed_age is not None and database.parsed_age > PARSED_SECONDS:
             what = f"No DAG file was parsed for {minutes(database.parsed_age)}."
             yield Finding("dags-not-parsed", "", what, mends=first(schedulers))
-        yield from waiting(database, workers, facts.worker_hosts or [])
+        yield from waiting(database, workers, facts.worker_hosts or [], facts.worker_queues)
         for dag, age in sorted(database.overdue.items()):
             if age > OVERDUE_SECONDS:
                 yield Finding(
@@ -274,12 +274,16 @@ def airflow(facts: Facts, memory: Trends) -> Iterator[Finding]:
         yield from unconsumed(facts, workers, memory)
 
 
-def waiting(database: Database, workers: list[Container], hosts: list[WorkerHost]) -> Iterator[Finding]:
+def waiting(
+    database: Database, workers: list[Container], hosts: list[WorkerHost], untold: Iterable[str]
+) -> Iterator[Finding]:
     """Judge tasks that wait although one of those who consume their queue has free slots.
 
     The containers of this host share one count: a task names a container that it runs in by its id alone.
+    Of the worker hosts that are untold, by their names, nobody knows the slots.
     """
-    elsewhere = {host.name: database.running_on.get(host.name, 0) for host in hosts}
+    names = {*untold, *(host.name for host in hosts)}
+    elsewhere = {name: database.running_on.get(name, 0) for name in names}
     slots = sum(concurrency(worker) for worker in workers)
     idle = max(0, slots - (database.running - sum(elsewhere.values())))
     for queue, age in sorted(database.oldest_queued.items()):
@@ -300,6 +304,7 @@ def unconsumed(facts: Facts, workers: list[Container], memory: Trends) -> Iterat
     hosts = facts.worker_hosts
     consumed = {queue for worker in workers for queue in queues_of(worker)}
     consumed |= memory.queues_elsewhere() if hosts is None else queues_taken(hosts)
+    consumed = consumed.union(*facts.worker_queues.values())
     messages = {queue: count for queue, count in (facts.queues or {}).items() if count}
     database = facts.database or Database()
     for queue in sorted({*messages, *database.oldest_queued} - consumed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_checker.facts import Facts
@@ -33,6 +33,8 @@ class Settings:
     disk_low_percent: float = Facts.disk_low_percent
     disk_full_percent: float = Facts.disk_full_percent
     never_restart: tuple[str, ...] = (POSTGRES,)
+    worker_queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The queues of each worker host of which the webhook does not tell."""
     slack: str = ""
     """The address of Slack's incoming webhook, a secret; "" for no messages."""
     heartbeat: str = ""
@@ -79,10 +81,15 @@ def load(path: Path = FILE, environ: Mapping[str, str] = os.environ) -> Settings
             disk_low_percent=float(values.get("disk_low_percent", Settings.disk_low_percent)),
             disk_full_percent=float(values.get("disk_full_percent", Settings.disk_full_percent)),
             never_restart=tuple(values["never_restart"]),
+            # Written only where there are such hosts.
+            worker_queues={
+                str(name): frozenset(map(str, queues))
+                for name, queues in values.get("worker_queues", {}).items()
+            },
             slack=slack,
             heartbeat=heartbeat,
         )
     except FileNotFoundError:
         return Settings(slack=slack, heartbeat=heartbeat)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{path} cannot be understood ({error}); run site.yml") from error

@@ -65,6 +65,7 @@ def observe(
         queues=attempt("queues", lambda: _queues(known, directory)) if roles.REDIS in known else None,
         webhook=said.lights if said else [],
         worker_hosts=said.workers if said else None,
+        worker_queues=settings.worker_queues,
         disks=attempt("disks", lambda: host.disks(_places(info, settings))) or [],
         certificate_ends=attempt("certificate", lambda: _certificate(directory)),
         connect=attempt("Connect", lambda: _connect(directory)),
