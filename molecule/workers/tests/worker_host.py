@@ -58,7 +58,8 @@ class WorkerHost:
 
     def run(self, command: str, *arguments: str, seconds: int = 120) -> CommandResult:
         """Run a shell command in the platform's directory, each %s an argument."""
-        return self.host.run(f"cd {DIRECTORY} && exec timeout {seconds} {command}", *arguments)
+        script = self.host.backend.quote(command, *arguments)
+        return self.host.run(f"cd {DIRECTORY} && exec timeout {seconds} sh -c %s", script)
 
     def check(self, command: str, *arguments: str, seconds: int = 120) -> str:
         """Run a command that has to succeed; return what it printed."""
