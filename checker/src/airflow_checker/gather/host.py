@@ -43,6 +43,7 @@ RENDERED = (
     "haproxy/*.html",
     "docker-socket-proxy/*",
     "weather/*",
+    "worker-gateway/haproxy.cfg",
 )
 """Which files below the platform's directory are rendered and only then change, as a certificate does not."""
 ELSEWHERE = (
