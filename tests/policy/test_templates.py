@@ -43,7 +43,7 @@ SERVICES = sorted(
 LIMITS: dict[str, dict[str, int]] = load(ROOT / "playbooks/group_vars/all/defaults.yml")[
     "service_limits_default"
 ]
-FOR_WORKERS = {"worker-gateway", "dag-mirror"}
+FOR_WORKERS = {"worker-gateway", "dag-mirror", "worker-logs"}
 """Services that there are only with worker hosts."""
 every_case = pytest.mark.parametrize("case", CASES)
 every_service = pytest.mark.parametrize("service", SERVICES)
@@ -303,7 +303,7 @@ def test_gateway_is_where_worker_hosts_and_airflow_look_for_it(projects: dict[st
     neighbours = [
         name for name, one in project["services"].items() if "edge-workers" in one.get("networks", [])
     ]
-    assert sorted(neighbours) == ["dag-mirror", "webhook", "worker-gateway"]
+    assert sorted(neighbours) == ["dag-mirror", "worker-gateway", "worker-logs"]
 
 
 def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rendered]) -> None:
@@ -324,7 +324,7 @@ def test_without_worker_hosts_nothing_is_there_for_them(rendered: dict[str, Rend
     files = rendered[f"registry {NEWEST}"]
     for path in (COMPOSE, ENV, "srv/airflow/env/webhook.env", "srv/airflow/env/init.env"):
         assert not re.search(
-            r"edge-workers|worker.gateway|dag-mirror|WORKER_GATEWAY|^WORKERS", files[path], re.MULTILINE
+            r"edge-workers|worker.gateway|worker-logs|dag-mirror|WORKER_GATEWAY|^WORKERS", files[path], re.MULTILINE
         ), path
 
 
