@@ -42,7 +42,8 @@ class Hosts:
             port = free.getsockname()[1]
         self.address = f"rsync://127.0.0.1:{port}/logs/"
         options = f"port = {port}\naddress = 127.0.0.1\nuse chroot = no\npid file = {folder}/pid\n"
-        module = f"[logs]\npath = {self.there}\nread only = yes\nlist = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n"
+        module = f"[logs]\npath = {self.there}\nread only = yes\nlist = no\n"
+        module += f"uid = {os.getuid()}\ngid = {os.getgid()}\n"
         (folder / "conf").write_text(options + module)
         self.daemon = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={folder}/conf"])
         deadline = time.monotonic() + 30

@@ -320,11 +320,23 @@ def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rend
     assert "WORKERS=atd-worker01,atd-worker02\n" in files["srv/airflow/env/webhook.env"]
 
 
+def test_main_host_has_a_queue_of_its_own(projects: dict[str, Compose]) -> None:
+    """The smoke test's tasks pass files to each other, which only this host's worker has."""
+    services = projects["worker hosts"]["services"]
+    [*_, option, queues] = services["airflow-worker"]["command"]
+    own = services["airflow-scheduler"]["environment"]["AIRFLOW_VAR_WEATHER_QUEUE"]
+    assert (option, queues) == ("--queues", f"default,{own}")
+    assert services["airflow-worker"]["environment"]["AIRFLOW_VAR_WEATHER_QUEUE"] == own
+    assert services["gate"]["environment"]["GATE_SETS_AIRFLOW_VAR_WEATHER_QUEUE"] == own
+
+
 def test_without_worker_hosts_nothing_is_there_for_them(rendered: dict[str, Rendered]) -> None:
     files = rendered[f"registry {NEWEST}"]
     for path in (COMPOSE, ENV, "srv/airflow/env/webhook.env", "srv/airflow/env/init.env"):
         assert not re.search(
-            r"edge-workers|worker.gateway|worker-logs|dag-mirror|WORKER_GATEWAY|^WORKERS", files[path], re.MULTILINE
+            r"edge-workers|worker.gateway|worker-logs|dag-mirror|WORKER_GATEWAY|^WORKERS|WEATHER_QUEUE|--queues",
+            files[path],
+            re.MULTILINE,
         ), path
 
 

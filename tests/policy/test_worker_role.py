@@ -152,7 +152,9 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
     """The names are those that the webhook's package and the gateway know."""
     files = rendered[REPOSITORY]
     image = variables(files[f"{MAIN}/.env"])["AIRFLOW_IMAGE"]
-    assert variables(files[f"{WORKER}/env/follower.env"]) == {
+    webhook = variables(files[f"{MAIN}/env/webhook.env"])
+    given = variables(files[f"{WORKER}/env/follower.env"])
+    assert given == {
         "DAG_TREES_DIR": "/srv/airflow/trees",
         "DAG_STATE_DIR": "/srv/airflow/delivery",
         "FOLLOW_URL": "http://follow:8090",
@@ -161,7 +163,9 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
         "WORKER_RELEASE": re.sub("[^a-z0-9]", "-", image.split(":")[-1]),
         "WORKER_QUEUES": f"default,{NAME}",
         "WORKER_SLOTS": "3",
+        **{name: value for name, value in webhook.items() if name.startswith(("DAG_KEEP_", "DAG_DISK_"))},
     }
+    assert len(given) == 12
 
 
 @every_case

@@ -19,7 +19,14 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be two u
 
 def as_other(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, user=OTHER, group=OTHER, extra_groups=[], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"], "HOME": "/"}
+        command,
+        user=OTHER,
+        group=OTHER,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "HOME": "/"},
     )
 
 
@@ -54,10 +61,20 @@ def test_mirror_is_read_and_nothing_beside_it(tmp_path_factory: pytest.TempPathF
     port = free_port()
     words = [word.replace("${AIRFLOW_PROJ_DIR}/delivery", str(delivery)) for word in command()]
     words = [word.replace("0.0.0.0", "127.0.0.1").replace("9418", str(port)) for word in words]
-    daemon = subprocess.Popen(words, user=OTHER, group=OTHER, extra_groups=[], cwd="/", env={"PATH": os.environ["PATH"], "HOME": "/"}, start_new_session=True)
+    daemon = subprocess.Popen(
+        words,
+        user=OTHER,
+        group=OTHER,
+        extra_groups=[],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "HOME": "/"},
+        start_new_session=True,
+    )
     try:
         for _ in range(50):
-            asked = as_other("git", "ls-remote", f"git://127.0.0.1:{port}/mirror.git", "refs/heads/production")
+            asked = as_other(
+                "git", "ls-remote", f"git://127.0.0.1:{port}/mirror.git", "refs/heads/production"
+            )
             if asked.returncode == 0:
                 break
         assert "refs/heads/production" in asked.stdout, asked.stderr

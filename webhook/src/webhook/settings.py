@@ -171,7 +171,7 @@ def workers_from_environment(environ: Mapping[str, str] = os.environ) -> tuple[s
 
 
 def report_socket_from_environment(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the socket on which reports of worker hosts come, beside that of their gateway; None without any.
+    """Return the socket on which worker hosts report, beside that of their gateway; None without any.
 
     Raises:
         SettingsError: there are workers and no gateway.
