@@ -6,8 +6,8 @@ _worker_hosts = workers_from_environment()
 
 bind = ["0.0.0.0:8080"]  # inside the container; HAProxy is the only one that reaches it
 if (_reports := report_socket_from_environment()) is not None:
-    # For the worker gateway. No other container has the socket's volume: on a port, whoever shares a network could
-    # name itself a worker.
+    # For the worker gateway. No other container has the socket's volume: on a port, whoever shares a network
+    # could name itself a worker.
     bind.append(f"unix:{_reports}")
 umask = 0o007  # of that socket: the gateway is in this group, and nobody else may connect
 # One process, because the queue that folds many calls into one sync is in its memory.
