@@ -414,7 +414,7 @@ def test_nothing_but_logs_is_read(gateway: Gateway) -> None:
 
 
 def test_worker_host_with_the_certificate_of_another_is_not_believed(gateway: Gateway) -> None:
-    """One that was taken over could else pretend to have another's logs. A TLS session from before is not resumed."""
+    """One that was taken over could else pretend to have another's logs, or resume a TLS session."""
     often = range(10)  # so that each thread of HAProxy has had a session
     for _ in often:
         assert gateway.get("logs", "/log/a", "one")[0] == 200
