@@ -615,7 +615,7 @@ def archives() -> set[Path]:
 
 
 def test_image_is_known_by_its_id_and_not_by_its_name() -> None:
-    images = [
+    images: list[dict[str, Any]] = [
         {"Id": "sha256:1", "RepoTags": ["a:1", "a:latest"]},
         {"Id": "sha256:2", "RepoTags": None},
         {"Id": "sha256:3", "RepoTags": ["c:1"]},
