@@ -43,6 +43,8 @@ CHUNK_BYTES = 64 * 1024
 WEATHER_DIR = Path(os.environ.get("AIRFLOW_HOME", "/opt/airflow")) / "weather"
 VOLUME = os.environ.get("AIRFLOW_VAR_WEATHER_VOLUME", "airflow_weather")
 MOUNT_POINT = "/weather"
+# The tasks pass files through the volume, which each host has for itself: all run where the page is shown.
+QUEUE = os.environ.get("AIRFLOW_VAR_WEATHER_QUEUE")
 # Each run writes into a folder of its own. The web server shows index.html, a link to the page in one of
 # them, and the page names the picture beside it.
 RUN_PREFIX = "run-"
@@ -193,6 +195,7 @@ def render_page(
         "retry_delay": pendulum.duration(seconds=20),
         "execution_timeout": pendulum.duration(minutes=2),
         "on_failure_callback": task_fail_slack_alert,
+        **({"queue": QUEUE} if QUEUE else {}),
     },
 )
 def weather_checker() -> None:

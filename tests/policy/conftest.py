@@ -58,11 +58,6 @@ CASES: dict[str, dict[str, Any]] = {
 } | {
     "host names": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES},
     "TLS": {"version": NEWEST, "source": "registry", "hostnames": HOSTNAMES, "certificate": CERTIFICATE},
-    "workers on other hosts": {
-        "version": NEWEST,
-        "source": "registry",
-        "secrets": {"worker_database_password": "value-of-worker_database_password"},
-    },
     "a host with Docker": {"version": NEWEST, "source": "registry", "daemon": DAEMON},
     "addresses": {
         "version": NEWEST,
@@ -196,9 +191,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) 
 
 def render(directory: Path, secrets: dict[str, str]) -> None:
     """Write the text of every file of the host, by path, into a file for each case."""
-    hosts = {
-        name: {"case": case, "secrets": secrets | case.get("secrets", {})} for name, case in CASES.items()
-    }
+    # Those of worker hosts, too: a host that has none any more may keep them.
+    hosts = {name: {"case": case, "secrets": secrets} for name, case in CASES.items()}
     inventory = {"all": {"hosts": hosts, "children": {"airflow_workers": {"hosts": WORKERS}}}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
     variables = {

@@ -95,7 +95,7 @@ def test_setting_has_a_range_that_holds_its_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting_reaches_a_role(name: str) -> None:
-    roles = ("airflow_release_", "dag_delivery_", "airflow_checker_")
+    roles = ("airflow_release_", "dag_delivery_", "airflow_checker_", "monitoring_")
     assert f"{{{{ {name} }}}}" in [value for option, value in WIRING.items() if option.startswith(roles)]
 
 

@@ -43,7 +43,7 @@ SERVICES = sorted(
 LIMITS: dict[str, dict[str, int]] = load(ROOT / "playbooks/group_vars/all/defaults.yml")[
     "service_limits_default"
 ]
-FOR_WORKERS = {"worker-gateway", "dag-mirror"}
+FOR_WORKERS = {"worker-gateway", "dag-mirror", "worker-logs"}
 """Services that there are only with worker hosts."""
 every_case = pytest.mark.parametrize("case", CASES)
 every_service = pytest.mark.parametrize("service", SERVICES)
@@ -303,7 +303,7 @@ def test_gateway_is_where_worker_hosts_and_airflow_look_for_it(projects: dict[st
     neighbours = [
         name for name, one in project["services"].items() if "edge-workers" in one.get("networks", [])
     ]
-    assert sorted(neighbours) == ["dag-mirror", "webhook", "worker-gateway"]
+    assert sorted(neighbours) == ["dag-mirror", "worker-gateway", "worker-logs"]
 
 
 def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rendered]) -> None:
@@ -320,11 +320,23 @@ def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rend
     assert "WORKERS=atd-worker01,atd-worker02\n" in files["srv/airflow/env/webhook.env"]
 
 
+def test_main_host_has_a_queue_of_its_own(projects: dict[str, Compose]) -> None:
+    """The smoke test's tasks pass files to each other, which only this host's worker has."""
+    services = projects["worker hosts"]["services"]
+    [*_, option, queues] = services["airflow-worker"]["command"]
+    own = services["airflow-scheduler"]["environment"]["AIRFLOW_VAR_WEATHER_QUEUE"]
+    assert (option, queues) == ("--queues", f"default,{own}")
+    assert services["airflow-worker"]["environment"]["AIRFLOW_VAR_WEATHER_QUEUE"] == own
+    assert services["gate"]["environment"]["GATE_SETS_AIRFLOW_VAR_WEATHER_QUEUE"] == own
+
+
 def test_without_worker_hosts_nothing_is_there_for_them(rendered: dict[str, Rendered]) -> None:
     files = rendered[f"registry {NEWEST}"]
     for path in (COMPOSE, ENV, "srv/airflow/env/webhook.env", "srv/airflow/env/init.env"):
         assert not re.search(
-            r"edge-workers|worker.gateway|dag-mirror|WORKER_GATEWAY|^WORKERS", files[path], re.MULTILINE
+            r"edge-workers|worker.gateway|worker-logs|dag-mirror|WORKER_GATEWAY|^WORKERS|WEATHER_QUEUE|--queues",
+            files[path],
+            re.MULTILINE,
         ), path
 
 
@@ -401,12 +413,10 @@ def init_fingerprint(rendered: dict[str, Rendered], case: str) -> str:
 
 
 @every_case
-def test_workers_on_other_hosts_have_a_password_if_there_are_any(
-    rendered: dict[str, Rendered], case: str
-) -> None:
+def test_worker_hosts_have_a_password_if_there_are_any(rendered: dict[str, Rendered], case: str) -> None:
     """Only what initializes the database has it."""
-    password = CASES[case].get("secrets", {}).get("worker_database_password")
-    lines = [f"WORKER_DATABASE_PASSWORD='{password}'"] if password else []
+    has_workers = "workers" in CASES[case]
+    lines = ["WORKER_DATABASE_PASSWORD='value-of-worker_database_password'"] if has_workers else []
     assert [
         line
         for path, text in rendered[case].items()
@@ -420,7 +430,7 @@ def test_workers_on_other_hosts_have_a_password_if_there_are_any(
 def test_first_worker_asks_for_another_initialization(rendered: dict[str, Rendered]) -> None:
     """Else nobody would make its role. Without workers the fingerprint is what it always was."""
     case = f"registry {NEWEST}"
-    assert init_fingerprint(rendered, "workers on other hosts") != init_fingerprint(rendered, case)
+    assert init_fingerprint(rendered, "worker hosts") != init_fingerprint(rendered, case)
     [accounts] = re.findall("^ACCOUNTS='(.*)'$", rendered[case]["srv/airflow/env/init.env"], re.MULTILINE)
     given = f"{NEWEST}value-of-airflow_admin_usernamevalue-of-airflow_admin_password{accounts}"
     expected = hashlib.sha256(given.encode()).hexdigest()[:16].lstrip("0")

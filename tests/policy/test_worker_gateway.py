@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -117,9 +118,22 @@ def echo(name: str) -> int:
     return int(listener.getsockname()[1])
 
 
-def web(name: str, context: ssl.SSLContext | None = None) -> ThreadingHTTPServer:
-    """Serve `Asked` on a port of its own, over TLS if there is a context."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+class OnSocket(ThreadingHTTPServer):
+    """Serves HTTP on a Unix socket."""
+
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, _ = super().get_request()
+        return connection, ("the socket", 0)
+
+
+def web(name: str, context: ssl.SSLContext | None = None, path: Path | None = None) -> ThreadingHTTPServer:
+    """Serve `Asked` on a port of its own or on a Unix socket, over TLS if there is a context."""
+    server = OnSocket(str(path), Asked) if path else ThreadingHTTPServer(("127.0.0.1", 0), Asked)  # type: ignore[arg-type]
     server.name = name  # type: ignore[attr-defined]
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -137,8 +151,10 @@ def wait_for(what: str, happened: Callable[[], bool]) -> None:
 class Gateway:
     """HAProxy as the stack runs it, with two worker hosts, and those who call it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_admitting: bool = False) -> None:
         self.folder = folder
+        self.is_admitting = is_admitting  # the webhook lets worker hosts take tasks
+        web("webhook", path=folder / "follow.sock")
         self.authority = Authority()
         (folder / "authority.pem").write_text(self.authority.pem)
         self.authority.issue(folder / "gateway.pem", "gateway", "*.workers.airflow.internal")
@@ -178,6 +194,7 @@ class Gateway:
             ansible_managed="a test",
             stack_worker_port=self.ports["workers"],
             stack_workers=workers,
+            stack_workers_are_admitted=self.is_admitting,
             __stack_worker_release=RELEASE,
             __stack_copy_port=self.ports["copy_one"] - 1,
         )
@@ -186,10 +203,9 @@ class Gateway:
             "postgres:5432": echo("postgres"),
             "redis:6379": echo("redis"),
             "dag-mirror:9418": echo("dags"),
-            "webhook:8090": web("webhook").server_port,
         }
         for name, port in servers.items():
-            assert f"server main {name} resolvers" in text
+            assert f"server main {name} resolvers docker init-addr none" in text
             text = text.replace(
                 f"server main {name} resolvers docker init-addr none", f"server main 127.0.0.1:{port}"
             )
@@ -330,6 +346,20 @@ def test_webhook_learns_who_asks_and_nobody_can_say_otherwise(gateway: Gateway) 
             assert reader.read(int(length)) == f"webhook /{number} two".encode()
 
 
+def test_worker_host_takes_no_message_until_the_webhook_lets_it(tmp_path: Path) -> None:
+    """After each start: the gateway does not know which commit is live."""
+    gateway = Gateway(tmp_path, is_admitting=True)
+    try:
+        assert gateway.greeting("redis") == ""
+        assert gateway.greeting("postgres") == "postgres"
+        assert gateway.order("enable server redis_one/main").strip() == ""
+        assert gateway.greeting("redis") == "redis"
+        assert gateway.greeting("redis", certificate="two") == ""
+    finally:
+        gateway.process.terminate()
+        gateway.process.wait()
+
+
 def test_worker_host_that_is_fenced_takes_no_message(gateway: Gateway) -> None:
     """At once; the database and its other services stay, so that its tasks end."""
     with (
@@ -384,10 +414,17 @@ def test_nothing_but_logs_is_read(gateway: Gateway) -> None:
 
 
 def test_worker_host_with_the_certificate_of_another_is_not_believed(gateway: Gateway) -> None:
-    """One that was taken over could else pretend to have another's logs."""
+    """One that was taken over could else pretend to have another's logs, or resume a TLS session."""
+    often = range(10)  # so that each thread of HAProxy has had a session
+    for _ in often:
+        assert gateway.get("logs", "/log/a", "one")[0] == 200
+        assert gateway.get("copy_one", "/log", "any")[0] == 200
     gateway.contexts["one"].load_cert_chain(gateway.folder / "two.pem")
     try:
-        assert gateway.get("logs", "/log/a", "one")[0] == 503
+        for _ in often:
+            assert gateway.get("logs", "/log/a", "one")[0] == 503
+            with pytest.raises((http.client.HTTPException, ConnectionError)):
+                gateway.get("copy_one", "/log", "any")
     finally:
         gateway.contexts["one"].load_cert_chain(gateway.folder / "one.pem")
     assert gateway.get("logs", "/log/a", "one")[0] == 200

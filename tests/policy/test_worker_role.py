@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -87,8 +88,10 @@ def test_task_finds_what_it_finds_on_the_main_host(rendered: dict[str, Rendered]
     assert worker["environment"] == {**main["environment"], slots: "3"}
     assert worker["environment"]["PIN_TREE_PER_TASK"] == "1"
     assert worker["hostname"] == NAME
+    # The main host's own queues come last, and only with worker hosts.
+    shared = list(itertools.takewhile(lambda word: word != "--queues", main["command"]))
     assert worker["command"] == [
-        *main["command"],
+        *shared,
         *("--queues", f"default,{NAME}", "--concurrency", "3", "--skip-serve-logs"),
     ]
     other = {
@@ -152,7 +155,9 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
     """The names are those that the webhook's package and the gateway know."""
     files = rendered[REPOSITORY]
     image = variables(files[f"{MAIN}/.env"])["AIRFLOW_IMAGE"]
-    assert variables(files[f"{WORKER}/env/follower.env"]) == {
+    webhook = variables(files[f"{MAIN}/env/webhook.env"])
+    given = variables(files[f"{WORKER}/env/follower.env"])
+    assert given == {
         "DAG_TREES_DIR": "/srv/airflow/trees",
         "DAG_STATE_DIR": "/srv/airflow/delivery",
         "FOLLOW_URL": "http://follow:8090",
@@ -161,7 +166,9 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
         "WORKER_RELEASE": re.sub("[^a-z0-9]", "-", image.split(":")[-1]),
         "WORKER_QUEUES": f"default,{NAME}",
         "WORKER_SLOTS": "3",
+        **{name: value for name, value in webhook.items() if name.startswith(("DAG_KEEP_", "DAG_DISK_"))},
     }
+    assert len(given) == 12
 
 
 @every_case
@@ -611,7 +618,7 @@ def archives() -> set[Path]:
 
 
 def test_image_is_known_by_its_id_and_not_by_its_name() -> None:
-    images = [
+    images: list[dict[str, Any]] = [
         {"Id": "sha256:1", "RepoTags": ["a:1", "a:latest"]},
         {"Id": "sha256:2", "RepoTags": None},
         {"Id": "sha256:3", "RepoTags": ["c:1"]},

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from webhook.follower import (
     followed_file,
     main,
 )
+from webhook.mirror import Mirror
 from webhook.settings import FollowerSettings, RepositorySettings, Settings, follower_from_environment
 
 from tests.served import served
@@ -221,12 +223,41 @@ def test_full_disk_is_reported_and_overcome(
         host.want(live=old, prepare=new, steps=6)
         assert host.live == old
         assert host.reports[-1] == (old, old)
-        assert "too full" in caplog.text
+        assert "0.0% free" in caplog.text
+        assert "free disk on this worker host" in caplog.text
+        assert "dag-sync" not in caplog.text
         # It reports on, often enough to count as heard.
         assert max(host.clock.slept) <= 2
     host.clock.now += 61
     host.want(live=old, prepare=new)
     assert host.reports[-1] == (old, new)
+
+
+def test_long_work_is_no_silence(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first clone may take minutes. Each report says what there is, and none comes after the work."""
+    monkeypatch.setattr("webhook.follower.REPORT_SECONDS", 0.01)
+    fetch = Mirror.fetch
+    reported = threading.Event()
+
+    def report(commit: str | None, prepared: str | None) -> Answer:
+        answer = Host._report(host, commit, prepared)
+        if len(host.reports) == 2:
+            raise CoordinatorError("away")
+        if len(host.reports) > 3:
+            reported.set()
+        return answer
+
+    def slow(mirror: Mirror) -> None:
+        assert reported.wait(60)
+        fetch(mirror)
+
+    monkeypatch.setattr(Mirror, "fetch", slow)
+    monkeypatch.setattr(host, "_report", report)
+    host.restart()
+    host.want(live=host.remote.head, steps=1)
+    assert host.live == host.remote.head
+    assert set(host.reports) == {(None, None)}
+    assert not [thread for thread in threading.enumerate() if thread.name == "reporter"]
 
 
 def test_no_write_is_possible(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,7 +322,7 @@ def test_full_disk_makes_no_tree_and_says_so(
     result = Syncer(settings).sync("test")
     assert result.outcome is Outcome.FAILED
     assert f"would have 4.9% free with {commit[:12]}, which is less than 5%" in result.detail
-    assert "airflow-clean" in result.detail
+    assert result.detail.endswith("`systemctl start airflow-clean`, then run `dag-sync once`")
     assert live(settings) == before
     assert [path.name for path in (settings.trees_dir / "worktrees").iterdir()] == [before]
     found = load(settings).last_sync

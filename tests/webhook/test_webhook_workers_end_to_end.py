@@ -182,20 +182,22 @@ def test_follower_that_is_killed_again_and_again_converges(following: Platform) 
     wait_until(lambda: not is_fenced(following, FIRST), SLACK, "let in")
 
 
-def test_reports_have_their_own_port(hosts: Platform) -> None:
+def test_reports_have_their_own_socket(hosts: Platform) -> None:
     hosts.serve()
-    reports = f"http://127.0.0.1:{hosts.gateway.report_port}"
+    reports = "http://follow"
     forged = {
         "X-Worker": FIRST,
-        "Host": f"webhook:{hosts.gateway.report_port}",
-        "X-Forwarded-Port": str(hosts.gateway.report_port),
-        "X-Forwarded-Host": f"webhook:{hosts.gateway.report_port}",
-        "Forwarded": f"for={FIRST};host=webhook:{hosts.gateway.report_port}",
+        "Host": "follow",
+        "X-Forwarded-Host": "follow",
+        "Forwarded": f"for={FIRST};host=follow",
     }
     with httpx.Client(trust_env=False, timeout=20) as client:
         for method in ("GET", "POST", "PUT", "OPTIONS", "HEAD"):
             answer = client.request(method, hosts.page + PATH, headers=forged)
             assert answer.status_code == 404
+    assert hosts.gateway.reports.stat().st_mode & 0o777 == 0o770
+    transport = httpx.HTTPTransport(uds=str(hosts.gateway.reports))
+    with httpx.Client(transport=transport, timeout=20) as client:
         for path in ("/", "/lights", "/sync", "/webhook", "/metrics", "/healthz"):
             for method in ("GET", "POST"):
                 assert client.request(method, reports + path, headers=forged).status_code == 404
@@ -211,11 +213,12 @@ def test_reports_have_their_own_port(hosts: Platform) -> None:
 def test_without_workers_nothing_listens_for_them(hosts: Platform) -> None:
     hosts.main["WORKERS"] = ""
     hosts.serve()
+    headers = {"X-Worker": FIRST}
+    transport = httpx.HTTPTransport(uds=str(hosts.gateway.reports))
+    with httpx.Client(transport=transport) as client:
+        assert client.post(f"http://follow{PATH}", json=NOTHING, headers=headers).status_code == 404
     with httpx.Client(trust_env=False) as client:
-        for port in (hosts.page_port, hosts.gateway.report_port):
-            headers = {"X-Worker": FIRST}
-            answer = client.post(f"http://127.0.0.1:{port}{PATH}", json=NOTHING, headers=headers)
-            assert answer.status_code == 404
+        assert client.post(hosts.page + PATH, json=NOTHING, headers=headers).status_code == 404
         assert client.get(f"{hosts.page}/lights").json()["workers"] == []
         page = client.get(hosts.page, headers={"Accept": "application/json"}).json()
         assert page["workers"] == []
@@ -230,15 +233,16 @@ def test_waiting_reports_keep_nobody_from_the_page(
     with platform(start, environment, remote, tmp_path, names) as hosts:
         server = hosts.serve()
         hosts.wait_for(remote.head, "main")
-        reports = f"http://127.0.0.1:{hosts.gateway.report_port}{PATH}"
+        transport = httpx.HTTPTransport(uds=str(hosts.gateway.reports))
         same = {**NOTHING, "commit": remote.head}
 
         def poll(name: str) -> int:
-            return httpx.post(
-                reports, json=same, headers={"X-Worker": name}, timeout=30, trust_env=False
-            ).status_code
+            return client.post(f"http://follow{PATH}", json=same, headers={"X-Worker": name}).status_code
 
-        with ThreadPoolExecutor(len(names)) as pool:
+        with (
+            httpx.Client(transport=transport, timeout=30) as client,
+            ThreadPoolExecutor(len(names)) as pool,
+        ):
             polls = [pool.submit(poll, name) for name in names]
             wait_until(
                 lambda: all(worker["heard_seconds_ago"] is not None for worker in hosts.workers().values()),

@@ -43,7 +43,7 @@ frontend follow_in_{name}
   default_backend follow_{name}
 backend follow_{name}
   mode http
-  server main 127.0.0.1:{report_port}
+  server main unix@{reports}
 """
 
 
@@ -87,7 +87,6 @@ class Gateway:
     """The real HAProxy, with as much of the gateway's configuration as the coordinator knows of."""
 
     folder: Path
-    report_port: int
     names: Sequence[str]
     redis: Redis = field(default_factory=Redis)
     process: subprocess.Popen[bytes] | None = None
@@ -95,12 +94,11 @@ class Gateway:
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         self.socket = self.folder / "admin.sock"
+        self.reports = self.folder / "follow.sock"
         self.ports = {name: {"redis_port": free_port(), "follow_port": free_port()} for name in self.names}
         text = CONFIGURATION.format(socket=self.socket)
         for name, ports in self.ports.items():
-            text += OF_A_WORKER.format(
-                name=name, redis=self.redis.port, report_port=self.report_port, **ports
-            )
+            text += OF_A_WORKER.format(name=name, redis=self.redis.port, reports=self.reports, **ports)
         (self.folder / "haproxy.cfg").write_text(text)
 
     def start(self) -> None:
@@ -188,7 +186,7 @@ class Platform:
 
     def serve(self) -> subprocess.Popen[str]:
         """Start gunicorn, and wait for its page."""
-        binds = [f"--bind=127.0.0.1:{port}" for port in (self.page_port, self.gateway.report_port)]
+        binds = [f"--bind=127.0.0.1:{self.page_port}", f"--bind=unix:{self.gateway.reports}"]
         config = "--config=python:webhook.gunicorn"
         process = self.start("gunicorn", config, *binds, "webhook.app:create_app()", **self.main)
         wait_until(self._serves, what="gunicorn")
@@ -231,12 +229,11 @@ def platform(
     state.mkdir()
     token = folder / "relay-token"
     token.write_text(TOKEN)
-    gateway = Gateway(folder / "gateway", free_port(), names)
+    gateway = Gateway(folder / "gateway", names)
     git_port = free_port()
     main = {
         "WORKERS": ",".join(names),
         "WORKER_GATEWAY_SOCKET": str(gateway.socket),
-        "WORKER_REPORT_PORT": str(gateway.report_port),
         "RELAY_TOKEN_FILE": str(token),
         "AIRFLOW_URL": "http://127.0.0.1:9",
         "DAG_TREES_DIR": environment["DAG_TREES_DIR"],

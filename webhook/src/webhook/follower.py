@@ -6,14 +6,16 @@ goes on from there.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import re
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -40,7 +42,7 @@ LONGEST_WAIT_SECONDS = 60
 ASK_AGAIN_SECONDS = (0.1, 2.0)
 # Until work that failed is tried again, unless other work is wanted; reports go on meanwhile.
 TRY_AGAIN_SECONDS = (1.0, 60.0)
-REPORT_SECONDS = 2.0  # between reports then
+REPORT_SECONDS = 2.0  # between reports then, and while work goes on
 INSPECT_SECONDS = 300  # between looks at the live tree's files, and at trees to remove
 FRESH_SECONDS = 60  # for which `check` trusts that the live commit is followed
 
@@ -207,14 +209,35 @@ class Follower:
 
     def _make_ready(self, commit: str) -> None:
         started = self._clock()
-        self._trees.remove_leftovers()
-        mirror = self._mirror(commit)
-        mirror.make_ready()
-        if not mirror.directory.is_dir() or not mirror.has(commit):
-            mirror.fetch()
-        tree = self._trees.with_sound_mirror(mirror, lambda: self._checked_out(mirror, commit))
+        with self._reporting():
+            self._trees.remove_leftovers()
+            mirror = self._mirror(commit)
+            mirror.make_ready()
+            if not mirror.directory.is_dir() or not mirror.has(commit):
+                mirror.fetch()
+            tree = self._trees.with_sound_mirror(mirror, lambda: self._checked_out(mirror, commit))
         self._ready = (commit, tree)
         log.info("%s is prepared, in %.1f s", commit[:12], self._clock() - started)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Go on to report, from a thread: a first clone takes minutes, and who reports nothing is silent."""
+        has = (self._live(), self._ready[0] if self._ready else None)
+        done = threading.Event()
+
+        def report() -> None:
+            while not done.wait(REPORT_SECONDS):
+                with contextlib.suppress(CoordinatorError):
+                    self._report(*has)
+
+        reporter = threading.Thread(target=report, name="reporter", daemon=True)
+        reporter.start()
+        try:
+            yield
+        finally:
+            done.set()
+        # Its last report ends at once, unless the main host wants nothing else than what is here.
+        reporter.join()
 
     def _mirror(self, commit: str | None = None) -> Mirror:
         directory = self._delivery.state_dir / "mirror.git"
@@ -277,7 +300,7 @@ class Follower:
 
 def _words(error: Exception) -> str:
     if isinstance(error, DiskFullError):
-        return f"the disk is too full for another commit; it is tried again every minute: {error}"
+        return f"{error}: free disk on this worker host; the commit is tried again every minute"
     return str(error) or type(error).__name__
 
 

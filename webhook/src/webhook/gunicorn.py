@@ -1,12 +1,15 @@
 """Settings of gunicorn: gunicorn --config python:webhook.gunicorn 'webhook.app:create_app()'."""
 
-from webhook.settings import WORKER_REPORT_PORT, workers_from_environment
+from webhook.settings import report_socket_from_environment, workers_from_environment
 
 _worker_hosts = workers_from_environment()
 
 bind = ["0.0.0.0:8080"]  # inside the container; HAProxy is the only one that reaches it
-if _worker_hosts:
-    bind.append(f"0.0.0.0:{WORKER_REPORT_PORT}")  # for the worker gateway
+if (_reports := report_socket_from_environment()) is not None:
+    # For the worker gateway. No other container has the socket's volume: on a port, whoever shares a network
+    # could name itself a worker.
+    bind.append(f"unix:{_reports}")
+umask = 0o007  # of that socket: the gateway is in this group, and nobody else may connect
 # One process, because the queue that folds many calls into one sync is in its memory.
 workers = 1
 worker_class = "webhook.worker.Worker"

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-WORKER_REPORT_PORT = 8090
 # As in an inventory. A name becomes a part of commands for the gateway.
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -79,7 +78,6 @@ class Settings:
     status_page_url: str | None = None
     workers: tuple[str, ...] = ()  # the names of the worker hosts
     worker_gateway_socket: Path | None = None  # the admin socket of their gateway
-    worker_report_port: int = WORKER_REPORT_PORT  # on which their reports come, and nothing else
     # For which a commit waits for workers that prepare it.
     worker_prepare_seconds: float = 10
 
@@ -153,7 +151,6 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         status_page_url=read.optional("STATUS_PAGE_URL"),
         workers=workers_from_environment(environ),
         worker_gateway_socket=_gateway_socket(environ),
-        worker_report_port=int(read.number("WORKER_REPORT_PORT", WORKER_REPORT_PORT)),
         worker_prepare_seconds=read.number("WORKER_PREPARE_SECONDS", Settings.worker_prepare_seconds),
     )
 
@@ -171,6 +168,16 @@ def workers_from_environment(environ: Mapping[str, str] = os.environ) -> tuple[s
         if not _WORKER.fullmatch(name):
             raise SettingsError(f"WORKERS: {name!r} is no name of a host: letters, digits and . _ - only")
     return names
+
+
+def report_socket_from_environment(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the socket on which worker hosts report, beside that of their gateway; None without any.
+
+    Raises:
+        SettingsError: there are workers and no gateway.
+    """
+    gateway = _gateway_socket(environ)
+    return None if gateway is None else gateway.with_name("follow.sock")
 
 
 def _gateway_socket(environ: Mapping[str, str]) -> Path | None:

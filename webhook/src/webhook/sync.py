@@ -21,7 +21,7 @@ from webhook.mirror import BranchMissingError, Mirror, RemoteError, UnknownCommi
 from webhook.report import Reporter
 from webhook.settings import RepositorySettings, Settings
 from webhook.state import ForcedPush, Reason, State, SyncRecord
-from webhook.trees import Trees
+from webhook.trees import DiskFullError, Trees
 
 log = logging.getLogger(__name__)
 
@@ -309,7 +309,11 @@ class _Run:
             return self._refuse(commit, reasons)
         kept = self._trees.find(self._mirror, commit)
         least_free = self._settings.disk_full_percent
-        tree = kept or self._trees.build(self._mirror, commit, entries, least_free)
+        try:
+            tree = kept or self._trees.build(self._mirror, commit, entries, least_free)
+        except DiskFullError as error:
+            advice = "free disk, for example by `systemctl start airflow-clean`, then run `dag-sync once`"
+            raise DiskFullError(f"{error}: {advice}") from None
         reasons = trees.reasons_after_checkout(tree, entries, self._mirror.git(tree))
         if reasons:
             return self._refuse(commit, reasons)

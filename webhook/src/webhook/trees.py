@@ -114,8 +114,7 @@ class Trees:
         if (free := self.free_percent(taken)) < least_free:
             raise DiskFullError(
                 f"the disk of {self.directory} would have {free:.1f}% free with {commit[:12]}, which is less "
-                f"than {least_free:g}%: free disk, for example by `systemctl start airflow-clean`, then run "
-                "`dag-sync once`"
+                f"than {least_free:g}%"
             )
         mirror.git().bytes("worktree", "prune")
         building = self.worktrees / f".new-{commit}"

@@ -1,5 +1,6 @@
-"""Where worker hosts report, on a port of its own: only their gateway reaches it, and names them."""
+"""Where worker hosts report, on a Unix socket: only their gateway reaches it, and names them."""
 
+import socket
 from http import HTTPStatus
 
 from flask import Blueprint, abort, jsonify, request
@@ -12,14 +13,14 @@ blueprint = Blueprint("workers", __name__)
 
 
 @blueprint.before_app_request
-def keep_ports_apart() -> None:
-    """Serve reports on their port and nowhere else, and nothing else there.
+def keep_sockets_apart() -> None:
+    """Serve reports on the Unix socket and nowhere else, and nothing else there.
 
     By the connection, since a caller chooses every header.
     """
     connection = request.environ.get("gunicorn.socket")
-    port = connection.getsockname()[1] if connection is not None else None
-    if (request.path == PATH) != (port == services().settings.worker_report_port):
+    is_of_the_gateway = connection is not None and connection.family == socket.AF_UNIX
+    if (request.path == PATH) != is_of_the_gateway:
         abort(HTTPStatus.NOT_FOUND)
 
 
