@@ -106,9 +106,17 @@ def test_playbook_and_inventory_exist(text: str) -> None:
         assert (ROOT / file).exists(), file
 
 
+def services_of(template: str) -> set[str]:
+    """Return the names of a Compose template's services, also of those that only some hosts have."""
+    text = (ROOT / "templates" / template).read_text(encoding="utf-8")
+    section = text.split("\nservices:\n")[1].split("\nnetworks:\n")[0]
+    return set(re.findall(r"^  ([a-z][a-z-]*):", section, re.MULTILINE))
+
+
 @named(compose)
 def test_service_exists(text: str) -> None:
-    services = compose_project.project()["services"]
+    services = {*compose_project.project()["services"], *services_of("srv/airflow/docker-compose.yaml.j2")}
+    services |= services_of("worker/srv/airflow/docker-compose.yaml.j2")
     arguments = iter(words(text)[3:])
     for argument in arguments:
         if argument in OPTIONS_WITH_A_VALUE:
@@ -120,13 +128,21 @@ def test_service_exists(text: str) -> None:
 
 @named(volumes)
 def test_volume_exists(text: str) -> None:
+    assert f"\n  {text.removeprefix('airflow_')}: {{}}\n" in _volumes()
+
+
+def _volumes() -> str:
+    """Return the part of the Compose template that has its volumes."""
     project = (ROOT / "templates/srv/airflow/docker-compose.yaml.j2").read_text(encoding="utf-8")
-    assert f"\n  {text.removeprefix('airflow_')}: {{}}\n" in project.split("\nvolumes:")[1]
+    return project.split("\nvolumes:")[1]
 
 
 @named(variables)
 def test_variable_is_an_option_of_its_role(text: str) -> None:
-    options: set[str] = set()
+    """Or a setting, a role or a volume whose name begins as a role's."""
+    settings = (ROOT / "playbooks/group_vars/all/defaults.yml").read_text(encoding="utf-8")
+    options: set[str] = {*yaml.safe_load(settings), *ROLES}
+    options |= set(re.findall(r"^  (\w+):", _volumes(), re.MULTILINE))
     for role in ROLES:
         spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text(encoding="utf-8"))
         options |= spec["argument_specs"]["main"]["options"].keys()
