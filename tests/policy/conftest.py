@@ -159,7 +159,7 @@ def ansible(*command: str, environment: dict[str, str] | None = None) -> subproc
         env={**os.environ, **plain, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,  # rendering every case takes minutes of processor time, and a test run gives it little
         check=False,
     )
 
