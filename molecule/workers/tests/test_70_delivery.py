@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 from airflow_api import wait_for
@@ -12,6 +11,7 @@ from delivery import PATIENCE, TREES, Delivery, dag_source, new_name
 from executions import Executions
 from testinfra.host import Host
 from worker_host import CONSUMES_SECONDS, FIRST, WorkerHost
+from worker_rows import row, wait_for_state
 
 pytestmark = pytest.mark.usefixtures("healthy")
 
@@ -63,16 +63,6 @@ def seconds_until_live(delivery: Delivery) -> float:
     began = time.time()
     delivery.announce(commit)
     return watch.wait() - began
-
-
-def row(delivery: Delivery, name: str) -> dict[str, Any]:
-    """Return what the status page says of a worker."""
-    return next(row for row in delivery.page()["workers"] if row["name"] == name)
-
-
-def wait_for_state(delivery: Delivery, name: str, state: str) -> None:
-    """Wait until the status page says so of a worker."""
-    wait_for(f"{name} to be {state}", lambda: row(delivery, name)["state"] == state, PATIENCE, pause=0.25)
 
 
 @pytest.mark.parametrize("number", range(3))
