@@ -78,7 +78,7 @@ def test_service_that_programs_speak_to_is_there(projects: dict[str, Compose], c
     assert release_services.ROLE == checker_roles.LABEL
 
 
-@every_case
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if "workers" not in case])
 def test_project_of_other_tests_is_this_one(projects: dict[str, Compose], case: str) -> None:
     """They render it without Ansible, and without the variables of a host."""
     facts = set(compose_project.FACTS) - {"image", "labels"}
