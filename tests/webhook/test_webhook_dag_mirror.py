@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.webhook.doubles import wait_until
 from tests.webhook.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,11 +42,15 @@ def command() -> list[str]:
     return found
 
 
-def test_mirror_is_read_and_nothing_beside_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("delivery")
-    for parent in (folder.parent, folder.parent.parent):
-        parent.chmod(0o711)
-    folder.chmod(0o711)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder that another user may enter: pytest's own are root's, with all that is above them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def test_mirror_is_read_and_nothing_beside_it(folder: Path) -> None:
     delivery = folder / "delivery"
     delivery.mkdir()
     mirror = delivery / "mirror.git"
@@ -70,13 +77,13 @@ def test_mirror_is_read_and_nothing_beside_it(tmp_path_factory: pytest.TempPathF
         env={"PATH": os.environ["PATH"], "HOME": "/"},
         start_new_session=True,
     )
+
+    def answer() -> subprocess.CompletedProcess[str] | None:
+        asked = as_other("git", "ls-remote", f"git://127.0.0.1:{port}/mirror.git", "refs/heads/production")
+        return asked if asked.returncode == 0 or daemon.poll() is not None else None
+
     try:
-        for _ in range(50):
-            asked = as_other(
-                "git", "ls-remote", f"git://127.0.0.1:{port}/mirror.git", "refs/heads/production"
-            )
-            if asked.returncode == 0:
-                break
+        asked = wait_until(answer, what="an answer of the daemon, or its end")
         assert "refs/heads/production" in asked.stdout, asked.stderr
     finally:
         os.killpg(daemon.pid, 15)
