@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from webhook.settings import RepositorySettings, Settings
+from webhook.settings import Settings
 
 from tests.webhook.doubles import GateDouble, Remote
 
@@ -34,14 +34,7 @@ def settings(tmp_path: Path, remote: Remote, gate: GateDouble) -> Settings:
         environment="production",
         trees_dir=tmp_path / "trees",
         state_dir=tmp_path / "state",
-        repository=RepositorySettings(
-            url=str(remote.path),
-            branch="production",
-            deploy_key=None,
-            known_hosts=None,
-            timeout=30,
-            retry_pause=0.05,
-        ),
+        repository=remote.settings(retry_pause=0.05),
         gate_socket=gate.path,
         lock_timeout=30,
         airflow_url="http://127.0.0.1:9",  # discard: nobody answers

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from webhook.settings import RepositorySettings
 from webhook.vault import VaultUnavailableError
 
 
@@ -32,6 +33,17 @@ class Remote:
         subprocess.run(["git", "init", "--quiet", "--initial-branch", "production", str(path)], check=True)
         self.git("config", "user.name", "Ann Example")
         self.git("config", "user.email", "ann@example.org")
+
+    def settings(self, retry_pause: float) -> RepositorySettings:
+        """Return how to fetch from it; the pause between attempts is in seconds."""
+        return RepositorySettings(
+            url=str(self.path),
+            branch="production",
+            deploy_key=None,
+            known_hosts=None,
+            timeout=30,
+            retry_pause=retry_pause,
+        )
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.path, check=True, capture_output=True, text=True)

@@ -30,7 +30,7 @@ from webhook.follower import (
     main,
 )
 from webhook.mirror import Mirror
-from webhook.settings import FollowerSettings, RepositorySettings, Settings, follower_from_environment
+from webhook.settings import FollowerSettings, Settings, follower_from_environment
 
 from tests.served import served
 from tests.webhook.doubles import Remote, files_below
@@ -66,14 +66,7 @@ class Host:
 
     def __init__(self, folder: Path, remote: Remote) -> None:
         self.remote = remote
-        repository = RepositorySettings(
-            url=str(remote.path),
-            branch="production",
-            deploy_key=None,
-            known_hosts=None,
-            timeout=30,
-            retry_pause=0.01,
-        )
+        repository = remote.settings(retry_pause=0.01)
         delivery = Settings(
             environment="production",
             trees_dir=folder / "trees",

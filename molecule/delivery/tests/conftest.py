@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,17 +17,12 @@ sys.path.append(str(SHARED))
 
 from airflow_api import wait_for  # noqa: E402 - what these import is there only now
 from delivery import PATIENCE, Delivery, Repository  # noqa: E402
+from other_suites import take_fixtures  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the fixtures of the shared suite; two files called conftest cannot import each other by name."""
-    specification = importlib.util.spec_from_file_location("shared_fixtures", SHARED / "conftest.py")
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    config.pluginmanager.register(module)
+    """Take the fixtures of the shared suite."""
+    take_fixtures(config, "shared")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -112,3 +112,20 @@ class AirflowApi:
 
             found: dict[str, Any] = wait_for(f"{run} of {dag} to end", ended, seconds)
             return found
+
+    def tasks_and_logs(
+        self, dag: str, run: str, seconds: float = 120
+    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Wait for a run to end; return its task instances, and the first log of each that is not mapped."""
+        path = f"dags/{dag}/dagRuns/{run}"
+        wait_for(f"{run} of {dag} to end", lambda: self.get(path)["state"] not in ACTIVE, seconds)
+        tasks = self.get(f"{path}/taskInstances")["task_instances"]
+        plain = {"Accept": "text/plain"}
+        logs = {
+            task["task_id"]: self.ask(
+                "GET", f"{path}/taskInstances/{task['task_id']}/logs/1", headers=plain
+            ).text
+            for task in tasks
+            if task["map_index"] == -1
+        }
+        return tasks, logs

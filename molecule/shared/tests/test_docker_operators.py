@@ -102,15 +102,7 @@ def ran(host: Host, airflow: AirflowApi) -> Iterator[Json]:
             wait_for("its first line", lambda: platform.check("docker logs %s 2>&1", CONTAINER), 30)
         finally:
             host.run("docker stop %s", CONTAINER)
-        path = f"dags/{DAG}/dagRuns/{run}"
-        wait_for("the run to end", lambda: airflow.get(path)["state"] in ("success", "failed"), 120)
-        tasks = airflow.get(f"{path}/taskInstances")["task_instances"]
-        logs = {
-            task["task_id"]: airflow.ask(
-                "GET", f"{path}/taskInstances/{task['task_id']}/logs/1", headers={"Accept": "text/plain"}
-            ).text
-            for task in tasks
-        }
+        tasks, logs = airflow.tasks_and_logs(DAG, run)
     yield {
         "states": {task["task_id"]: task["state"] for task in tasks},
         "logs": logs,

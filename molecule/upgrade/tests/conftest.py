@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,35 +18,19 @@ from airflow_api import AirflowApi  # noqa: E402
 from control_node import ControlNode  # noqa: E402
 from delivery import Repository  # noqa: E402
 from expected import ENDPOINT_LIST  # noqa: E402
+from other_suites import take_fixtures  # noqa: E402
 from platform_host import Platform  # noqa: E402
 from poller import Poller  # noqa: E402
 from snapshot import Snapshot  # noqa: E402
 
-EVERYTHING = "UPGRADE_TESTS"
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the fixtures of the shared suite, and have it show the switch's journal, too."""
-    config.addinivalue_line("markers", "long: takes minutes; run when UPGRADE_TESTS=all")
     config.addinivalue_line("markers", "starts_on(version): the Airflow version that the test begins with")
-    specification = importlib.util.spec_from_file_location("shared_fixtures", SHARED / "conftest.py")
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    module.EVIDENCE_COMMANDS["the switch"] = (
+    shared = take_fixtures(config, "shared")
+    shared.EVIDENCE_COMMANDS["the switch"] = (
         "airflow-release status; journalctl --unit airflow-release.service --lines 200 --output cat"
     )
-    config.pluginmanager.register(module)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes and shows what another test shows in another phase."""
-    if os.environ.get(EVERYTHING) != "all":
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason=f"takes minutes; set {EVERYTHING}=all"))
 
 
 @pytest.fixture(scope="session")

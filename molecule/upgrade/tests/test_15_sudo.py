@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from control_node import ControlNode
+from long_tests import when_asked
 from platform_host import Platform
 
 pytestmark = pytest.mark.starts_on("2.5.3")
@@ -62,7 +63,7 @@ def test_playbook_copies_files_and_takes_a_backup(
     assert newest["manifest"]["reason"] == "sudo"
 
 
-@pytest.mark.long
+@when_asked
 def test_every_role_is_content_with_it(control: ControlNode, with_the_password: str) -> None:
     """None of them reaches the host in a way of its own. About 60 s."""
     control.run("site.yml", AS_THE_USER, with_the_password).succeeded()

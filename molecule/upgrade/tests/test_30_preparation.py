@@ -9,6 +9,7 @@ import pytest
 from airflow_api import wait_for
 from canaries import Canaries
 from control_node import ControlNode, version
+from long_tests import when_asked
 from platform_host import Platform
 from poller import Poller
 from snapshot import Snapshot
@@ -88,7 +89,7 @@ def test_dag_stops_the_upgrade(
     nothing_has_changed("report", "airflow.jobs.base_job")
 
 
-@pytest.mark.long
+@when_asked
 def test_acknowledged_dag_is_in_the_way_no_more(
     platform: Platform,
     control: ControlNode,

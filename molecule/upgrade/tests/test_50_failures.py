@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 from airflow_api import wait_for
 from control_node import ControlNode, version
+from long_tests import when_asked
 from platform_host import DIRECTORY, SERVICE, Platform
 from poller import Poller
 from snapshot import Snapshot
@@ -69,7 +70,7 @@ def test_migration_fails(platform: Platform, prepared: None, came_back: Callable
     assert "airflow_failed" in platform.databases()
 
 
-@pytest.mark.long
+@when_asked
 def test_operator_is_told_of_a_failed_migration(
     platform: Platform, control: ControlNode, came_back: Callable[[str], None]
 ) -> None:
@@ -104,7 +105,7 @@ def test_webserver_never_gets_healthy(
     )
 
 
-@pytest.mark.long
+@when_asked
 @pytest.mark.parametrize("phase", ["migrate", "start"])
 def test_engine_is_killed(
     platform: Platform, prepared: None, came_back: Callable[[str], None], phase: str
@@ -116,7 +117,7 @@ def test_engine_is_killed(
     came_back("interrupted")
 
 
-@pytest.mark.long
+@when_asked
 def test_host_is_rebooted(platform: Platform, prepared: None, before: Snapshot) -> None:
     """In the moment at which most is undone; it comes back by itself after the boot. About 120 s."""
     platform.switch()
@@ -131,7 +132,7 @@ def test_host_is_rebooted(platform: Platform, prepared: None, before: Snapshot) 
     platform.pulse_goes_on()
 
 
-@pytest.mark.long
+@when_asked
 def test_nobody_confirms(platform: Platform, came_back: Callable[[str], None]) -> None:
     """The control node is gone for good: the host does not stay between two releases. About 150 s."""
     platform.begin_release(platform.newest_release("2.6.1"), "2.6.1", confirm_timeout=1)

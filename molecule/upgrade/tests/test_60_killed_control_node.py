@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from control_node import ControlNode, Running, version
+from long_tests import when_asked
 from platform_host import LongTask, Platform
 from poller import Poller
 from snapshot import Snapshot
@@ -73,7 +74,7 @@ def test_way_to_2_6_1_is_still_open(platform: Platform) -> None:
 
 
 @pytest.mark.starts_on("2.6.1")
-@pytest.mark.parametrize("phase", ["build", pytest.param("rehearse", marks=pytest.mark.long)])
+@pytest.mark.parametrize("phase", ["build", pytest.param("rehearse", marks=when_asked)])
 def test_killed_while_preparing(
     platform: Platform,
     earlier: Snapshot,
@@ -100,7 +101,7 @@ def test_killed_in_the_drain(
     assert long_task.state == "running"
 
 
-@pytest.mark.long
+@when_asked
 def test_killed_in_the_switch(
     platform: Platform, long_task: LongTask, strike: Callable[[str, Callable[[Running], object]], None]
 ) -> None:

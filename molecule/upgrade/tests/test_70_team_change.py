@@ -6,6 +6,7 @@ import re
 
 import pytest
 from control_node import SETTINGS, ControlNode
+from long_tests import when_asked
 from platform_host import Platform
 from poller import Poller
 from snapshot import Snapshot
@@ -40,7 +41,7 @@ def test_change_that_the_smoke_test_refuses_is_taken_back(
     platform.pulse_goes_on()
 
 
-@pytest.mark.long
+@when_asked
 def test_new_package_is_brought(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from control_node import ControlNode
+from long_tests import when_asked
 from platform_host import Platform
 from snapshot import Snapshot
 from test_80_rotate import values
@@ -17,7 +18,7 @@ AHEAD = (
 GENERATED = "New in the vault"
 
 
-@pytest.mark.long
+@when_asked
 def test_check_says_what_would_be_rotated_and_changes_nothing(
     platform: Platform, control: ControlNode
 ) -> None:
@@ -31,7 +32,7 @@ def test_check_says_what_would_be_rotated_and_changes_nothing(
     assert "Host and vault agree" in control.run("rotate.yml", "--check").output
 
 
-@pytest.mark.long
+@when_asked
 @pytest.mark.starts_on(NEWEST)
 def test_rotation_that_went_back_is_finished_by_the_next_run(
     platform: Platform, control: ControlNode, before: Snapshot
@@ -58,7 +59,7 @@ def test_rotation_that_went_back_is_finished_by_the_next_run(
     control.run("site.yml").succeeded()
 
 
-@pytest.mark.long
+@when_asked
 @pytest.mark.starts_on(NEWEST)
 def test_control_node_killed_in_the_switch(
     platform: Platform, control: ControlNode, before: Snapshot

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from airflow_api import log_in, wait_for
 from control_node import ControlNode
+from long_tests import when_asked
 from platform_host import BACKUPS, DIRECTORY, Platform
 from snapshot import Snapshot
 
@@ -155,7 +156,7 @@ def test_restore_brings_the_platform_back_on_an_empty_host(
     platform.pulse_goes_on()
 
 
-@pytest.mark.long
+@when_asked
 @pytest.mark.starts_on(NEWEST)
 def test_restore_takes_a_dump_made_by_hand(platform: Platform, control: ControlNode, tmp_path: Path) -> None:
     """The plain SQL of the team's page of manual steps, brought from the control node. About 150 s."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
+from long_tests import when_asked
 from platform_host import Platform
 
 
-@pytest.mark.long
+@when_asked
 def test_worker_stops_also_when_redis_is_silent(platform: Platform) -> None:
     """Redis may be the first to go, and a worker has something to tell it when it stops. About 60 s."""
     worker = platform.containers()["airflow-worker"]

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from control_node import ROOT, ControlNode
+from long_tests import when_asked
 from platform_host import BACKUPS, Platform
 
-pytestmark = pytest.mark.long
+pytestmark = when_asked
 
 
 def test_restore_makes_the_platform_on_a_new_host(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -19,35 +18,18 @@ from airflow_api import AirflowApi, wait_for  # noqa: E402 - what these import i
 from control_node import SETTINGS, ControlNode  # noqa: E402
 from delivery import Delivery  # noqa: E402
 from executions import Executions  # noqa: E402
+from other_suites import take_fixtures  # noqa: E402
 from platform_host import Platform  # noqa: E402
 from worker_host import FIRST, NAMES, WorkerHost  # noqa: E402
 
 from tests.releases import NEWEST  # noqa: E402
 
-EVERYTHING = "UPGRADE_TESTS"
 DAG_IDS = ("workers-tour", "workers-wait", "workers-count-atd-worker01", "workers-count-any-worker")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the fixtures of the scenario `delivery`, which takes those of the shared suite."""
-    config.addinivalue_line("markers", "long: takes minutes; run when UPGRADE_TESTS=all")
-    specification = importlib.util.spec_from_file_location(
-        "delivery_fixtures", MOLECULE / "delivery" / "tests" / "conftest.py"
-    )
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    config.pluginmanager.register(module)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes."""
-    if os.environ.get(EVERYTHING) != "all":
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason=f"takes minutes; set {EVERYTHING}=all"))
+    take_fixtures(config, "delivery")
 
 
 @pytest.fixture(scope="session")

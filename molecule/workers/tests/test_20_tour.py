@@ -47,16 +47,7 @@ def tour(
             wait_for("its first line", lambda: worker.check(f"docker logs {CONTAINER} 2>&1"), 30)
         finally:
             worker.run(f"docker stop {CONTAINER}")
-        path = f"dags/{DAG}/dagRuns/{run}"
-        wait_for("the run to end", lambda: airflow.get(path)["state"] in ("success", "failed"), 120)
-        tasks = airflow.get(f"{path}/taskInstances")["task_instances"]
-        logs = {
-            task["task_id"]: airflow.ask(
-                "GET", f"{path}/taskInstances/{task['task_id']}/logs/1", headers={"Accept": "text/plain"}
-            ).text
-            for task in tasks
-            if task["map_index"] == -1
-        }
+        tasks, logs = airflow.tasks_and_logs(DAG, run)
         # From the worker's host, so that it is among what goes between the two.
         send = f"exec 3<>/dev/tcp/{worker.main_address}/{WORKER_PORT} && printf %s {planted} >&3"
         worker.run("bash -c %s", send)

@@ -10,10 +10,11 @@ from airflow_api import wait_for
 from delivery import docker
 from executions import Executions
 from faulty_host import AWAY_SECONDS, killed_redis
+from long_tests import when_asked
 from platform_host import Platform
 from worker_host import CONSUMES_SECONDS, FIRST, WorkerHost
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("healthy")]
+pytestmark = [when_asked, pytest.mark.usefixtures("healthy")]
 
 SLOTS = 4
 RUNNING_SECONDS = 6 * 60

@@ -16,6 +16,7 @@ from control_node import ControlNode
 from delivery import docker
 from executions import Executions
 from expected import DIRECTORY
+from long_tests import when_asked
 from platform_host import Platform
 from testinfra.host import Host
 from worker_host import (
@@ -29,7 +30,7 @@ from worker_host import (
     say,
 )
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("healthy")]
+pytestmark = [when_asked, pytest.mark.usefixtures("healthy")]
 
 PACKAGE = "openpyxl"
 PINNED = "onepasswordconnectsdk==1.3.0"
