@@ -49,8 +49,9 @@ READY = {"celery, worker": r"celery@\S+ ready\.$", "webserver": r"Running the Gu
 
 
 def command(program: str, tmpfs: Path) -> list[str]:
-    """Return the service's command, with its tmpfs elsewhere."""
-    [text] = re.findall(rf"^    command: \[airflow, ({program}, .*)\]$", COMPOSE.read_text(), re.MULTILINE)
+    """Return the service's command, as it is without worker hosts, with its tmpfs elsewhere."""
+    compose = COMPOSE.read_text().replace("{{ __stack_queue_options }}", "")
+    [text] = re.findall(rf"^    command: \[airflow, ({program}, .*)\]$", compose, re.MULTILINE)
     return [word.replace(str(EMPTY_AT_EVERY_START), str(tmpfs)) for word in text.split(", ")]
 
 
