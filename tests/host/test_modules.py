@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ON_THE_CONTROL_NODE = {path.stem for path in (ROOT / "plugins/action").glob("*.py")}
-"""An action does all of their work."""
-MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - ON_THE_CONTROL_NODE)
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 PROGRAM = """
 import json, sys
 from ansible.module_utils.testing import patch_module_args
@@ -72,3 +70,23 @@ def test_release_module_reads_what_the_command_says(library: str, tmp_path: Path
     )
     assert answer["answer"] == {"operation": None}
     assert answer["steps"] == ["10:00:00 working"]
+
+
+def test_files_module_writes_what_differs(library: str, tmp_path: Path) -> None:
+    ownership = {"owner": str(os.getuid()), "group": str(os.getgid())}
+    folder, file = str(tmp_path / "a/b"), str(tmp_path / "a/b/c.conf")
+    arguments = {
+        "directories": [{"path": folder, "mode": "0750", **ownership}],
+        "files": [
+            {"path": file, "mode": "0600", "secret": True, "validate": "/usr/bin/test -s %s", **ownership}
+        ],
+        "texts": json.dumps({file: "ä secret\n"}),
+        "look_at": [],
+    }
+    first = run(library, "host_files", arguments)
+    assert (first["changed"], first["written"]) == (True, [folder, file]), first
+    assert Path(file).read_text(encoding="utf-8") == "ä secret\n"
+    assert Path(file).stat().st_mode & 0o7777 == 0o600
+    assert "secret\n" not in json.dumps(first, ensure_ascii=False)
+    second = run(library, "host_files", arguments)
+    assert (second["changed"], second["written"], second["found"]) == (False, [], [folder, file])

@@ -12,8 +12,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import host_files
 import pytest
 import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 
 from plugins.action.host_files import SPECIFICATION
 from tests.plugins.conftest import write
@@ -23,6 +26,8 @@ SECRET = "the-secret-of-this-test"
 PLAIN = "the text that anybody may read"
 OWNER = getpass.getuser()
 GROUP = str(os.getgid())
+EXECUTED = r"EXEC /bin/sh -c"
+"""What Ansible says of each round trip: there is one, however many files differ."""
 
 
 class Host:
@@ -59,7 +64,11 @@ class Host:
         return [one["path"] for one in [*self.directories, *self.files]]
 
     def play(
-        self, *options: str, loop: list[Any] | None = None, **arguments: Any
+        self,
+        *options: str,
+        loop: list[Any] | None = None,
+        environment: dict[str, str] | None = None,
+        **arguments: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Run it; what the task returned is written to `result`, and a line is added to `notified`."""
         task = {
@@ -94,7 +103,7 @@ class Host:
             "--inventory=localhost,",
             *options,
             str(self.folder / "play.yml"),
-            environment={"ANSIBLE_STDOUT_CALLBACK": "default"},
+            environment={"ANSIBLE_STDOUT_CALLBACK": "default", **(environment or {})},
         )
         assert self.result.exists(), run.stdout + run.stderr
         assert SECRET not in run.stdout + run.stderr
@@ -128,10 +137,11 @@ def test_from_a_bare_host_to_a_quiet_second_run(host: Host) -> None:
     assert not host.root.exists()
     assert PLAIN in check.stdout
 
-    first = host.play("--diff")
+    first = host.play("--diff", "-vvv")
     assert host.done["written"] == host.paths
     assert host.notified
     assert PLAIN in first.stdout
+    assert len(re.findall(EXECUTED, first.stdout)) == 1
     for entry in [*host.directories, *host.files]:
         assert mode(entry["path"]) == entry["mode"]
     assert Path(host.files[0]["path"]).read_text() == f"#\n# Ansible managed\n#\n{PLAIN}\n"
@@ -148,8 +158,7 @@ def test_from_a_bare_host_to_a_quiet_second_run(host: Host) -> None:
     }
     assert host.done["modes"] == {f"{host.root}/env": "0700", f"{host.root}/empty": "0644"}
     assert not host.notified
-    # One look, however many files.
-    assert len(re.findall(r"EXEC /bin/sh -c", second.stdout)) == 1
+    assert len(re.findall(EXECUTED, second.stdout)) == 1
 
 
 def test_what_differs_is_written_and_nothing_else(host: Host) -> None:
@@ -173,6 +182,72 @@ def test_what_differs_is_written_and_nothing_else(host: Host) -> None:
     assert (mode(str(plain)), mode(f"{host.root}/env")) == ("0644", "0700")
     assert (dotenv.read_text(), token.read_text()) == (f"TOKEN={SECRET}\n", SECRET)
     assert empty.stat().st_mtime_ns == before
+
+
+def test_diff_shows_modes(host: Host) -> None:
+    host.play()
+    Path(host.files[0]["path"]).chmod(0o600)
+    host.play("--check", "--diff")
+    [diff] = host.done["diff"]
+    assert (diff["before"]["mode"], diff["after"]["mode"]) == ("0600", "0644")
+    assert diff["after_header"] == host.files[0]["path"]
+
+
+def test_new_text_is_another_file_and_a_new_mode_is_not(host: Host) -> None:
+    """Who reads a file while it is replaced reads all of the old one."""
+    host.play()
+    plain = Path(host.files[0]["path"])
+    before = plain.stat().st_ino
+    plain.chmod(0o600)
+    host.play()
+    assert plain.stat().st_ino == before
+    with plain.open("r+") as file:
+        file.write("another")
+        file.flush()
+        host.play()
+        file.seek(0)
+        assert file.read().startswith("another")
+    assert plain.read_text().startswith("#")
+
+
+def test_link_is_replaced_by_a_file_and_followed_to_a_directory(host: Host) -> None:
+    """A platform's directory may be on another disk. What a link names is not this project's file."""
+    elsewhere, plain = host.folder / "elsewhere", Path(host.files[0]["path"])
+    elsewhere.mkdir(mode=0o700)
+    host.root.symlink_to(elsewhere)
+    (elsewhere / "target").write_text("what somebody has")
+    plain.symlink_to("target")
+    host.play()
+    assert host.done["written"] == host.paths
+    assert (host.root.is_symlink(), mode(str(elsewhere))) == (True, "0755")
+    assert not plain.is_symlink()
+    assert (elsewhere / "target").read_text() == "what somebody has"
+    host.play()
+    assert not host.done["changed"]
+
+
+def test_directory_in_the_place_of_a_file_is_an_error(host: Host) -> None:
+    """Docker makes one if it mounts a file that is not there."""
+    plain = Path(host.files[0]["path"])
+    plain.mkdir(parents=True)
+    for options in (["--check"], []):
+        host.play(*options)
+        assert host.done["failed"]
+        assert host.done["msg"] == f"{plain}: there is a directory; remove it"
+    assert list(plain.iterdir()) == []
+
+
+@pytest.mark.parametrize("pipelining", ["true", "false"])
+def test_large_table_reaches_the_host(host: Host, pipelining: str) -> None:
+    """The files of a host are half a megabyte, more than the arguments of a process may be."""
+    host.files = [
+        {"path": f"{host.root}/{number}", "content": f"{number} é\n" * 10_000, "mode": "0644"}
+        for number in range(10)
+    ]
+    host.play(environment={"ANSIBLE_PIPELINING": pipelining})
+    assert host.done["written"] == [f"{host.root}", f"{host.root}/env", *(one["path"] for one in host.files)]
+    for one in host.files:
+        assert Path(one["path"]).read_text(encoding="utf-8") == one["content"]
 
 
 def test_template_of_the_same_path_is_rendered(host: Host) -> None:
@@ -217,24 +292,65 @@ def test_refused_file_stays_as_it_was(host: Host, secret: bool) -> None:
     assert ("what the program says" in host.done["msg"]) is not secret
     assert dotenv.read_text() == "TOKEN=another\n"
     assert not token.exists()
+    assert os.listdir(host.root / "env") == [".env"]
+
+
+def test_validated_file_has_its_mode_and_suffix(host: Host) -> None:
+    """The program may run as another user, and may ask the name what it reads."""
+    seen = host.folder / "seen"
+    program = f"sh -c 'stat --format=%a:%n $0 > {seen}' %s"
+    host.files[0] |= {"validate": program, "mode": "0640"}
+    host.play()
+    assert re.fullmatch(rf"640:{host.root}/\.plain.*\.conf\n", seen.read_text())
+
+
+def test_text_is_in_neither_the_journal_nor_the_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A module logs its arguments on the host, and returns them."""
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda module, text, **_: logged.append(text))
+    path = "/no/such/folder/token"
+    arguments = {
+        "directories": [],
+        "files": [{"path": path, "owner": OWNER, "group": GROUP, "mode": "0400", "secret": True}],
+        "texts": json.dumps({path: SECRET}),
+        "look_at": [],
+    }
+    internal = {"_ansible_check_mode": True, "_ansible_diff": True}
+    with patch_module_args({**arguments, **internal}), pytest.raises(SystemExit):
+        host_files.main()
+    said = capsys.readouterr().out
+    assert json.loads(said)["written"] == [path]
+    assert path in "".join(logged)
+    assert SECRET not in said + "".join(logged)
 
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "path": {"content": "x"},
-    "option templates": {"path": "/x"},
-    "mutually exclusive": {"path": "/x", "src": "a", "content": "b"},
-    "owners": {"path": "/x", "content": "b", "owners": "root"},
-    "/no/such.j2": {"path": "/x", "src": "/no/such.j2"},
-    "/no/such/folder": {"path": "/no/such/folder/file", "content": "b"},
+    "missing required arguments: mode": {"path": "x", "content": "x", "mode": None},
+    "invalid literal": {"path": "x", "content": "x", "mode": "u=rw"},
+    "no-such-user": {"path": "x", "content": "x", "owner": "no-such-user"},
+    "option templates": {"path": "x"},
+    "mutually exclusive": {"path": "x", "src": "a", "content": "b"},
+    "owners": {"path": "x", "content": "b", "owners": "root"},
+    "validate must contain %s": {"path": "x", "content": "b", "validate": "/usr/bin/true"},
+    "no-such-program": {"path": "x", "content": "b", "validate": "/no-such-program %s"},
+    "/no/such.j2": {"path": "x", "src": "/no/such.j2"},
+    "Destination directory /no/such/folder does not exist": {"path": "/no/such/folder/file", "content": "b"},
 }
 
 
 def test_mistake_is_named(host: Host) -> None:
     host.directories = []
-    host.play(files="{{ item }}", loop=[[entry] for entry in MISTAKES.values()])
+    host.root.mkdir()
+    complete = [{"mode": "0644", **entry} for entry in MISTAKES.values()]
+    entries = [[{name: value for name, value in entry.items() if value is not None}] for entry in complete]
+    host.play(files="{{ item }}", loop=entries, root=str(host.root))
     for says, done in zip(MISTAKES, host.done["results"], strict=True):
         assert done["failed"]
         assert says in done["msg"], done["msg"]
+    assert os.listdir(host.root) == []
 
 
 @pytest.mark.parametrize("text", ['{"list": [1, "two"]}', "[1, 2]", "yes: 010", "17", "null", "{# #}"])
@@ -254,7 +370,12 @@ def test_documented_options_are_those_of_the_action() -> None:
 
     def shape(options: dict[str, Any], below: str) -> dict[str, Any]:
         return {
-            name: (option["type"], option.get("default"), shape(option.get(below, {}), below))
+            name: (
+                option["type"],
+                option.get("default"),
+                option.get("required"),
+                shape(option.get(below, {}), below),
+            )
             for name, option in options.items()
         }
 
