@@ -12,6 +12,7 @@ from airflow_checker.judge import DAY
 NOW = 1_800_000_000.0
 SERVICES = {"postgres": "pg:1", "redis": "redis:1", "airflow-scheduler": "airflow:1"}
 SERVICES.update({"airflow-triggerer": "airflow:1", "airflow-worker": "airflow:1", "weather": "nginx:1"})
+SERVICES.update({"haproxy": "haproxy:1", "webhook": "webhook:1"})
 
 
 def container(service: str, **changes: Any) -> Container:

@@ -28,7 +28,7 @@ from tests.checker.test_checker_parsers import CONTAINER, HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = (
-    *("postgres", "redis", "webhook", "docker-socket-proxy"),
+    *("postgres", "redis", "haproxy", "webhook", "docker-socket-proxy"),
     *("airflow-scheduler", "airflow-triggerer", "airflow-worker"),
 )
 ANSWER = {
@@ -887,7 +887,7 @@ from airflow_checker.settings import Settings
 engine, slack, *paths = sys.argv[1:]
 everything.Docker = functools.partial(docker.Docker, engine)
 settings = Settings(*map(Path, paths), slack=slack)
-answers = {"docker": '{"services": {"missing": {"image": "i:1"}}}'}
+answers = {"docker": '{"services": {"missing": {"image": "i:1"}, "haproxy": {"image": "i:1"}}}'}
 for look in range(3):
     cli.check(settings, lambda command, timeout: answers.get(command[0], ""))
 print(Path("/proc/self/status").read_text())

@@ -309,6 +309,10 @@ FAULTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a file system without a number of inodes": ({"disks": [Disk("/", 100, 50)]}, set()),
     "the certificate ends soon": ({"certificate_ends": NOW + 20 * DAY}, {"certificate-ends"}),
     "the certificate ended": ({"certificate_ends": NOW - 1}, {"certificate-ended"}),
+    "the certificate for worker hosts ends soon": (
+        {"worker_certificate_ends": NOW + 20 * DAY},
+        {"worker-certificate-ends"},
+    ),
     "a dropped certificate is refused": (
         {
             "certificate_refused": "browsers would refuse it",
@@ -483,9 +487,9 @@ def test_queue_of_a_worker_host_is_not_forgotten_while_the_webhook_is_silent(
     assert found(well(worker_hosts=hosts, **OF_THE_HOST), Earlier()) == expected
 
 
-@pytest.mark.parametrize("light", LIGHTS)
+@pytest.mark.parametrize("light", [name for name, light in LIGHTS.items() if light.where != "worker"])
 def test_light_is_tried(light: str) -> None:
-    """What no test lights may never be lit."""
+    """What no test lights may never be lit; those of worker hosts are in test_checker_worker_host.py."""
     with_trends = {
         "service-restarts",
         "database-grows",

@@ -140,7 +140,7 @@ def test_each_host_gets_a_certificate_and_keeps_it(hosts: Hosts) -> None:
         "one": facts["one"]["pem"],
         "two": facts["two"]["pem"],
     }
-    assert (hosts.main / "gateway.pem").stat().st_mode & 0o777 == 0o400
+    assert (hosts.main / "gateway.pem").stat().st_mode & 0o777 == 0o440
     assert (
         facts["one"]["authority"] == facts["two"]["authority"] == (hosts.main / "authority.pem").read_text()
     )

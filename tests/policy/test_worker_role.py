@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow_checker.gather.host import STOPPING
 
 from plugins.filter.image_ids import image_ids
 from tests.missing import needs
@@ -224,7 +225,9 @@ def test_unit_starts_what_is_there_and_stops_it_in_order(rendered: dict[str, Ren
     name = "airflow-worker.service"
     start = [f"{compose} up --detach --no-recreate --no-build --pull=never"]
     assert unit(rendered, name, "ExecStart") == unit(rendered, name, "ExecReload") == start
-    assert unit(rendered, name, "ExecStop") == [f"{compose} stop"]
+    # By the first the checker tells a shutdown from a power cut; where it fails, the worker is stopped, too.
+    assert unit(rendered, name, "ExecStop") == [f"-/usr/bin/touch /srv/airflow/{STOPPING}", f"{compose} stop"]
+    assert unit(rendered, name, "ReadWritePaths") == [f"-/srv/airflow/{Path(STOPPING).parent}"]
     assert unit(rendered, name, "RemainAfterExit") == ["true"]
     assert unit(rendered, name, "TimeoutStopSec") == ["infinity"]
     assert unit(rendered, name, "PrivateTmp") == []

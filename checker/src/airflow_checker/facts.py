@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -202,6 +202,11 @@ class Facts:
     """releases/operation.json; {} where there never was one."""
     stopped: bool = False
     """Whether the platform was stopped on purpose."""
+    drained: float | None = None
+    """On a worker host: when its worker was last told to take no more tasks, 0 for never; None while the main
+    host does not say."""
+    tasks: int | None = None
+    """On a worker host whose worker is unhealthy: how many tasks run there; None for unknown."""
     database: Database | None = None
     outcomes: dict[int, Hour] | None = None
     """The tasks that ended, by the start of the hour in seconds since the epoch; an hour without any may be
@@ -221,6 +226,8 @@ class Facts:
     """A disk with less free is low, and with less than the next one full; the inventory sets both."""
     disk_full_percent: float = 5
     certificate_ends: float | None = None
+    worker_certificate_ends: float | None = None
+    """Of this host's certificate for what goes between the main host and worker hosts."""
     connect: Connect | None = None
     clock_synchronised: bool | None = None
     reboot_required: bool = False
@@ -245,6 +252,13 @@ class Facts:
     """The commit whose DAGs are live, "" where they come from no repository."""
     gaps: dict[str, str] = field(default_factory=dict)
     """What could not be looked at, and why."""
+
+    def has(self, role: str) -> bool:
+        """Say whether a service has this role; those that run count while it is unknown what should run."""
+        known: Iterable[Service | Container] = (
+            self.containers.values() if self.services is None else self.services.values()
+        )
+        return role in {one.role for one in known}
 
     def wanted(self, role: str) -> list[str]:
         """Return the services that should run and have this role; [] where it is unknown what should run."""

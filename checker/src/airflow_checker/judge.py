@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from airflow_checker.facts import Container, Database, Disk, Facts, Unit, WorkerHost
-from airflow_checker.gather.host import DOCKER, DOCKER_UNITS, KEEPER
-from airflow_checker.lights import Finding
-from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, WEBHOOK, WORKER
+from airflow_checker.gather.host import DOCKER, DOCKER_UNITS, KEEPERS
+from airflow_checker.lights import LIGHTS, Finding
+from airflow_checker.roles import POSTGRES, REDIS, SCHEDULER, TRIGGERER, TUNNEL, WEBHOOK, WORKER
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -18,9 +18,11 @@ DAY = 86_400.0
 
 SWITCHING = ("switching", "unconfirmed", "finishing", "reverting")
 """States of an operation that changes what runs: those of airflow_release.switch.journal but `prepared`."""
-HOST_GAPS = ("units", "disks", "updates")
-PLATFORM_GAPS = ("Compose project", "Docker events", "rendered files", "task outcomes", "webhook")
+HOST_GAPS = ("units", "disks", "updates", "certificate for worker hosts")
+PLATFORM_GAPS = ("Compose project", "Docker events", "rendered files", "task outcomes", "webhook", "tasks")
 """What has a light of its own when it cannot be looked at is in neither; a switch may replace the latter."""
+MAIN_HOST = "main host"
+"""What is asked by a worker host, through its tunnel; that it does not answer has a light of its own."""
 HEARTBEAT_SECONDS = 45
 """A scheduler and a triggerer beat every 5 s; Airflow itself calls 30 s unhealthy."""
 WORKER_HOST_SECONDS = MINUTE
@@ -65,7 +67,12 @@ def judge(facts: Facts, memory: Trends) -> list[Finding]:
     if not (facts.stopped or switching(facts.operation)):
         findings += with_causes(list(platform(facts, memory)), facts)
     findings += operation(facts)
-    return findings
+    return [finding for finding in findings if has(facts, LIGHTS[finding.light].needs)]
+
+
+def has(facts: Facts, needs: str) -> bool:
+    """Say whether the host has what a light is about: a worker host has no database to back up."""
+    return not needs or facts.has(needs)
 
 
 class Trends:
@@ -106,6 +113,8 @@ def platform(facts: Facts, memory: Trends) -> Iterator[Finding]:
     yield from units(facts)
     yield from airflow(facts, memory)
     yield from worker_hosts(facts)
+    if MAIN_HOST in facts.gaps:
+        yield Finding("main-host-silent", "", f"The main host does not answer{because(facts, MAIN_HOST)}.")
     yield from database_growth(memory)
     yield from clean(facts)
     yield from gaps(facts, PLATFORM_GAPS)
@@ -130,9 +139,13 @@ ROLE_OF = {
     "dags-not-parsed": SCHEDULER,
     "run-overdue": SCHEDULER,
     "triggerer-silent": TRIGGERER,
+    "main-host-silent": TUNNEL,
 }
 """The role of the services whose illness a light is, where the light itself does not say it."""
-CAUSES = ("service-down", "database-silent", "queue-silent", "scheduler-silent", "triggerer-silent")
+CAUSES = (
+    *("service-down", "database-silent", "queue-silent"),
+    *("scheduler-silent", "triggerer-silent", "main-host-silent"),
+)
 HEALTH_RANK = len(CAUSES)
 """The cause of a service's other findings is the first of these, or else its failing health check."""
 
@@ -178,7 +191,8 @@ def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
         if container is None:
             yield Finding("service-down", service, f"{service} has no container.")
             continue
-        yield from running(container, facts.now, docker_started)
+        if not (drained(container, facts) and container.state == "running"):
+            yield from running(container, facts.now, docker_started)
         if wanted.image and container.image and container.image != wanted.image:
             what = f"{service} runs the image {container.image}, and the files name {wanted.image}."
             yield Finding("image-differs", service, what)
@@ -189,6 +203,11 @@ def services(facts: Facts, memory: Trends) -> Iterator[Finding]:
         if memory.starts(service) >= RESTARTS:
             what = f"{service} was started {memory.starts(service)} times within the hour."
             yield Finding("service-restarts", service, what)
+
+
+def drained(container: Container, facts: Facts) -> bool:
+    """Say whether a worker was told to take no more tasks: its health check fails until it restarts."""
+    return is_worker(container) and (facts.drained or 0.0) > container.started
 
 
 def running(container: Container, now: float, docker_started: float) -> Iterator[Finding]:
@@ -224,7 +243,7 @@ def units(facts: Facts) -> Iterator[Finding]:
             yield Finding("unit-failed", unit.name, f"{unit.name} failed: {unit.result}.")
         elif unit.load == "masked":
             yield Finding("unit-failed", unit.name, f"{unit.name} is masked.")
-        elif unit.name == KEEPER and unit.active == "active" and unit.enabled == "disabled":
+        elif unit.name in KEEPERS and unit.active == "active" and unit.enabled == "disabled":
             yield Finding("boot-off", unit.name, f"{unit.name} is not enabled: the next boot starts nothing.")
 
 
@@ -253,8 +272,7 @@ def airflow(facts: Facts, memory: Trends) -> Iterator[Finding]:
     schedulers, triggerers = facts.wanted(SCHEDULER), facts.wanted(TRIGGERER)
     database = facts.database
     if database is None:
-        if facts.wanted(POSTGRES):
-            yield Finding("database-silent", "", f"The database does not answer{because(facts, 'database')}.")
+        yield Finding("database-silent", "", f"The database does not answer{because(facts, 'database')}.")
     else:
         yield from heartbeat("scheduler-silent", schedulers, database.scheduler_age)
         yield from heartbeat("triggerer-silent", triggerers, database.triggerer_age)
@@ -267,7 +285,7 @@ def airflow(facts: Facts, memory: Trends) -> Iterator[Finding]:
                 yield Finding(
                     "run-overdue", dag, f"The next run of {dag} should have been created {minutes(age)} ago."
                 )
-    if facts.queues is None and facts.wanted(REDIS):
+    if facts.queues is None:
         yield Finding("queue-silent", "", f"Redis does not answer{because(facts, 'queues')}.")
     # Without a container of any worker that should run, it is unknown which queues are its.
     if workers or not (facts.services is None or facts.wanted(WORKER)):
@@ -414,6 +432,12 @@ def host(facts: Facts) -> Iterator[Finding]:
     if facts.certificate_refused:
         what = f"The new certificate is refused: {facts.certificate_refused}"
         yield Finding("certificate-refused", "", what[:300])
+    if facts.worker_certificate_ends is not None:
+        left = facts.worker_certificate_ends - facts.now
+        if left < CERTIFICATE_SECONDS:
+            when = f"ends in {minutes(left)}" if left > 0 else f"ended {minutes(-left)} ago"
+            what = f"The certificate between the main host and worker hosts {when}."
+            yield Finding("worker-certificate-ends", "", what)
     yield from connect(facts)
     yield from clock(facts)
     yield from backup(facts)

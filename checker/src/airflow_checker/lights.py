@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_checker.roles import HAPROXY, POSTGRES, REDIS, SCHEDULER, TRIGGERER, TUNNEL, WEBHOOK
+
 CRITICAL = "critical"
 """Something that users or DAGs need does not work, or soon will not."""
 WARNING = "warning"
@@ -35,6 +37,13 @@ class Light:
     """Whether the checker sends a message of it; the webhook does otherwise."""
     once: bool = False
     """Whether it is told at once and never again: it is over already, and asks for nothing."""
+    needs: str = ""
+    """The role of the service that it is about: a host without such a service has no such light."""
+
+    @property
+    def where(self) -> str:
+        """Return which hosts have it: `every`, `main` or `worker`."""
+        return "worker" if self.needs == TUNNEL else "main" if self.needs else "every"
 
     @property
     def note(self) -> str:
@@ -96,6 +105,7 @@ LIGHTS = {
         "The files on the host name another Airflow version than the release that was recorded last.",
         "Compare `.env` with `airflow-release releases`, then run site.yml.",
         _CONVERGE,
+        needs=POSTGRES,
     ),
     "files-differ": Light(
         WARNING,
@@ -108,35 +118,46 @@ LIGHTS = {
         "The inventory asks for another Airflow version than runs.",
         "Set `airflow_version` in the inventory to what runs, or run upgrade.yml.",
         _CONVERGE,
+        needs=POSTGRES,
     ),
     "database-silent": Light(
-        CRITICAL, "The metadata database does not answer.", "Read `docker compose logs postgres`."
+        CRITICAL,
+        "The metadata database does not answer.",
+        "Read `docker compose logs postgres`.",
+        needs=POSTGRES,
     ),
     "database-grows": Light(
         WARNING,
         "The metadata database grew by more than a tenth within a day, and by more than 1 GiB.",
         "Look for a DAG that writes large XComs or many runs.",
+        needs=POSTGRES,
     ),
-    "queue-silent": Light(CRITICAL, "Redis does not answer.", "Read `docker compose logs redis`."),
+    "queue-silent": Light(
+        CRITICAL, "Redis does not answer.", "Read `docker compose logs redis`.", needs=REDIS
+    ),
     "scheduler-silent": Light(
         CRITICAL,
         "The scheduler has not said for 45 seconds that it is alive. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-scheduler`.",
+        needs=SCHEDULER,
     ),
     "triggerer-silent": Light(
         CRITICAL,
         "The triggerer has not said for 45 seconds that it is alive. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-triggerer`.",
+        needs=TRIGGERER,
     ),
     "dags-not-parsed": Light(
         CRITICAL,
         "No DAG file was parsed for five minutes. The scheduler, which does it, is then restarted.",
         "If a restart does not help, read `docker compose logs airflow-scheduler`.",
+        needs=SCHEDULER,
     ),
     "tasks-wait": Light(
         CRITICAL,
         "Tasks wait for three minutes while the worker has free slots. It is restarted if that continues.",
         "If a restart does not help, read `docker compose logs airflow-worker`.",
+        needs=POSTGRES,
     ),
     "queue-without-worker": Light(
         CRITICAL,
@@ -145,6 +166,7 @@ LIGHTS = {
         "Correct the task's `queue`, leave it out, or add a worker that consumes it. If a worker host should"
         " consume it, look at its own light.",
         45,
+        needs=POSTGRES,
     ),
     "worker-host-silent": Light(
         CRITICAL,
@@ -152,6 +174,7 @@ LIGHTS = {
         " may be lost.",
         "On that host, in `/srv/airflow`, read `docker compose logs tunnel dag-follower`; then run site.yml.",
         _WORKER_HOST,
+        needs=WEBHOOK,
     ),
     "worker-host-fenced": Light(
         WARNING,
@@ -159,17 +182,29 @@ LIGHTS = {
         " tasks until it has it.",
         "On that host, in `/srv/airflow`, read `docker compose logs dag-follower`, and look for a full disk.",
         _WORKER_HOST,
+        needs=WEBHOOK,
     ),
     "worker-host-differs": Light(
         WARNING,
         "A worker host runs another release than the main host.",
         "Run site.yml, which gives it the main host's images.",
         _CONVERGE,
+        needs=WEBHOOK,
+    ),
+    "main-host-silent": Light(
+        CRITICAL,
+        "The main host does not let this host at Redis: it is away, has cut this host off, or has another"
+        " release. The worker takes no tasks.",
+        "Look at the lights of the main host. If it has none for this host, read `docker compose logs tunnel`"
+        " here in `/srv/airflow`; then run site.yml.",
+        _CONVERGE,
+        needs=TUNNEL,
     ),
     "run-overdue": Light(
         CRITICAL,
         "An unpaused DAG has free slots, and its next run should have been created five minutes ago.",
         "Read `docker compose logs airflow-scheduler`, and look at the DAG's import errors.",
+        needs=SCHEDULER,
     ),
     "unit-failed": Light(
         WARNING,
@@ -191,6 +226,7 @@ LIGHTS = {
         WARNING,
         "An operation has been active for more than six hours.",
         "Run `airflow-release status`, and the command of the operation again.",
+        needs=POSTGRES,
     ),
     "disk-low": Light(
         WARNING,
@@ -213,16 +249,25 @@ LIGHTS = {
         WARNING,
         "The certificate ends within three weeks.",
         "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
+        needs=HAPROXY,
     ),
     "certificate-ended": Light(
         CRITICAL,
         "The certificate has ended or cannot be read.",
         "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
+        needs=HAPROXY,
     ),
     "certificate-refused": Light(
         WARNING,
         "The certificate that was dropped on the host is not good; the one before it stays in force.",
         "Drop a good one in its place, or remove the file; `journalctl -u airflow-certificate` says why.",
+        needs=HAPROXY,
+    ),
+    "worker-certificate-ends": Light(
+        WARNING,
+        "This host's certificate between the main host and worker hosts ends within three weeks, or has"
+        " ended: then a worker host takes no tasks.",
+        "Run site.yml, which renews it.",
     ),
     "token-ends": Light(
         WARNING,
@@ -242,6 +287,7 @@ LIGHTS = {
         " and passwords.",
         "Give tasks a vault and a token of their own, `op_task_vault_id` and `op_task_token`, and run"
         " site.yml.",
+        needs=WEBHOOK,
     ),
     "connect-silent": Light(
         CRITICAL,
@@ -260,79 +306,99 @@ LIGHTS = {
         WARNING,
         "The last good backup is more than two days old, or there is none.",
         "Run `ansible-playbook backup.yml`, and read `journalctl -u airflow-backup`.",
+        needs=POSTGRES,
     ),
     "backup-failed": Light(
-        WARNING, "The last backup, or its copy elsewhere, failed.", "Read `journalctl -u airflow-backup`."
+        WARNING,
+        "The last backup, or its copy elsewhere, failed.",
+        "Read `journalctl -u airflow-backup`.",
+        needs=POSTGRES,
     ),
     "backup-not-copied": Light(
         WARNING,
         "The last good backup has no copy at the remote.",
         "Read `journalctl -u airflow-backup`, then run `ansible-playbook backup.yml`.",
+        needs=POSTGRES,
     ),
     "clean-failed": Light(
         WARNING,
         "The last clean-up left something that should have gone: history, logs beyond their share of the"
         " disk, images, networks, databases.",
         "Read `journalctl -u airflow-clean`, then run `systemctl start airflow-clean`.",
+        needs=POSTGRES,
     ),
     "clean-old": Light(
         WARNING,
         "Nothing has been cleaned up for more than two days.",
         "Run `systemctl start airflow-clean`, and read `journalctl -u airflow-clean`.",
+        needs=POSTGRES,
     ),
     "commit-refused": Light(
         WARNING,
         "The newest commit of the DAGs is refused; the one before it stays live.",
         "Read the reason on the status page, then push a correction.",
         message=False,
+        needs=WEBHOOK,
     ),
     "sync-failed": Light(
         WARNING,
         "The last sync of the DAGs failed; the next one is tried by itself.",
         "Run `dag-sync once`, which says why.",
         _NETWORK,
+        needs=WEBHOOK,
     ),
     "never-synced": Light(
-        WARNING, "No commit of the DAGs was synced yet.", "Run `dag-sync once`.", _CONVERGE
+        WARNING,
+        "No commit of the DAGs was synced yet.",
+        "Run `dag-sync once`.",
+        _CONVERGE,
+        needs=WEBHOOK,
     ),
     "sync-state-unreadable": Light(
         WARNING,
         "The webhook cannot read what it knows of syncs.",
         "Move `/srv/airflow/delivery/state.json` away, then run `dag-sync once`.",
+        needs=WEBHOOK,
     ),
     "dags-pinned": Light(
         WARNING,
         "The DAGs are pinned to a commit: pushes do not go live.",
         "When the rollback is over, run `dag-sync unpin`.",
         _DAY,
+        needs=WEBHOOK,
     ),
     "infrastructure-changed": Light(
         WARNING,
         "Files outside the DAGs changed in the repository.",
         "Run site.yml.",
         _DAY,
+        needs=WEBHOOK,
     ),
     "relay-silent": Light(
         WARNING,
         "The relay was not heard for two minutes: pushes go live when the timer runs.",
         "Read `journalctl -u smee-relay`.",
+        needs=WEBHOOK,
     ),
     "relay-reconnecting": Light(
         WARNING,
         "The relay has no connection to its channel: pushes go live when the timer runs.",
         "Read `journalctl -u smee-relay`.",
         _NETWORK,
+        needs=WEBHOOK,
     ),
     "key-spent": Light(
         WARNING,
         "The webhook key in 1Password was used and is not replaced yet: calls with it are refused.",
         "Read `docker compose logs webhook`; the token needs write access to the vault.",
         _NETWORK,
+        needs=WEBHOOK,
     ),
     "jobs-not-kept": Light(
         WARNING,
         "The webhook cannot write its file: calls with a key get 503, and jobs are kept in memory.",
         "Read `docker compose logs webhook`; look for a full disk, or for who locks the file.",
+        needs=WEBHOOK,
     ),
     "unit-restarted": Light(
         NOTICE,
@@ -429,10 +495,10 @@ def verdict(severities: list[str]) -> str:
 
 def table() -> str:
     """Return the table of docs/when-something-is-wrong.md."""
-    lines = ["| light | severity | what it means | what to do |", "|---|---|---|---|"]
+    lines = ["| light | host | severity | what it means | what to do |", "|---|---|---|---|---|"]
     lines += [
-        f'| <a id="light-{name}"></a>`{name}` | {light.severity} | {light.meaning}{light.note} |'
-        f" {light.advice} |"
+        f'| <a id="light-{name}"></a>`{name}` | {light.where} | {light.severity} |'
+        f" {light.meaning}{light.note} | {light.advice} |"
         for name, light in LIGHTS.items()
     ]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_checker import judge
 from airflow_checker.facts import Disk, Facts
 from airflow_checker.files import replace_json
-from airflow_checker.gather.host import DOCKER_UNITS, KEEPER, document
+from airflow_checker.gather.host import DOCKER_UNITS, KEEPERS, document
 from airflow_checker.lights import LIGHTS, Finding
 
 SAMPLE_SECONDS = 3600.0
@@ -197,7 +197,7 @@ class Memory(judge.Trends):
         self.boot = {
             "id": facts.boot,
             "told_to_stop": facts.told_to_stop,
-            "kept": any(unit.name == KEEPER and unit.active == "active" for unit in facts.units),
+            "kept": any(unit.name in KEEPERS and unit.active == "active" for unit in facts.units),
             "cut": self.now if cut else known.get("cut", 0.0),
         }
 

@@ -9,7 +9,7 @@ from airflow_checker.facts import Facts
 from airflow_checker.gather.host import Run
 from airflow_checker.lights import Finding
 from airflow_checker.memory import Memory
-from airflow_checker.roles import POSTGRES, REDIS
+from airflow_checker.roles import POSTGRES, REDIS, TUNNEL
 
 MOST = 3
 """Restarts of a service within an hour."""
@@ -61,14 +61,18 @@ def _stands(finding: Finding, facts: Facts, memory: Memory) -> bool:
         return False
     if finding.light != "service-unhealthy":
         return episode.runs > 1
-    busy = judge.is_worker(container) and facts.database is not None and facts.database.running > 0
-    return not busy or facts.now - episode.since >= STOPPING_SECONDS
+    if not judge.is_worker(container):
+        return True
+    if facts.database is None:
+        # A worker host: its tasks are counted, and those that run are worth more than those that wait.
+        return facts.tasks == 0
+    return not facts.database.running or facts.now - episode.since >= STOPPING_SECONDS
 
 
 def _can_be_well(service: str, facts: Facts) -> bool:
     """Say whether all that it depends on is well: without Redis no restart helps a worker."""
     needed = facts.containers[service].depends_on
-    silent = {POSTGRES: facts.database is None, REDIS: facts.queues is None}
+    silent = {POSTGRES: facts.database is None, REDIS: facts.queues is None, TUNNEL: facts.drained is None}
     return all(
         name in facts.containers
         and facts.containers[name].state == "running"

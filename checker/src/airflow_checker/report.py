@@ -217,19 +217,25 @@ def screen(document: dict[str, Any], now: float) -> str:
         full = f", full in {disk['days_until_full']:.0f} days" if disk["days_until_full"] else ""
         inodes = f", {disk['inodes_free'] / disk['inodes']:.0%} of its inodes" if disk.get("inodes") else ""
         lines.append(f"disk {disk['path']}: {disk['free'] / max(disk['size'], 1):.0%} free{inodes}{full}")
-    ended = numbers.get("hours") or []
-    outcomes = [f"{sum(hour[name] for hour in ended)} {name}" for name in ("succeeded", "failed")]
-    grown = numbers.get("database_growth_bytes")
-    growth = "" if grown is None else f", {grown / 2**20:+.0f} MiB within a day"
-    lines.append(
-        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued"
-        f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
-        f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB{growth}"
-    )
+    if any(numbers.get(name) is not None for name in ("tasks_running", "database_bytes", "hours")):
+        lines.append(tasks(numbers))
     lines += [f"{name}: {numbers[key]}" for key, name in DATES.items() if numbers.get(key)]
     if numbers.get("dag_commit"):
         lines.append(f"DAG commit: {numbers['dag_commit']}")
     return "\n".join(lines)
+
+
+def tasks(numbers: dict[str, Any]) -> str:
+    """Return the line of what the database says."""
+    ended = numbers.get("hours") or []
+    outcomes = [f"{sum(hour[name] for hour in ended)} {name}" for name in ("succeeded", "failed")]
+    grown = numbers.get("database_growth_bytes")
+    growth = "" if grown is None else f", {grown / 2**20:+.0f} MiB within a day"
+    return (
+        f"tasks: {numbers.get('tasks_running')} running, {numbers.get('tasks_queued')} queued"
+        f"{f', in {len(ended)} hours ' + ', '.join(outcomes) if ended else ''}; "
+        f"database: {(numbers.get('database_bytes') or 0) / 2**20:.0f} MiB{growth}"
+    )
 
 
 def worker_host(host: dict[str, Any], more: float) -> str:

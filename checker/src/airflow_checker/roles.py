@@ -11,6 +11,9 @@ PREFIX = "airflow-"
 SCHEDULER, TRIGGERER, WORKER = "scheduler", "triggerer", "worker"
 POSTGRES, REDIS, WEBHOOK = "postgres", "redis", "webhook"
 """Services that the checker asks something, of which there is one each; their names are their roles."""
+HAPROXY = "haproxy"
+GATEWAY, TUNNEL = "worker-gateway", "tunnel"
+"""The two ends of the way between the main host, where those are, and a worker host."""
 
 
 def role(service: str, labels: Mapping[str, str]) -> str:

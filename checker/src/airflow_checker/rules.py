@@ -1,4 +1,4 @@
-"""Alerting rules for Prometheus: one for each light that is no notice, made from `lights.LIGHTS`.
+"""Alerting rules for Prometheus: one for each light of a main host that is no notice, from `lights.LIGHTS`.
 
 monitoring/rules.yml has what `text` returns, and a test compares the two.
 """
@@ -49,7 +49,10 @@ class Rule:
 
 
 def rules() -> Iterator[Rule]:
-    """Yield all rules; a notice can wait for the next maintenance and has none."""
+    """Yield all rules; a notice can wait for the next maintenance and has none.
+
+    The metrics are those of the main host, so what only a worker host sees has none either.
+    """
     yield Rule(
         "metrics-absent",
         f'up{{job="{JOB}"}} == 0 or absent(up{{job="{JOB}"}})',
@@ -70,7 +73,7 @@ def rules() -> Iterator[Rule]:
         CRITICAL,
     )
     for name, light in LIGHTS.items():
-        if light.severity != NOTICE:
+        if light.severity != NOTICE and light.where != "worker":
             yield Rule(
                 name,
                 f'airflow_platform_finding{{light="{name}"}} == 1',

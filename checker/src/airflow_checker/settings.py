@@ -35,6 +35,8 @@ class Settings:
     never_restart: tuple[str, ...] = (POSTGRES,)
     worker_queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The queues of each worker host of which the webhook does not tell."""
+    profiles: tuple[str, ...] = ()
+    """The profiles of the Compose project whose services should run on this host."""
     slack: str = ""
     """The address of Slack's incoming webhook, a secret; "" for no messages."""
     heartbeat: str = ""
@@ -86,6 +88,8 @@ def load(path: Path = FILE, environ: Mapping[str, str] = os.environ) -> Settings
                 str(name): frozenset(map(str, queues))
                 for name, queues in values.get("worker_queues", {}).items()
             },
+            # Written only on a worker host.
+            profiles=tuple(map(str, values.get("profiles", ()))),
             slack=slack,
             heartbeat=heartbeat,
         )

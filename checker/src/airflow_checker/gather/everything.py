@@ -13,7 +13,7 @@ from airflow_checker.facts import OUTCOME_HOURS, Container, Facts, Hour, Said, S
 from airflow_checker.files import replace_json
 from airflow_checker.gather import host
 from airflow_checker.gather.docker import Docker, DockerError
-from airflow_checker.judge import MEMORY_SECONDS
+from airflow_checker.judge import MAIN_HOST, MEMORY_SECONDS, is_worker
 from airflow_checker.memory import Memory
 from airflow_checker.settings import Settings
 
@@ -41,6 +41,7 @@ def observe(
 
     containers = attempt("docker", docker.containers)
     known = containers or {}
+    ill = [one for one in known.values() if is_worker(one) and one.state == "running" and not _is_well(one)]
     operation = host.document(directory / "releases/operation.json")
     units = attempt("units", lambda: host.units(run)) or []
     rendered = attempt("rendered files", lambda: _changed_files(settings, operation))
@@ -60,6 +61,10 @@ def observe(
         told_to_stop=host.told_to_stop(directory),
         operation=operation,
         stopped=host.stopped(units),
+        drained=attempt(MAIN_HOST, lambda: _drained(known, settings))
+        if _is_well(known.get(roles.TUNNEL))
+        else None,
+        tasks=attempt("tasks", lambda: _tasks(docker, ill)) if roles.TUNNEL in known and ill else None,
         database=database,
         outcomes=attempt("task outcomes", lambda: _outcomes(docker, known, memory)) if database else None,
         queues=attempt("queues", lambda: _queues(known, directory)) if roles.REDIS in known else None,
@@ -67,7 +72,10 @@ def observe(
         worker_hosts=said.workers if said else None,
         worker_queues=settings.worker_queues,
         disks=attempt("disks", lambda: host.disks(_places(info, settings))) or [],
-        certificate_ends=attempt("certificate", lambda: _certificate(directory)),
+        certificate_ends=attempt("certificate", lambda: _certificate(directory / "haproxy/certificate.pem")),
+        worker_certificate_ends=attempt(
+            "certificate for worker hosts", lambda: _worker_certificate(directory, known)
+        ),
         connect=attempt("Connect", lambda: _connect(directory)),
         clock_synchronised=host.clock_synchronised(),
         reboot_required=REBOOT.exists(),
@@ -99,7 +107,7 @@ def _services(settings: Settings, memory: Memory, run: host.Run) -> dict[str, Se
     stamp = [fields, *([path.stat().st_mtime_ns, path.stat().st_size] for path in files)]
     kept = memory.kept("project")
     if kept.get("stamp") != stamp:
-        services = host.project(run, settings.directory)
+        services = host.project(run, settings.directory, settings.profiles)
         kept.update(services={name: vars(service) for name, service in services.items()}, stamp=stamp)
     return {name: Service(**values) for name, values in kept["services"].items()}
 
@@ -195,13 +203,32 @@ def _places(info: dict[str, Any], settings: Settings) -> list[Path]:
     return [root, settings.directory, settings.backups, Path("/var/lib/containerd"), Path("/")]
 
 
-def _certificate(directory: Path) -> float | None:
-    path = directory / "haproxy/certificate.pem"
+def _drained(containers: dict[str, Container], settings: Settings) -> float:
+    from airflow_checker.gather import main_host
+
+    broker = host.environment(settings.directory / "env/worker.env").get("AIRFLOW__CELERY__BROKER_URL", "")
+    return main_host.drained(_address(containers[roles.TUNNEL]), broker, settings.host)
+
+
+def _tasks(docker: Docker, workers: list[Container]) -> int:
+    from airflow_checker.gather import main_host
+
+    return sum(main_host.parse_tasks(docker.execute(worker.id, main_host.TASKS)) for worker in workers)
+
+
+def _certificate(path: Path) -> float | None:
     if not path.exists():
         return None
     from airflow_checker.gather import certificate
 
     return certificate.ends(path.read_text())
+
+
+def _worker_certificate(directory: Path, containers: dict[str, Container]) -> float | None:
+    """Return the end of what this host shows at its end of the way between main host and worker hosts."""
+    names = {roles.GATEWAY: "worker-gateway/gateway.pem", roles.TUNNEL: "tunnel/worker.pem"}
+    shown = [_certificate(directory / path) for service, path in names.items() if service in containers]
+    return next(iter(shown), None)
 
 
 def _connect(directory: Path) -> Any:

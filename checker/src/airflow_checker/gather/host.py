@@ -19,13 +19,16 @@ from airflow_checker.facts import Disk, Service, Unit
 Run = Callable[[Sequence[str], float], str]
 """Runs a command for at most so many seconds and returns what it printed."""
 
-KEEPER = "airflow.service"
-"""The unit that keeps the platform running; stop.yml disables it."""
+KEEPERS = ("airflow.service", "airflow-worker.service")
+"""What keeps the platform running on the main host, and on a worker host; stop.yml disables it."""
 STOPPING = "status/told-to-stop"
 """The file that this unit touches when it is told to stop, below the platform's directory."""
 DOCKER = "docker.service"
 DOCKER_UNITS = (DOCKER, "containerd.service")
-UNITS = (KEEPER, "airflow-*.service", "airflow-*.timer", "airflow-*.path", "dag-sync.*", "smee-relay.service")
+UNITS = (
+    *("airflow.service", "airflow-*.service", "airflow-*.timer", "airflow-*.path"),
+    *("dag-sync.*", "smee-relay.service"),
+)
 """Which files of /etc/systemd/system are the platform's units. Docker's own units are looked at, too."""
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,Result,UnitFileState,"
@@ -44,6 +47,9 @@ RENDERED = (
     "docker-socket-proxy/*",
     "weather/*",
     "worker-gateway/haproxy.cfg",
+    "tunnel/haproxy.cfg",
+    "log-server/*",
+    "log-copy/*",
 )
 """Which files below the platform's directory are rendered and only then change, as a certificate does not."""
 ELSEWHERE = (
@@ -53,6 +59,7 @@ ELSEWHERE = (
     "etc/airflow-release/*",
     "etc/systemd/system/airflow-dags.slice",
     "etc/systemd/system/docker.service.d/airflow.conf",
+    "etc/systemd/system/docker.service.d/airflow-worker.conf",
     "etc/systemd/system/docker.service.d/restart.conf",
     "usr/local/bin/airflow-checker",
     "usr/local/bin/airflow-release",
@@ -164,7 +171,7 @@ def after_boot(text: str) -> float:
 def stopped(units: Iterable[Unit]) -> bool:
     """Say whether the platform is stopped on purpose: for good, or because the host goes down."""
     return any(
-        unit.name == KEEPER
+        unit.name in KEEPERS
         and (unit.active == "deactivating" or (unit.active == "inactive" and unit.enabled == "disabled"))
         for unit in units
     )
@@ -286,14 +293,15 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
 
 
-def project(run: Run, directory: Path) -> dict[str, Service]:
-    """Return the services that the Compose project wants running: what has a profile runs only when asked.
+def project(run: Run, directory: Path, profiles: Iterable[str] = ()) -> dict[str, Service]:
+    """Return the services that the Compose project wants running: those of other profiles run when asked.
 
     Raises:
         OSError: Compose refuses the project.
         ValueError: its answer cannot be understood.
     """
-    command = ["docker", "compose", "--project-directory", str(directory), "config", "--format", "json"]
+    command = ["docker", "compose", "--project-directory", str(directory)]
+    command += [f"--profile={profile}" for profile in profiles] + ["config", "--format", "json"]
     services = json.loads(run(command, 30))["services"]
     return {
         str(name): Service(str(one.get("image", "")), roles.role(str(name), one.get("labels") or {}))

@@ -1,0 +1,47 @@
+"""What a worker host asks, which has no database: may its worker take tasks, and does it run any."""
+
+from __future__ import annotations
+
+import socket
+from typing import BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from airflow_checker.gather.redis import RedisError, ask
+
+DRAINED = "airflow-platform.drained."
+"""Before a worker's name: the key of when it was told to take no more (images/airflow/bin/drain-worker)."""
+TASKS = (
+    *("sh", "-c"),
+    "cat /proc/[0-9]*/cmdline 2>/dev/null | grep --text --only-matching 'airflow task superviso[r]' || true",
+)
+"""Prints a line for each task that runs in a worker's container: the name of the process that runs it.
+
+The brackets keep the command from finding itself.
+"""
+
+
+def drained(address: str, broker: str, worker: str, *, port: int = 6379, timeout: float = 5) -> float:
+    """Return when a worker was last told to take no more tasks, in seconds since the epoch; 0 for never.
+
+    `address` is that of the tunnel, which carries the connection to Redis; `broker` has its password.
+
+    Raises:
+        RedisError: the main host does not let this host at Redis, or Redis refuses.
+    """
+    password = unquote(urlsplit(broker).password or "")
+    try:
+        with (
+            socket.create_connection((address, port), timeout) as connection,
+            connection.makefile("rwb") as file,
+        ):
+            stream = cast(BinaryIO, file)
+            if password:
+                ask(stream, "AUTH", password)
+            return float(ask(stream, "GET", DRAINED + worker) or 0)
+    except (OSError, ValueError, TypeError) as error:
+        raise RedisError(str(error) or type(error).__name__) from error
+
+
+def parse_tasks(text: str) -> int:
+    """Return how many tasks run, from what the command has printed."""
+    return len(text.splitlines())
