@@ -1,5 +1,7 @@
 """upgrade.yml with a worker: the old one is shut out before the database is copied, the new one works then.
 
+The worker switches by itself, in both directions.
+
 What it takes there is the team's own change, a package: a release with an image of its own, by the same road.
 """
 
@@ -36,6 +38,7 @@ PACKAGE = "openpyxl"
 PINNED = "onepasswordconnectsdk==1.3.0"
 CLOSED = ("migrate", "start", "backup", "serve", "verify", "smoke", "finish")
 """The phases after the drain: the database is copied, and the copy is served."""
+LAST_PLAY = "PLAY [Have the workers follow the main host]"
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 POSTGRES_ANSWERS = (b"N", b"S")
 
@@ -125,6 +128,12 @@ def test_old_worker_is_shut_out_and_the_new_one_works(
             executions.may_end()
             upgrade.wait_for("the copy", lambda: platform.is_in("migrate"), 180, pause=0.2)
             assert executions.states(run) == {"success"}
+            for name, one in workers.items():
+                old_images = ("", before[name])
+                upgrade.wait_for(
+                    f"{name} to switch", lambda one=one, old=old_images: image_of(one) not in old, 300
+                )
+            assert LAST_PLAY not in upgrade.output, "the control node had no part in it"
             upgrade.wait(900).succeeded()
 
     # The old release was served before, and from the copy on in no phase.
@@ -140,12 +149,49 @@ def test_old_worker_is_shut_out_and_the_new_one_works(
         one.wait_until_healthy()
         assert one.containers()["airflow-worker"]["Image"] == main != before[name]
         assert one.inside(f"import {PACKAGE}").rc == 0
+        # The last play has removed what was laid out, and ended what switches.
+        assert not one.host.file(f"{DIRECTORY}/releases").exists
+        assert one.run("systemctl is-active --quiet airflow-worker-switch").rc != 0
+        assert one.run("systemctl is-enabled --quiet airflow-worker-switch").rc != 0
     following = executions.begin(FIRST, tasks=2)
     executions.wait_for_end(following, CONSUMES_SECONDS)
     executions.check_once(run, 1)
     executions.check_once(following, 2)
     assert Intruder(platform, worker, new, certificate).answers("redis", REQUESTS["redis"])
     assert intruder.answers("redis", REQUESTS["redis"]) == b""
+
+
+def test_worker_follows_there_and_back_without_the_control_node(
+    host: Host,
+    platform: Platform,
+    control: ControlNode,
+    with_workers: str,
+    worker: WorkerHost,
+    executions: Executions,
+) -> None:
+    """The control node is gone before the switch. Nobody confirms the new release: the main host goes back.
+
+    The upgrade takes the package of the other test away again. About 7 minutes.
+    """
+    old, image = release_of(host), image_of(worker)
+    run = executions.begin(FIRST, tasks=1)
+    executions.wait_until_running(run, 1)
+    upgrade = control.start("upgrade.yml", with_workers, "--extra-vars=upgrade_confirm_timeout=180")
+    upgrade.wait_for("the drain", lambda: platform.is_in("drain"), 600)
+    upgrade.kill()
+    executions.may_end()
+    wait_for("the worker to switch", lambda: image_of(worker) not in ("", image), 300)
+    assert platform.operation()["state"] in ("switching", "unconfirmed")
+    worker.wait_until_healthy()
+    wait_for("the main host to go back", lambda: platform.operation()["state"] == "reverted", 600)
+    assert release_of(host) == old
+    wait_for("the worker to go back", lambda: image_of(worker) == image, 300)
+    worker.wait_until_healthy()
+    platform.wait_until_healthy()
+    following = executions.begin(FIRST, tasks=1)
+    executions.wait_for_end(following, CONSUMES_SECONDS)
+    executions.check_once(run, 1)
+    executions.check_once(following, 1)
 
 
 def test_worker_that_was_unplugged_stays_out(
@@ -166,7 +212,9 @@ def test_worker_that_was_unplugged_stays_out(
     finally:
         docker("start", worker.container)
     assert platform.operation()["state"] == "succeeded"
-    assert worker.name in upgrade.output, "the output names the worker that did not follow"
+    said = " ".join(upgrade.output.split())
+    assert f"WARNING: {worker.name} does not have the next release" in said
+    assert f"{worker.name} did not follow" in said
     platform.wait_until_healthy()
     wait_for("the old worker to run", lambda: "airflow-worker" in started(worker), 180)
     assert started(worker)["airflow-worker"]["Image"] == image
@@ -180,6 +228,11 @@ def test_worker_that_was_unplugged_stays_out(
     executions.wait_for_end(run, CONSUMES_SECONDS)
     executions.check_once(run, 1)
     assert worker.containers()["airflow-worker"]["Image"] != image
+
+
+def image_of(worker: WorkerHost) -> str:
+    """Return the id of the image in which tasks run, "" while there is no such container."""
+    return str(started(worker).get("airflow-worker", {}).get("Image", ""))
 
 
 def started(worker: WorkerHost) -> dict[str, Json]:
