@@ -102,9 +102,8 @@ def hosts(tmp_path: Path) -> Hosts:
     calls = tmp_path / "calls"
     for name, text in (("docker", DOCKER), ("systemctl", SYSTEMCTL), ("rm", REMOVE)):
         made.program(name, text.format(calls=calls))
-    [play] = load(ROOT / "playbooks/destroy.yml")
-    for file in play["vars_files"]:
-        role = file.removeprefix("../")
+    plays = load(ROOT / "playbooks/destroy.yml")
+    for role in {file.removeprefix("../") for play in plays for file in play.get("vars_files", [])}:
         (tmp_path / role).parent.mkdir(parents=True)
         (tmp_path / role).symlink_to(ROOT / role)
     (made.home("one") / "docker-compose.yaml").write_text("services: {}\n")
