@@ -30,10 +30,10 @@ esac
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Hosts:
-    """A host with a platform, and programs that only write down how they were called; two workers beside it."""
+    """A platform with two workers, and programs that only write down how they were called."""
     made = Hosts(tmp_path, "one")
     made.inventory(one={"ansible_become": False})
-    workers = dict.fromkeys(("w1", "w2"), {"ansible_connection": "local", "ansible_become": False})
+    workers = {name: {"ansible_connection": "local", "ansible_become": False} for name in ("w1", "w2")}
     (tmp_path / "inventory/workers.yml").write_text(yaml.safe_dump({"airflow_workers": {"hosts": workers}}))
     for name, text in (("docker", DOCKER), ("systemctl", SYSTEMCTL)):
         made.program(name, text.format(calls=tmp_path / "calls", failing=tmp_path / "failing"))
