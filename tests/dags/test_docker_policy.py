@@ -19,7 +19,7 @@ from docker.types import Mount
 sys.path.append(str(ROOT / "docker_policy/src"))
 
 from docker_policy.server import Filter
-from docker_policy.settings import OWNER_LABEL, Settings
+from docker_policy.settings import MAKERS_LABEL, OWNER_LABEL, TASK_LABEL, Settings
 
 from tests.docker_policy.fake_docker import FakeDocker, serve
 
@@ -113,6 +113,21 @@ def test_log_names_dag_and_task(docker, monkeypatch, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert [line["operation"] for line in lines] == ["pull", "create"]
     assert {(line["dag"], line["task"]) for line in lines} == {("kn\\xe4ck", "etl")}
+
+
+def test_container_names_task_and_worker(docker, monkeypatch):
+    """So that it is stopped once its own worker is gone, and no other's."""
+    hook = runpy.run_path(str(ROOT / "images/airflow/config/airflow_local_settings.py"))[
+        "get_airflow_context_vars"
+    ]
+    monkeypatch.setattr(APIClient, "__init__", APIClient.__init__)
+    hook({"ti": SimpleNamespace(dag_id="knack", task_id="etl")})
+    own, other = docker.put("worker"), docker.put("other")
+    own.place = other.place = str(Path(str(docker.server_address)).parent)
+    monkeypatch.setattr("socket.gethostname", lambda: own.host_name)
+    labels = run(docker, mount_tmp_dir=False)["Labels"]
+    assert labels[MAKERS_LABEL] == f"{own.host_name}@{own.started_at}"
+    assert labels[TASK_LABEL] == "knack/etl"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,26 @@ class Container:
     labels: dict[str, str] = field(default_factory=dict)
     tty: bool = False
     started: threading.Event = field(default_factory=threading.Event)
+    started_at: str = "2026-01-01T00:00:00.1Z"
+    place: str = ""
+    """Where it has the filter's volume mounted."""
+    docker_socket: bool = False
+    running: bool = True
+
+    @property
+    def host_name(self) -> str:
+        """Its name for itself, which is the beginning of its id."""
+        return self.identity[:12]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What a list has of it."""
+        mounts = [{"Type": "volume", "Source": "/var/lib/volume", "Destination": self.place}]
+        mounts += [{"Type": "bind", "Source": "/run/docker.sock"}] if self.docker_socket else []
+        return {
+            **{"Id": self.identity, "Names": [f"/{self.name}"], "Image": "atddocker/etl:production"},
+            **{"Labels": self.labels, "Mounts": mounts},
+        }
 
 
 class FakeDocker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -68,6 +88,8 @@ class FakeDocker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         def is_listed(container: Container) -> bool:
             labels = {*container.labels, *(f"{name}={value}" for name, value in container.labels.items())}
             names = filters.get("name", [""])
+            if not container.running or container.place not in filters.get("volume", [container.place]):
+                return False
             return labels.issuperset(filters.get("label", [])) and any(
                 name in container.name for name in names
             )
@@ -137,7 +159,7 @@ class _Handler(socketserver.BaseRequestHandler):
             case "GET", ["containers", "json"]:
                 filters = json.loads(parse_qs(self.query).get("filters", ["{}"])[0])
                 found = self.server.listed(filters)
-                self.reply(200, [{"Id": each.identity, "Labels": each.labels} for each in found])
+                self.reply(200, [each.row for each in found])
             case "POST", ["containers", "create"]:
                 self.create(json.loads(body))
             case method, ["containers", reference, *rest]:
@@ -159,8 +181,9 @@ class _Handler(socketserver.BaseRequestHandler):
     def ask(self, method: str, container: Container, rest: list[str]) -> None:
         match method, rest:
             case "GET", ["json"]:
-                config = {"Labels": container.labels, "Tty": container.tty}
-                self.reply(200, {"Id": container.identity, "Name": container.name, "Config": config})
+                config = {"Labels": container.labels, "Tty": container.tty, "Hostname": container.host_name}
+                known = {"Id": container.identity, "Name": container.name, "Config": config}
+                self.reply(200, {**known, "State": {"StartedAt": container.started_at}})
             case "POST", ["start"]:
                 container.started.set()
                 self.reply(204)
@@ -177,6 +200,7 @@ class _Handler(socketserver.BaseRequestHandler):
                 stat = "eyJuYW1lIjoieCIsInNpemUiOjN9"  # {"name":"x","size":3}
                 self.reply(200, b"tar", "application/x-tar", f"X-Docker-Container-Path-Stat: {stat}\r\n")
             case ("POST", ["stop" | "kill"]) | ("DELETE", []):
+                container.running = False
                 self.reply(204)
             case "POST", ["resize"]:
                 self.reply(200, b"", "text/plain")

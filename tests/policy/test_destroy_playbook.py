@@ -102,9 +102,8 @@ def hosts(tmp_path: Path) -> Hosts:
     calls = tmp_path / "calls"
     for name, text in (("docker", DOCKER), ("systemctl", SYSTEMCTL), ("rm", REMOVE)):
         made.program(name, text.format(calls=calls))
-    [play] = load(ROOT / "playbooks/destroy.yml")
-    for file in play["vars_files"]:
-        role = file.removeprefix("../")
+    plays = load(ROOT / "playbooks/destroy.yml")
+    for role in {file.removeprefix("../") for play in plays for file in play.get("vars_files", [])}:
         (tmp_path / role).parent.mkdir(parents=True)
         (tmp_path / role).symlink_to(ROOT / role)
     (made.home("one") / "docker-compose.yaml").write_text("services: {}\n")
@@ -113,9 +112,9 @@ def hosts(tmp_path: Path) -> Hosts:
     return made
 
 
-def listed(output: str) -> dict[str, list[str]]:
-    """Return what would be removed, as the playbook says it."""
-    text = output.partition("Say what would be removed")[2].partition("=> ")[2]
+def listed(output: str, host: str = "one") -> dict[str, list[str]]:
+    """Return what would be removed from a host, as the playbook says it."""
+    text = output.partition("Say what would be removed")[2].partition(f"ok: [{host}] => ")[2]
     found, _ = json.JSONDecoder().raw_decode(text)
     message: dict[str, list[str]] = found["msg"]
     return message
@@ -150,4 +149,35 @@ def test_another_hosts_name_removes_nothing(
     run = hosts.playbook("destroy.yml", *options, "--extra-vars=confirm_host=two", DOCKER_HOST=docker)
     assert run.returncode == 2, said(run)
     assert "'two' is not 'one': nothing was removed." in said(run)
+    assert not (tmp_path / "calls").exists()
+
+
+def test_check_lists_what_a_worker_has(hosts: Hosts, docker: str, tmp_path: Path) -> None:
+    """Each worker by itself, before the main host."""
+    inventory = tmp_path / "inventory/workers.yml"
+    inventory.write_text(
+        "airflow_workers: {hosts: {w1: {ansible_connection: local, ansible_become: false}}}\n"
+    )
+    run = hosts.playbook("destroy.yml", "--check", "--extra-vars=confirm_host=one", DOCKER_HOST=docker)
+    assert run.returncode == 0, said(run)
+    found = listed(run.stdout, "w1")
+    assert found["volumes"] == ["airflow_postgres_data", "airflow_weather"], "those of the same Docker"
+    elsewhere = set(found["files_elsewhere_if_they_are_there"])
+    assert "/etc/systemd/system/airflow-worker.service" in elsewhere
+    assert "/usr/local/bin/airflow-release" not in elsewhere
+    downs = [call for call in (tmp_path / "calls").read_text().splitlines() if " down" in call]
+    assert ["--profile worker" in call for call in downs] == [True, False]
+    assert all("--dry-run" in call for call in downs)
+
+
+def test_worker_alone_is_not_removed(hosts: Hosts, docker: str, tmp_path: Path) -> None:
+    """Nobody has typed the main host's name by then."""
+    inventory = tmp_path / "inventory/workers.yml"
+    inventory.write_text(
+        "airflow_workers: {hosts: {w1: {ansible_connection: local, ansible_become: false}}}\n"
+    )
+    limit = ("--limit=w1", "--extra-vars=confirm_host=w1")
+    run = hosts.playbook("destroy.yml", *limit, DOCKER_HOST=docker)
+    assert run.returncode != 0
+    assert "The worker on w1 was not removed: one is not among the hosts of this run" in said(run)
     assert not (tmp_path / "calls").exists()

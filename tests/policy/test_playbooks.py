@@ -67,7 +67,7 @@ def test_verbs_that_change_a_host_become_root() -> None:
 
 def test_destruction_asks_for_the_hosts_name() -> None:
     """The one command without a way back must not be answered by habit."""
-    [play] = load(ROOT / "playbooks/destroy.yml")
+    play, *_ = load(ROOT / "playbooks/destroy.yml")
     [prompt] = play["vars_prompt"]
     first = play["tasks"][0]["ansible.builtin.assert"]
     assert first["that"] == f"{prompt['name']} == inventory_hostname"

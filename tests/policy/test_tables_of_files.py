@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -101,18 +101,17 @@ def test_backup_has_the_configuration_without_secrets() -> None:
     assert copied == public - {"haproxy/maintenance.html"} | {".env"}
 
 
-@pytest.fixture(scope="module")
-def destroyed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What destroy.yml removes outside the platform's directory, and what it stops, by Ansible itself."""
-    folder = tmp_path_factory.mktemp("destroy")
-    [play] = load(ROOT / "playbooks/destroy.yml")
+def destroys(folder: Path, name: str) -> dict[str, list[str]]:
+    """Return what a play of destroy.yml removes outside the platform's directory, and what it stops."""
+    [play] = [play for play in load(ROOT / "playbooks/destroy.yml") if play["name"] == name]
+    [removal] = load(ROOT / "playbooks/tasks/destroy_host.yml")
     found = "{'removed': __destroy_elsewhere, 'stopped': __destroy_units_in_order}"
     play = {
         "name": "Say it",
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars": play["vars"],
+        "vars": {**removal["vars"], **play["vars"], "airflow_directory": "/srv/airflow"},
         "vars_files": [str(ROOT / "playbooks" / path) for path in play["vars_files"]],
         "tasks": [write(found, f"'{folder}/found.json'", folder)],
     }
@@ -122,6 +121,12 @@ def destroyed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     assert run.returncode == 0, run.stdout + run.stderr
     lists: dict[str, list[str]] = json.loads((folder / "found.json").read_text())
     return lists
+
+
+@pytest.fixture(scope="module")
+def destroyed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What destroy.yml removes from the main host, by Ansible itself."""
+    return destroys(tmp_path_factory.mktemp("destroy"), "Destroy the platform")
 
 
 def test_destroy_removes_what_is_outside_the_platforms_directory(destroyed: dict[str, list[str]]) -> None:
@@ -149,6 +154,23 @@ def test_destruction_leaves_no_unit(destroyed: dict[str, list[str]]) -> None:
     assert units - set(destroyed["removed"]) == {"/etc/systemd/system/docker.service.d/restart.conf"}
     whole = {PurePosixPath(unit).name for unit in units if "@" not in unit and ".d/" not in unit}
     assert set(destroyed["stopped"]) == whole
+
+
+def test_destruction_leaves_nothing_of_a_worker(tmp_path: Path) -> None:
+    """Beside what is in the platform's directory: its units, and the limits of DAGs' containers."""
+    found = destroys(tmp_path, "Remove the workers")
+    own = {entry["path"] for role, entry in ENTRIES if role == WORKER and entry["path"].startswith("/")}
+    dags = {
+        entry["path"]
+        for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_dags_files"]
+    }
+    assert own | dags <= set(found["removed"])
+    assert set(found["removed"]) - own - dags == {"/etc/airflow-firewall"}
+    assert set(found["stopped"]) == {
+        "airflow-worker.service",
+        "airflow-dags.slice",
+        "airflow-firewall.service",
+    }
 
 
 def test_nothing_starts_again_what_destroy_has_stopped(destroyed: dict[str, list[str]]) -> None:

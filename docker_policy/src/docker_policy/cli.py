@@ -44,6 +44,7 @@ def serve(settings: Settings, file: File) -> int:
 
     Streams that are open then end with the process. Docker starts the container again after a 1, too.
     """
+    over = threading.Event()
     with Filter(settings, file) as served, Status(settings.status_socket, served) as status:
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -52,6 +53,7 @@ def serve(settings: Settings, file: File) -> int:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         threading.Thread(target=status.serve_forever, daemon=True).start()
+        threading.Thread(target=served.orphans.watch, args=[over], daemon=True).start()
         log.write("started", images=len(settings.images), volumes=len(settings.volumes))
         try:
             served.serve_forever(poll_interval=0.5)
@@ -59,6 +61,7 @@ def serve(settings: Settings, file: File) -> int:
             log.write("stopped", message="Docker has another socket, which is seen after a start")
             return 1
         finally:
+            over.set()
             status.shutdown()
     log.write("stopped")
     return 0

@@ -37,15 +37,15 @@ class Engine:
         connection.settimeout(None)
         return connection
 
-    def get(self, target: str) -> tuple[int, Any]:
-        """Return the status and the document at a target.
+    def ask(self, method: str, target: str) -> tuple[int, Any]:
+        """Return status and document of Docker's answer to a request without a body.
 
         Raises:
             RefusedError: Docker does not answer.
         """
         connection = _Connection(self)
         try:
-            connection.request("GET", target, headers={"Host": "docker", "Connection": "close"})
+            connection.request(method, target, headers={"Host": "docker", "Connection": "close"})
             response = connection.getresponse()
             body = response.read(LARGEST_ANSWER)
             return response.status, json.loads(body) if body else None
@@ -67,7 +67,7 @@ class Engine:
     def is_up(self) -> bool:
         """Ask whether Docker answers."""
         try:
-            return self.get("/version")[0] == 200
+            return self.ask("GET", "/version")[0] == 200
         except RefusedError:
             return False
 

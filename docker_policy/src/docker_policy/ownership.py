@@ -22,7 +22,7 @@ def find(engine: Engine, reference: str) -> str:
     Raises:
         RefusedError: there is none, or it is not a DAG's.
     """
-    status, document = engine.get(f"/containers/{reference}/json")
+    status, document = engine.ask("GET", f"/containers/{reference}/json")
     if status == 404:
         raise RefusedError(f"No such container: {reference}", status=404)
     if status != 200 or not isinstance(document, dict):

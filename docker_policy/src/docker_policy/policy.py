@@ -106,9 +106,19 @@ class Operation:
 class Policy:
     """The decisions for one inventory."""
 
-    def __init__(self, settings: Settings, find: Callable[[str], str]) -> None:
-        """Compile the rules. `find` returns the full id of a DAG's own container, or refuses."""
+    def __init__(
+        self,
+        settings: Settings,
+        find: Callable[[str], str],
+        origin: Callable[[Request], Mapping[str, str]] = lambda request: {},
+    ) -> None:
+        """Compile the rules.
+
+        `find` returns the full id of a DAG's own container, or refuses. `origin` returns labels that say from
+        whom the request for a new container comes.
+        """
         self._find = find
+        self._origin = origin
         self._images = Images(settings.images, "dag_container_images")
         self._registries = Registries(settings.registries)
         self._containers = Containers(settings, self._images)
@@ -240,6 +250,7 @@ class Policy:
 
     def _create(self, call: Call) -> Decision:
         document = self._containers.build(_document(call.request))
+        document["Labels"].update(self._origin(call.request))
         return _with_body(call, "/containers/create", document, note=document["Image"])
 
     def _own(self, call: Call) -> Decision:

@@ -12,13 +12,17 @@ from typing import Any
 
 from docker_policy import log, ownership, streams, wire
 from docker_policy.engine import Engine
-from docker_policy.errors import RefusedError
+from docker_policy.errors import RefusedError, printable
 from docker_policy.metrics import Metrics
+from docker_policy.orphans import Orphans
 from docker_policy.policy import Policy
-from docker_policy.settings import File, Settings, SettingsError
+from docker_policy.settings import TASK_LABEL, File, Settings, SettingsError
 
 TASK_HEADER = "airflow-task"
 """`<DAG>/<task>`, which the worker puts into its requests. It is for the log, and decides nothing."""
+WORKER_HEADER = "airflow-worker"
+"""The host name of the worker's container, which it puts there, too. A wrong one only makes its own container
+another's, or nobody's in particular."""
 LINGER_SECONDS = 1
 _MOST_LINGERED = 4 * wire.LARGEST_BODY
 
@@ -52,13 +56,20 @@ class Filter(_UnixServer):
         """Listen; `serve_forever` answers, by the settings of `file` as soon as it is another one."""
         self._file = file
         self.engine = Engine(settings.docker_socket)
+        self.orphans = Orphans(settings, self.engine)
         self.policy = self._policy(settings)
         self.metrics = Metrics()
         self._free = threading.BoundedSemaphore(settings.connections)
         super().__init__(str(settings.socket), _Handler)
 
     def _policy(self, settings: Settings) -> Policy:
-        return Policy(settings, lambda reference: ownership.find(self.engine, reference))
+        return Policy(settings, lambda reference: ownership.find(self.engine, reference), self._origin)
+
+    def _origin(self, request: wire.Request) -> dict[str, str]:
+        """Return the labels that say which worker, and which of its tasks, asks for a container."""
+        task = printable(request.headers.get(TASK_HEADER, ""))
+        makers = self.orphans.labels(request.headers.get(WORKER_HEADER, ""))
+        return {**makers, **({TASK_LABEL: task} if task else {})}
 
     def service_actions(self) -> None:
         """Look, between two connections, whether settings or Docker's socket are others.

@@ -10,6 +10,12 @@ from docker_policy.images import Images, registry
 OWNER_LABEL = "airflow.dag-container"
 """The label of every container that was made through the filter, and of no other."""
 
+MAKERS_LABEL = "airflow.made-by"
+"""The label that says which containers may have made one of a DAG's (orphans.py)."""
+
+TASK_LABEL = "airflow.task"
+"""The label with `<DAG>/<task>`, as the worker said it: for people, and for the log."""
+
 LABELS = {OWNER_LABEL: "true", "com.docker.compose.project": "airflow-dags"}
 """What each gets. They win over an image's labels: with the platform's own Compose project there, Compose
 would take the container for one of its services."""

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import os
+import socket
 import sys
 from typing import Any
 
@@ -31,7 +32,7 @@ def leave_connections() -> None:
 
 
 def get_airflow_context_vars(context: dict[str, Any]) -> dict[str, str]:
-    """Have a task's Docker clients name DAG and task in their requests, for the log of the filter.
+    """Have a task's Docker clients name DAG, task and worker in their requests, for the filter.
 
     Airflow calls this hook just before a task runs, in the task's own process. It adds no variable. The
     connection that the process has kept ends here: while the task's own code runs, it may need none.
@@ -46,6 +47,7 @@ def get_airflow_context_vars(context: dict[str, Any]) -> dict[str, str]:
         def create_named(self: Any, *arguments: Any, **options: Any) -> None:
             create(self, *arguments, **options)
             self.headers["Airflow-Task"] = name
+            self.headers["Airflow-Worker"] = socket.gethostname()
 
         client.APIClient.__init__ = create_named
     return {}
