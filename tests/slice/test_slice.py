@@ -75,7 +75,7 @@ def state(host: Host, container: str) -> dict[str, Any]:
 
 
 def printed(host: Host, container: str) -> str:
-    return host.check_output(f"docker logs {container}").strip()
+    return str(host.check_output(f"docker logs {container}")).strip()
 
 
 def wait_for_word(host: Host, *containers: str) -> None:
@@ -88,11 +88,12 @@ def wait_for_word(host: Host, *containers: str) -> None:
 
 def cgroup(host: Host, container: str) -> str:
     """Return the cgroup of its first process: version 2 has one line, of no controller."""
-    return host.check_output(f"cat /proc/{state(host, container)['Pid']}/cgroup").removeprefix("0::")
+    line = host.check_output(f"cat /proc/{state(host, container)['Pid']}/cgroup")
+    return str(line).removeprefix("0::")
 
 
 def limit(host: Host, file: str) -> str:
-    return host.check_output(f"cat {CGROUP}/{file}")
+    return str(host.check_output(f"cat {CGROUP}/{file}"))
 
 
 def counted(host: Host, file: str) -> dict[str, int]:
