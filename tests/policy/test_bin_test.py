@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -68,3 +69,12 @@ def test_folder_says_how_to_run_it(folder: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5
     assert f"then run .cache/airflow-<version>/bin/python -m pytest {folder}\n" in done.stdout
+
+
+def test_folder_of_the_virtual_machine_says_how_to_run_it() -> None:
+    """Its tests would else fork on this machine."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/slice"]
+    environment = {name: value for name, value in os.environ.items() if name != "SLICE_SSH_CONFIG"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 5
+    assert "As root run tests/slice/in_a_virtual_machine\n" in done.stdout
