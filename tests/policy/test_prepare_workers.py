@@ -156,8 +156,8 @@ else:
     unit["ActiveState"] = {{"start": "active", "stop": "deactivating"}}.get(verb, unit["ActiveState"])
 state.write_text(json.dumps(unit))
 """
-AIRFLOW, ANNOTATE = "airflow:1-A.b", "annotate:1"
-NAME = "1-a-b"
+ANNOTATE = "annotate:1"
+NAME = "1-a"
 
 
 class Prepared(Hosts):
@@ -264,7 +264,7 @@ def test_next_release_is_laid_out_beside_what_runs(tmp_path: Path, rendered: dic
     (hosts.platform / "releases/earlier").mkdir()
     (hosts.platform / "releases/earlier/release.json").touch()
     assert hosts.run(tasks).returncode == 0
-    before = ["1-a-b", "earlier"]
+    before = [NAME, "earlier"]
     assert hosts.told() == [
         *(("disable", before), ("stop", before)),
         *(("daemon-reload", [NAME]), ("enable", [NAME]), ("start", [NAME])),
