@@ -50,6 +50,7 @@ RENDERED = (
     "tunnel/haproxy.cfg",
     "log-server/*",
     "log-copy/*",
+    "release.json",
 )
 """Which files below the platform's directory are rendered and only then change, as a certificate does not."""
 ELSEWHERE = (
