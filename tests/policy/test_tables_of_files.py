@@ -157,17 +157,29 @@ def test_destruction_leaves_no_unit(destroyed: dict[str, list[str]]) -> None:
 
 
 def test_destruction_leaves_nothing_of_a_worker(tmp_path: Path) -> None:
-    """Beside what is in the platform's directory: its units, and the limits of DAGs' containers."""
+    """Beside the platform's directory: its units, its checker, and the limits of DAGs' containers."""
     found = destroys(tmp_path, "Remove the workers")
+    checker = {
+        entry["path"]
+        for role, entry in ENTRIES
+        if role == "airflow_checker" and entry["path"].startswith("/")
+    }
     own = {entry["path"] for role, entry in ENTRIES if role == WORKER and entry["path"].startswith("/")}
     dags = {
         entry["path"]
         for entry in load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_dags_files"]
     }
     assert own | dags <= set(found["removed"])
-    assert set(found["removed"]) - own - dags == {"/etc/airflow-firewall"}
+    assert [
+        path
+        for path in checker
+        if not any(PurePosixPath(path).is_relative_to(top) for top in found["removed"])
+    ] == []
     assert set(found["stopped"]) == {
+        "airflow-checker.service",
+        "airflow-checker.timer",
         "airflow-worker.service",
+        "airflow-worker-switch.service",
         "airflow-dags.slice",
         "airflow-firewall.service",
     }
