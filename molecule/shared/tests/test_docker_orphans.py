@@ -87,7 +87,7 @@ def test_container_of_a_killed_worker_is_stopped(platform: Platform, host: Host)
         return bool(is_another and state["Health"]["Status"] == "healthy")
 
     wait_for("the worker to be back", healthy, CONSUMES_SECONDS)
-    log = platform.check("docker compose logs --no-log-prefix --tail 1000 docker-socket-proxy")
+    log = platform.check("docker compose --ansi never logs --no-log-prefix --tail 1000 docker-socket-proxy")
     lines = [json.loads(line) for line in log.splitlines() if '"event": "orphan"' in line]
     said = [line for line in lines if line["container"] == CONTAINER]
     assert [(line["dag"], line["task"], line["status"]) for line in said] == [(DAG, "etl", 204)]
