@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 def certificate(
     names: Iterable[str],
-    ends_in: timedelta = timedelta(hours=1),
+    ends_in: timedelta = timedelta(days=1),
     issued: timedelta = -timedelta(minutes=5),
     common_name: str = "example.org",
 ) -> str:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.missing import needs
 from tests.policy.conftest import CASES, ROOT, Rendered, load
@@ -24,7 +25,8 @@ with_nftables = needs("nft", "ip", "unshare", "nsenter", root=True)
 @every_case
 def test_rules_close_the_ports_that_are_published(rendered: dict[str, Rendered], case: str) -> None:
     """Those of the host names, too: no other list has them."""
-    published = re.findall(r'^      - "(\d+):\d+"$', rendered[case][COMPOSE], re.MULTILINE)
+    services = yaml.safe_load(rendered[case][COMPOSE])["services"].values()
+    published = [port.split(":")[0] for service in services for port in service.get("ports", [])]
     [closed] = re.findall(r"tcp dport \{ ([\d, ]+) \} counter drop", rendered[case][RULES])
     assert closed.split(", ") == published
 

@@ -37,7 +37,7 @@ BAD = {
     "nothing": ("", "no certificate with its own"),
     "bytes": ("\u00fc", "no certificate with its own"),
     "ended": (certificate(NAMES, ends_in=timedelta(minutes=-1)), "certificate has expired"),
-    "not yet valid": (certificate(NAMES, timedelta(hours=3), issued=timedelta(minutes=10)), "not yet valid"),
+    "not yet valid": (certificate(NAMES, timedelta(days=3), issued=timedelta(days=1)), "not yet valid"),
     "other names": (certificate(NAMES[:1]), f"for {NAMES[1]}: Hostname mismatch"),
     "chain that leads elsewhere": (GOOD + KEY.sub("", OTHER), f"would refuse it for {NAMES[0]}"),
 }

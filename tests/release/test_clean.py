@@ -235,6 +235,28 @@ def test_share_that_cannot_be_kept_is_told(platform: Host) -> None:
     assert "dag_id=b/run_id=2/task_id=t/attempt=1.log" in names(platform)
 
 
+def test_process_that_ends_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at /proc and the one at its open files."""
+    log = tmp_path / "log"
+    log.touch()
+    for process in ("7", "8"):
+        (tmp_path / process / "fd").mkdir(parents=True)
+        (tmp_path / process / "fd" / "3").symlink_to(log)
+    ended = str(tmp_path / "7" / "fd")
+
+    def unless_ended(look: Callable[..., object]) -> Callable[..., object]:
+        def looked(path: object = ".") -> object:
+            if str(path) == ended:
+                raise FileNotFoundError(ended)
+            return look(path)
+
+        return looked
+
+    monkeypatch.setattr(os, "listdir", unless_ended(os.listdir))
+    monkeypatch.setattr(os, "scandir", unless_ended(os.scandir))
+    assert logs.open_files(tmp_path) == {(log.stat().st_dev, log.stat().st_ino)}
+
+
 @needs_tmpfiles
 def test_share_of_inodes_counts_too(platform: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda path: Disk(2**40, 1, 10))

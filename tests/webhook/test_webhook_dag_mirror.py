@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.missing import needs
 from tests.webhook.doubles import wait_until
 from tests.webhook.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = 50002
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+pytestmark = needs("git", root=True)
 
 
 def as_other(*command: str) -> subprocess.CompletedProcess[str]:

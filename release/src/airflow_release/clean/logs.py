@@ -114,11 +114,16 @@ def find(kind: Kind) -> list[Log]:
 def open_files(processes: Path = Path("/proc")) -> set[tuple[int, int]]:
     """Return device and inode of each file that a process of the host or of a container has open."""
     found = set()
-    for descriptor in processes.glob("[0-9]*/fd/*"):
-        # The process may have ended, or have closed it.
+    for process in processes.glob("[0-9]*"):
+        descriptors: list[Path] = []
+        # The process may have ended,
         with contextlib.suppress(OSError):
-            seen = descriptor.stat()
-            found.add((seen.st_dev, seen.st_ino))
+            descriptors += (process / "fd").iterdir()
+        for descriptor in descriptors:
+            # or have closed it.
+            with contextlib.suppress(OSError):
+                seen = descriptor.stat()
+                found.add((seen.st_dev, seen.st_ino))
     return found
 
 
