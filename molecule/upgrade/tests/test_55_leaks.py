@@ -35,7 +35,7 @@ def failed_converge(platform: Platform, control: ControlNode) -> Iterator[Finish
 
 def test_failing_converge_prints_no_secret(failed_converge: Finished, canaries: Canaries) -> None:
     """It names the file, and what an operator pastes into a ticket has none of it."""
-    failed_converge.failed(f"Destination {DIRECTORY}/env not writable")
+    failed_converge.failed(f"{DIRECTORY}/env/airflow.env", "Read-only file system")
     assert canaries.in_text(failed_converge.output) == set()
 
 
