@@ -130,8 +130,9 @@ def test_checker_starts_when_the_worker_does_and_its_files_are_recorded() -> Non
         if "ansible.builtin.include_role" in task
     ]
     names = [(role["name"], role.get("tasks_from", "main")) for role, _ in included]
-    assert names[-3:] == [("worker", "start"), ("airflow_checker", "main"), ("airflow_checker", "record")]
-    assert included[-1][1] == "not ansible_check_mode"
+    start = names.index(("worker", "start"))
+    assert names[start + 1 : start + 3] == [("airflow_checker", "main"), ("airflow_checker", "record")]
+    assert included[start + 2][1] == "not ansible_check_mode"
 
 
 @as_root
