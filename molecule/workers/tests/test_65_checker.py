@@ -13,6 +13,7 @@ import pytest
 from airflow_api import wait_for
 from checker_on_host import Checker
 from expected import DIRECTORY
+from long_tests import when_asked
 from platform_host import Platform
 from test_checker import PRIVATE, found
 from worker_host import CONSUMES_SECONDS, SERVICES, WorkerHost
@@ -168,7 +169,7 @@ def test_worker_that_consumes_nothing_is_restarted(worker: WorkerHost) -> None:
     worker.wait_until_healthy()
 
 
-@pytest.mark.long
+@when_asked
 def test_worker_that_was_told_to_take_no_tasks_is_let_be(
     worker: WorkerHost, its_checker: Checker, platform: Platform
 ) -> None:
