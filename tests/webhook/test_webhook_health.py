@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from airflow_checker import lights, report
-from airflow_checker.lights import LIGHTS
+from airflow_checker.facts import WorkerHost
+from airflow_checker.lights import LIGHTS, Finding
+from airflow_checker.memory import Episode, Memory
+from airflow_checker.settings import Settings as CheckerSettings
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +24,7 @@ from webhook.app import create_app
 from webhook.lights import ON_THE_PAGE, Light
 from webhook.settings import RepositorySettings, Settings
 
+from tests.checker.conftest import well
 from tests.webhook.doubles import VaultDouble
 from tests.webhook.health_document import bad_day, document, figures, finding, service, worker_host
 from webhook import health, status
@@ -631,3 +635,21 @@ def test_page_is_of_one_piece(page: Page) -> None:
     tags = {tag for tag, _ in Elements(text).found}
     assert tags.isdisjoint({"script", "img", "iframe", "object", "form", "base"})
     assert not re.search(r"url\(|@import|\bon\w+=", text)
+
+
+def test_every_figure_of_the_checker_is_taken() -> None:
+    """What the webhook does not know it leaves out, without a word."""
+    finding = Finding("queue-without-worker", "default", "Nobody consumes default.")
+    memory = Memory()
+    memory.episodes[finding.key] = Episode(since=well().now, last=well().now)
+    facts = well(worker_hosts=[WorkerHost("atd-worker01", queues=("default",))], outcomes={}, refusals={})
+    written = report.build(facts, [finding], memory, CheckerSettings())["figures"]
+    assert all(written[name] for name in ("disks", "hours", "workers", "worker_hosts", "unconsumed"))
+    assert names(health._FIGURES(written)) == names(written)
+
+
+def names(value: Any) -> Any:
+    """Return the names of all fields, of those within others, too, without what they say."""
+    if isinstance(value, dict):
+        return {name: names(each) for name, each in value.items()}
+    return [names(value[0])] if isinstance(value, list) and value else None

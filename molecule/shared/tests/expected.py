@@ -152,7 +152,7 @@ SERVICES = {
     ),
 }
 
-PUBLISHED = ("airflow-webserver", "webhook", "flower", "weather")
+PUBLISHED = [endpoint["service"].partition(":")[0] for endpoint in ENDPOINT_LIST]
 """The services behind HAProxy. Each shares a network with it that no other service is on."""
 
 LISTENS = {

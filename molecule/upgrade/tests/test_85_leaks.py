@@ -6,8 +6,10 @@ import pytest
 from canaries import AIRFLOW, PLACES, misplaced, watched
 from platform_host import Platform
 
+from tests.releases import NEWEST
 
-@pytest.mark.starts_on("2.11.2")
+
+@pytest.mark.starts_on(NEWEST)
 def test_rotation_shows_no_secret_to_other_users(platform: Platform) -> None:
     """The watch began in test_55_leaks.py, and knows the values of before."""
     seen = watched(platform.host)
