@@ -193,8 +193,8 @@ LIGHTS = {
     ),
     "main-host-silent": Light(
         CRITICAL,
-        "The main host does not let this host at Redis: it is away, has cut this host off, or has another"
-        " release. The worker takes no tasks.",
+        "The main host does not let this host connect to Redis: it is away, has cut this host off, or has"
+        " another release. The worker takes no tasks.",
         "Look at the lights of the main host. If it has none for this host, read `docker compose logs tunnel`"
         " here in `/srv/airflow`; then run site.yml.",
         _CONVERGE,
@@ -248,19 +248,19 @@ LIGHTS = {
     "certificate-ends": Light(
         WARNING,
         "The certificate ends within three weeks.",
-        "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
+        "Renew it: put the new one on the host, or set `tls_certificate` and run site.yml.",
         needs=HAPROXY,
     ),
     "certificate-ended": Light(
         CRITICAL,
         "The certificate has ended or cannot be read.",
-        "Renew it: drop the new one on the host, or set `tls_certificate` and run site.yml.",
+        "Renew it: put the new one on the host, or set `tls_certificate` and run site.yml.",
         needs=HAPROXY,
     ),
     "certificate-refused": Light(
         WARNING,
-        "The certificate that was dropped on the host is not good; the one before it stays in force.",
-        "Drop a good one in its place, or remove the file; `journalctl -u airflow-certificate` says why.",
+        "The new certificate on the host is not good; the one before it stays in force.",
+        "Put a good one in its place, or remove the file; `journalctl -u airflow-certificate` says why.",
         needs=HAPROXY,
     ),
     "worker-certificate-ends": Light(
