@@ -83,9 +83,11 @@ rehearse` notes its own. `Engine` takes the next ones: each is its method `_<nam
 
 To add a phase, add its name here, and:
 
-- before the switch, add its tasks to `playbooks/tasks/prepare.yml`, with a note of `begin` and of `done`, and
-  its name to `molecule/upgrade/tests/test_20_trial.py`;
-- in the switch or after it, add its method to `Engine`;
+- before the switch, add its tasks to `playbooks/tasks/prepare.yml`, with a note of `begin` and of `done`, its
+  name to `molecule/upgrade/tests/test_20_trial.py`, and a command of `airflow-release` that it calls to
+  `tests/policy/test_operation_playbooks.py`;
+- in the switch or after it, add its method to `Engine`, its place to one of the three lists there, and its
+  name to `CLOSED` in `molecule/workers/tests/test_90_upgrade.py`, if no old worker may be let in then;
 - in the switch, add what undoes it to `way_back.py`. If its failure says nothing of the prepared database,
   add it to `WORTHLESS_AFTER` there;
 - in any case, add it to each table by phase in `docs/upgrade.md`, and to the lists in
