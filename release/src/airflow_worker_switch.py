@@ -28,6 +28,8 @@ from pathlib import Path
 
 NAMED = "release.json"
 LIVE = "live"
+RUNS_TASKS = "airflow-worker"
+"""The service that does; it goes before the files of another release come."""
 PAUSE_SECONDS = 2.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
@@ -121,6 +123,9 @@ class Worker:
         _write(self._live, b"")
         # No connection leads from here to the main host any more. The worker ends before the tunnel does.
         self._compose("stop")
+        # With the next release's tunnel the gateway would let the old worker in, and a boot or a start of
+        # Docker starts whatever container is there (airflow-worker.service).
+        self._compose("rm", "--force", RUNS_TASKS)
         for name in release.files():
             _copy(release.folder / name, self.directory / name)
         self._compose("up", "--detach", "--remove-orphans", "--no-build", "--pull=never")

@@ -281,3 +281,49 @@ def test_host_that_is_no_worker_yet_follows_at_the_end(tmp_path: Path, rendered:
         run
     )
     assert list(hosts.platform.iterdir()) == []
+
+
+# --- What a run puts there itself
+
+FOLLOW = [
+    {"ansible.builtin.include_role": {"name": "worker", "tasks_from": part}, "name": f"Run {part}"}
+    | {
+        "vars": {
+            "docker_engine_available": True,
+            # These would be this machine's.
+            "__worker_unit_files": [],
+            "__worker_unit_directories": [],
+        }
+    }
+    for part in ("main_host", "files")
+]
+DOCKER = """#!/bin/sh
+case "$*" in
+  ps*) echo the-old-worker ;;
+  stop*|rm*) echo "$* with $(cat {platform}/tunnel/haproxy.cfg)" >>{folder}/docker-calls ;;
+esac
+"""
+
+
+@needs(root=True)
+@pytest.mark.parametrize("was", ["airflow:1-a", "airflow:0-of-before", None])
+def test_worker_of_another_release_goes_before_the_tunnel_is_the_new_one(
+    tmp_path: Path, rendered: dict[str, Rendered], was: str | None
+) -> None:
+    """By the new tunnel the gateway would let it in. One of the same release goes on."""
+    hosts = Prepared(tmp_path, rendered[REPOSITORY])
+    program = tmp_path / "bin/docker"
+    program.write_text(DOCKER.format(platform=hosts.platform, folder=tmp_path))
+    program.chmod(0o755)
+    (hosts.platform / "tunnel").mkdir()
+    (hosts.platform / "tunnel/worker.pem").touch()
+    (hosts.platform / "tunnel/haproxy.cfg").write_text("the old tunnel")
+    if was:
+        (hosts.platform / ".env").write_text(f"AIRFLOW_UID=50000\nAIRFLOW_IMAGE={was}\n")
+    (tmp_path / "follow.yml").write_text(yaml.safe_dump(FOLLOW))
+    run = hosts.run(str(tmp_path / "follow.yml"))
+    assert run.returncode == 0, said(run)
+    assert f"postgres-{NAME}." in (hosts.platform / "tunnel/haproxy.cfg").read_text()
+    calls, goes = tmp_path / "docker-calls", was == "airflow:0-of-before"
+    found = calls.read_text().splitlines() if calls.exists() else []
+    assert found == [f"{verb} the-old-worker with the old tunnel" for verb in ("stop", "rm") if goes]

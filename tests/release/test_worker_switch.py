@@ -26,6 +26,7 @@ from tests.certificates import certificate
 
 OLD, NEW, OTHER = "2-5-3-aaa", "2-6-1-bbb", "2-7-0-ccc"
 STOP = ["stop"]
+REMOVE = ["rm", "--force", "airflow-worker"]
 UP = ["up", "--detach", "--remove-orphans", "--no-build", "--pull=never"]
 
 DOCKER = """#!{python}
@@ -180,13 +181,13 @@ def test_follows_the_main_host_there_and_back(host: Host) -> None:
     host.gateway.serves = NEW
     host.follow()
     assert host.has == {NEW}
-    assert host.calls() == [[*STOP, OLD], [*UP, NEW]]
+    assert host.calls() == [[*STOP, OLD], [*REMOVE, OLD], [*UP, NEW]]
     host.follow()
     assert host.calls() == []
     host.gateway.serves = OLD
     host.follow()
     assert host.has == {OLD}
-    assert host.calls() == [[*STOP, NEW], [*UP, OLD]]
+    assert host.calls() == [[*STOP, NEW], [*REMOVE, NEW], [*UP, OLD]]
 
 
 def test_asks_for_postgres_of_what_does_not_run(host: Host) -> None:
@@ -242,7 +243,7 @@ def test_half_of_a_release_is_none(host: Host) -> None:
     assert host.has == {OLD}
 
 
-@pytest.mark.parametrize("at", ["stop", "up"])
+@pytest.mark.parametrize("at", ["stop", "rm", "up"])
 @pytest.mark.parametrize("then", [NEW, OLD])
 def test_killed_switch_goes_on_with_what_is_served_by_then(host: Host, at: str, then: str) -> None:
     """As after a loss of power; the main host may have gone back meanwhile."""
@@ -255,9 +256,29 @@ def test_killed_switch_goes_on_with_what_is_served_by_then(host: Host, at: str, 
     host.gateway.serves = then
     host.follow()
     assert host.has == {then}
-    assert [call[0] for call in host.calls()] == ["stop", "up"]
+    assert [call[0] for call in host.calls()] == ["stop", "rm", "up"]
     host.follow()
     assert host.calls() == []
+
+
+def test_old_worker_is_gone_before_the_tunnel_is_the_new_releases(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that loses its power in between starts the containers that are there, with such files."""
+    write = airflow_worker_switch._write
+
+    def cut(path: Path, content: bytes, mode: int = 0o600) -> None:
+        write(path, content, mode)
+        if path == host.directory / "tunnel/haproxy.cfg":
+            raise OSError("the power is cut")
+
+    monkeypatch.setattr(airflow_worker_switch, "_write", cut)
+    host.lay_out(NEW)
+    host.gateway.serves = NEW
+    with pytest.raises(OSError, match="power"):
+        host.follow()
+    assert "of 2-6-1" in (host.directory / "tunnel/haproxy.cfg").read_text()
+    assert host.calls() == [[*STOP, OLD], [*REMOVE, OLD]]
 
 
 def test_worker_that_was_off_during_all_of_it_follows_when_it_is_back(host: Host) -> None:
@@ -289,7 +310,7 @@ def test_failure_of_docker_is_said_and_tried_again(
     finally:
         signal.signal(signal.SIGTERM, previous)
         ending.join()
-    assert [call[0] for call in host.calls()] == ["stop", "up", "stop", "up"]
+    assert [call[0] for call in host.calls()] == ["stop", "rm", "up", "stop", "rm", "up"]
     assert host.has == {NEW}
     said = capfd.readouterr().out
     assert f"laid out: {NEW}\n" in said
