@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from docker_policy.engine import _objects
 from docker_policy.errors import RefusedError
 from docker_policy.settings import MAKERS_LABEL, OWNER_LABEL, TASK_LABEL
 
@@ -138,6 +140,45 @@ def test_nothing_is_stopped_when_docker_does_not_say_who_runs(
     with pytest.raises(RefusedError):
         wired.filter.orphans.sweep()
     assert made.running
+
+
+def test_large_labels_of_a_dag_keep_nobody_from_anything(wired: Wired) -> None:
+    """A list has all labels of all containers; one of them may even be at the place of a client."""
+    first = worker(wired)
+    made = [make(wired, first, Labels={"x": "\u00e9<" * 120_000}) for _ in range(6)]
+    made[0].place = str(wired.path.parent)
+    assert make(wired, first).labels[MAKERS_LABEL] == f"{first.identity[:12]}@{first.started_at}"
+    restart(first)
+    wired.filter.orphans.sweep()
+    assert not any(each.running for each in made)
+
+
+def test_container_that_docker_cannot_stop_keeps_no_other(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = worker(wired)
+    stuck, other = make(wired, first), make(wired, first)
+    restart(first)
+    real = wired.filter.engine.ask
+
+    def ask(method: str, target: str) -> tuple[int, Any]:
+        if stuck.identity in target:
+            raise RefusedError("Docker gives no answer: TimeoutError", status=503)
+        return real(method, target)
+
+    monkeypatch.setattr(wired.filter.engine, "ask", ask)
+    wired.filter.orphans.sweep()
+    assert not other.running
+    assert f"stopping {stuck.identity[:12]}, whose worker is gone: Docker gives no" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{}", "[{}", "[]x", ""])
+def test_what_is_no_list_is_no_list_without_containers(text: str) -> None:
+    """Else every container of a DAG would be one whose worker is gone."""
+    with pytest.raises(ValueError, match="no list"):
+        list(_objects(cast(Any, io.BytesIO(text.encode()))))
+    assert list(_objects(cast(Any, io.BytesIO(b'[{"a":[{}]},\n{}]\n')))) == [{"a": [{}]}, {}]
+    assert list(_objects(cast(Any, io.BytesIO(b"[]\n")))) == []
 
 
 @pytest.mark.parametrize("fails", [RefusedError("Docker does not answer", status=503), KeyError("Labels")])

@@ -1,9 +1,11 @@
 """Docker's API on its own socket."""
 
+import codecs
 import http.client
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from docker_policy.errors import RefusedError
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 60
 LARGEST_ANSWER = 4 * 2**20
+LARGEST_ENTRY = 16 * 2**20
+"""Of a list. A create request of 1 MiB has at most six times that there: Docker may escape each character."""
+READ = 2**20
 
 
 class Engine:
@@ -54,6 +59,26 @@ class Engine:
         finally:
             connection.close()
 
+    def each(self, target: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a list, which may be of any length: DAGs decide how many and how large.
+
+        Raises:
+            RefusedError: Docker does not answer, or with no list.
+        """
+        connection = _Connection(self)
+        try:
+            connection.request("GET", target, headers={"Host": "docker", "Connection": "close"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise RefusedError(
+                    f"Docker answered {response.status} when it was asked for a list", status=503
+                )
+            yield from _objects(response)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RefusedError(f"Docker gives no answer: {type(error).__name__}", status=503) from None
+        finally:
+            connection.close()
+
     def is_replaced(self) -> bool:
         """Tell whether the socket is none of the host's any more, which has made another in its place.
 
@@ -82,3 +107,32 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = self._engine.connect()
         self.sock.settimeout(ANSWER_SECONDS)
+
+
+def _objects(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    """Decode a list of objects while it is read, so that only one of them is in memory.
+
+    Raises:
+        ValueError: it is none, or one object is larger than any can be.
+    """
+    decoder, characters = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")()
+    text, begun = "", False
+    while True:
+        data = response.read(READ)
+        text += characters.decode(data, final=not data)
+        while True:
+            rest = text.lstrip("," if begun else "[").lstrip()
+            if not rest.startswith("{"):
+                break
+            try:
+                entry, end = decoder.raw_decode(rest)
+            except ValueError:
+                break
+            begun, text = True, rest[end:]
+            yield entry
+        if not data:
+            if text.strip() not in (("]",) if begun else ("[]", "null")):
+                raise ValueError("it is no list")
+            return
+        if len(text) > LARGEST_ENTRY:
+            raise ValueError("it is too large")

@@ -62,11 +62,15 @@ class Orphans:
             RefusedError: Docker gives no answer.
         """
         # First the containers: a maker that they can have is there by now, or is gone.
-        made = self._listed(label=[f"{OWNER_LABEL}=true", MAKERS_LABEL])
+        made = [_short(each) for each in self._listed(label=[f"{OWNER_LABEL}=true", MAKERS_LABEL])]
         runs = {each.run for each in self._clients()} if made else set()
         for each in made:
             if runs.isdisjoint(each["Labels"][MAKERS_LABEL].split()):
-                self._stop(each)
+                try:
+                    self._stop(each)
+                except RefusedError as error:
+                    # One that Docker cannot stop keeps no other.
+                    log.write("failed", message=f"stopping {each['Id'][:12]}, whose worker is gone: {error}")
 
     def watch(self, over: threading.Event) -> None:
         """Sweep at once, and again and again until it is over."""
@@ -97,7 +101,9 @@ class Orphans:
         return list(self._running_clients())
 
     def _running_clients(self) -> Iterator[Client]:
-        for each in self._listed(volume=[self._place]):
+        # All of it first: a list that is being read keeps a connection.
+        found = [_short(each) for each in self._listed(volume=[self._place])]
+        for each in found:
             if OWNER_LABEL in (each.get("Labels") or {}) or _has_docker(each):
                 continue
             status, document = self._engine.ask("GET", f"/containers/{each['Id']}/json")
@@ -109,15 +115,20 @@ class Orphans:
                 f"{each['Id'][:12]}@{document['State']['StartedAt']}", document["Config"]["Hostname"]
             )
 
-    def _listed(self, **filters: list[str]) -> list[dict[str, Any]]:
-        """Return the containers that run and match."""
-        query = urlencode({"filters": json.dumps(filters)})
-        status, document = self._engine.ask("GET", f"/containers/json?{query}")
-        if status != 200 or not isinstance(document, list):
-            raise RefusedError(f"Docker answered {status} when it was asked which containers run", status=503)
-        return document
+    def _listed(self, **filters: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield the containers that run and match."""
+        return self._engine.each(f"/containers/json?{urlencode({'filters': json.dumps(filters)})}")
+
+
+def _short(container: dict[str, Any]) -> dict[str, Any]:
+    """Return what is needed of a list's entry, which has the command and all labels in it."""
+    labels = container.get("Labels") or {}
+    kept = {name: labels[name] for name in (OWNER_LABEL, MAKERS_LABEL, TASK_LABEL) if name in labels}
+    return {**{name: container.get(name) for name in ("Id", "Names", "Image", "Mounts")}, "Labels": kept}
 
 
 def _has_docker(container: dict[str, Any]) -> bool:
     """Tell whether it has Docker's own socket: then it is the filter, which makes nothing by itself."""
-    return any(str(mount.get("Source", "")).endswith("/docker.sock") for mount in container.get("Mounts", []))
+    return any(
+        str(mount.get("Source", "")).endswith("/docker.sock") for mount in container.get("Mounts") or []
+    )
