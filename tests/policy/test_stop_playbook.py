@@ -13,7 +13,8 @@ from tests.policy.operations import Hosts, said
 SYSTEMCTL = """#!/bin/sh
 echo "systemctl $*" >>"{calls}"
 case "$*" in
-  *"stop airflow-worker"*) if [ -e "{failing}" ]; then echo "no answer from systemd" >&2; exit 1; fi ;;
+  *"stop airflow-worker.service"*)
+    if [ -e "{failing}" ]; then echo "no answer from systemd" >&2; exit 1; fi ;;
   *is-enabled*) echo enabled ;;
   *show*) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
 esac
@@ -59,6 +60,10 @@ def test_workers_are_stopped_first_and_for_good(hosts: Hosts) -> None:
     worker, main = "stop airflow-worker.service", "stop airflow.service"
     assert stopped.count(worker) == stopped.count("disable airflow-worker.service") == 2
     assert max(place for place, call in enumerate(stopped) if call == worker) < stopped.index(main)
+    # A switch would start what is stopped.
+    switch = "stop airflow-worker-switch.service"
+    assert stopped.count(switch) == stopped.count("disable airflow-worker-switch.service") == 2
+    assert max(place for place, call in enumerate(stopped) if call == switch) < stopped.index(worker)
     assert "disable airflow.service" in stopped
     assert stopped[-3:] == ["worker", "worker", "main"]
 
@@ -72,7 +77,7 @@ def test_worker_that_fails_is_said_and_keeps_nothing_running(hosts: Hosts) -> No
         assert f"The worker on {name} was not stopped: Unable to stop service airflow-worker.service" in said(
             run
         )
-        assert f"run on {name}: systemctl disable --now airflow-worker" in said(run)
+        assert f"run on {name}: systemctl disable --now airflow-worker-switch airflow-worker" in said(run)
     assert hosts.notes("one") == []
 
 
