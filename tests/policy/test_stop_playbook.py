@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.policy.operations import Hosts, said
+from tests.webhook.network import free_port
 
 SYSTEMCTL = """#!/bin/sh
 echo "systemctl $*" >>"{calls}"
@@ -104,3 +105,24 @@ def test_limit_leaves_the_others_alone(hosts: Hosts) -> None:
     assert run.returncode == 0, said(run)
     assert [call for call in stopped if "worker" in call] == []
     assert "stop airflow.service" in stopped
+
+
+def test_only_worker_that_is_lost_on_the_way_keeps_nothing_running(hosts: Hosts) -> None:
+    """Ansible ends a run when it has lost all hosts of a play."""
+    lost = hosts.folder / "lost"
+    loses = f'case "$*" in *"stop airflow-worker.service"*) touch "{lost}" ;; esac\ncase'
+    systemctl = SYSTEMCTL.format(calls=hosts.folder / "calls", failing=hosts.folder / "failing")
+    hosts.program("systemctl", systemctl.replace("case", loses, 1))
+    is_lost = f"query('ansible.builtin.first_found', ['{lost}'], skip=true)"
+    worker = {
+        **{"ansible_connection": "{{ 'ssh' if " + is_lost + " else 'local' }}", "ansible_become": False},
+        **{"ansible_host": "127.0.0.1", "ansible_port": free_port()},
+        "ansible_ssh_common_args": "-o ControlMaster=no -o ControlPath=none",
+    }
+    inventory = {"airflow_workers": {"hosts": {"w1": worker}}}
+    (hosts.folder / "inventory/workers.yml").write_text(yaml.safe_dump(inventory))
+    run, stopped = stop(hosts)
+    assert run.returncode != 0
+    assert {"stop airflow.service", "disable airflow.service"} <= set(stopped)
+    assert "The connection to w1 was lost, and the worker there may still run." in said(run)
+    assert hosts.notes("one") == []
