@@ -212,6 +212,7 @@ class Prepared(Hosts):
             "dag_repository": "a repository",
             # These would be this machine's.
             "__worker_switch_files": [],
+            "__worker_unfinished": str(self.folder / "unfinished"),
         }
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(self.inventory))

@@ -30,7 +30,6 @@ def tasks(folder: Path, *parts: str) -> str:
     """Return a file that runs these parts of the role, without what would be this machine's."""
     own = {
         "docker_engine_available": True,
-        "__worker_unfinished": str(folder / "unfinished"),
         "__worker_unit_files": [],
         "__worker_unit_directories": [],
         "__worker_units_done": {"changed": False},

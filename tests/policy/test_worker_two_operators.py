@@ -25,13 +25,14 @@ def test_what_an_active_operation_has_laid_out_stays(
 ) -> None:
     """site.yml lets operations begin before it comes to the workers, which may take long."""
     hosts = Prepared(tmp_path, rendered[REPOSITORY])
-    (hosts.main / "releases").mkdir()
+    (hosts.main / "releases").mkdir(exist_ok=True)
     (hosts.main / "releases/operation.json").write_text(json.dumps({"state": state}))
     (hosts.platform / "tunnel").mkdir()
     (hosts.platform / "tunnel/worker.pem").touch()
     laid_out = hosts.platform / "releases/2-b/release.json"
     laid_out.parent.mkdir(parents=True)
     laid_out.touch()
+    (tmp_path / "unit.json").write_text(json.dumps({"ActiveState": "active", "enabled": True}))
     tasks = [
         {
             "name": f"Run {part}",
