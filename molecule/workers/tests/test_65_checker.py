@@ -56,9 +56,14 @@ def test_it_tells_slack_and_does_not_call_the_heartbeat(
 
 def test_worker_is_well(worker: WorkerHost, its_checker: Checker) -> None:
     """Confined as the unit is, it sees its services, its certificate and the main host behind the tunnel."""
-    its_checker.look()
+
+    def nothing_found() -> bool:
+        its_checker.look()
+        return found(its_checker.health) == set()
+
+    # On a busy machine a health check may not end in time; the next one, within 30 s, does.
+    wait_for("the checker to find nothing", nothing_found, 90)
     document = its_checker.health
-    assert found(document) == set(), document["findings"]
     assert document["host"] == worker.name
     assert {row["name"] for row in document["services"]} == SERVICES
     assert {(row["state"], row["health"]) for row in document["services"]} == {("running", "healthy")}
