@@ -14,7 +14,7 @@ from tests.policy.operations import said
 from tests.policy.test_prepare_workers import Prepared
 from tests.policy.test_worker_role import REPOSITORY
 
-OWN = {"__worker_unit_files": [], "__worker_unit_directories": []}
+OWN: dict[str, list[str]] = {"__worker_unit_files": [], "__worker_unit_directories": []}
 """These would be this machine's."""
 
 
