@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-from typing import BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-from airflow_checker.gather.redis import RedisError, ask
+from airflow_checker.gather.redis import ask, session
 
 DRAINED = "airflow-platform.drained."
 """Before a worker's name: the key of when it was told to take no more (images/airflow/bin/drain-worker)."""
@@ -26,20 +24,11 @@ def drained(address: str, broker: str, worker: str, *, port: int = 6379, timeout
     `address` is that of the tunnel, which carries the connection to Redis; `broker` has its password.
 
     Raises:
-        RedisError: the main host does not let this host at Redis, or Redis refuses.
+        RedisError: the main host does not let this host connect to Redis, or Redis refuses.
     """
     password = unquote(urlsplit(broker).password or "")
-    try:
-        with (
-            socket.create_connection((address, port), timeout) as connection,
-            connection.makefile("rwb") as file,
-        ):
-            stream = cast(BinaryIO, file)
-            if password:
-                ask(stream, "AUTH", password)
-            return float(ask(stream, "GET", DRAINED + worker) or 0)
-    except (OSError, ValueError, TypeError) as error:
-        raise RedisError(str(error) or type(error).__name__) from error
+    with session(address, password, port=port, timeout=timeout) as stream:
+        return float(ask(stream, "GET", DRAINED + worker) or 0)
 
 
 def parse_tasks(text: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 PREFIX = "_kombu.binding."
@@ -29,6 +30,24 @@ def queues(address: str, password: str, *, port: int = 6379, timeout: float = 5)
     Raises:
         RedisError: Redis does not answer in time, or refuses.
     """
+    with session(address, password, port=port, timeout=timeout) as stream:
+        bound = [key.decode(errors="replace") for key in ask(stream, "KEYS", PREFIX + "*")]
+        names = sorted(filter(is_queue, (key[len(PREFIX) :] for key in bound)))
+        lengths = dict.fromkeys(names[:MOST_QUEUES], 0)
+        for key in lists(stream):
+            name = queue_of(key)
+            if name is not None and (name in lengths or len(lengths) < MOST_QUEUES):
+                lengths[name] = lengths.get(name, 0) + int(ask(stream, "LLEN", key))
+        return lengths
+
+
+@contextmanager
+def session(address: str, password: str, *, port: int = 6379, timeout: float = 5) -> Iterator[BinaryIO]:
+    """Yield a connection to Redis that has given its password, if there is one.
+
+    Raises:
+        RedisError: Redis does not answer in time, or refuses, or an answer is not what was expected of it.
+    """
     try:
         with (
             socket.create_connection((address, port), timeout) as connection,
@@ -37,14 +56,7 @@ def queues(address: str, password: str, *, port: int = 6379, timeout: float = 5)
             stream = cast(BinaryIO, file)
             if password:
                 ask(stream, "AUTH", password)
-            bound = [key.decode(errors="replace") for key in ask(stream, "KEYS", PREFIX + "*")]
-            names = sorted(filter(is_queue, (key[len(PREFIX) :] for key in bound)))
-            lengths = dict.fromkeys(names[:MOST_QUEUES], 0)
-            for key in lists(stream):
-                name = queue_of(key)
-                if name is not None and (name in lengths or len(lengths) < MOST_QUEUES):
-                    lengths[name] = lengths.get(name, 0) + int(ask(stream, "LLEN", key))
-            return lengths
+            yield stream
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RedisError(str(error) or type(error).__name__) from error
 
