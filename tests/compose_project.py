@@ -42,9 +42,13 @@ FACTS = ("image", "command", "labels", "networks", "depends_on", "profiles")
 Project = dict[str, Any]
 
 
-def project(version: str = NEWEST, more: str = "") -> Project:
-    """Return the project of an Airflow version, with more services at the end of its list."""
-    return _with_images(_rendered(more), version)
+WORKER_HOSTS = ("atd-worker01", "atd-worker02")
+"""Names of worker hosts, for a project that has them."""
+
+
+def project(version: str = NEWEST, more: str = "", hosts: tuple[str, ...] = ()) -> Project:
+    """Return the project of an Airflow version, with more services at its end, and with worker hosts."""
+    return _with_images(_rendered(more, hosts), version)
 
 
 def unlabelled_project(version: str = NEWEST) -> Project:
@@ -74,7 +78,7 @@ def enabled(project: Project, profiles: Collection[str] = ()) -> Project:
 
 
 @functools.cache
-def _rendered(more: str) -> Project:
+def _rendered(more: str, hosts: tuple[str, ...]) -> Project:
     environment = jinja2.Environment(trim_blocks=True, autoescape=False)
     environment.filters |= {
         "comment": lambda text: "#",
@@ -85,6 +89,8 @@ def _rendered(more: str) -> Project:
     environment.globals["lookup"] = lambda *names, **options: ""
     environment.globals["stack_limits"] = defaultdict(lambda: {"memory_mib": 0, "pids": 0})
     environment.globals["__stack_limited_each"] = {}
+    environment.globals["stack_workers"] = [{"name": name} for name in hosts]
+    environment.globals["__stack_copy_port"] = 0
     environment.globals["stack_edge_networks"] = [f"edge-{endpoint['name']}" for endpoint in ENDPOINTS]
     text, networks = TEMPLATE.read_text(encoding="utf-8"), "\nnetworks:\n"
     assert text.count(networks) == 1

@@ -29,7 +29,7 @@ from tests import compose_project
 from tests.release.platform_model import CONTAINERS, STANDBY, Killed, PlatformModel, World
 
 OLD, NEW = "2.5.3", "2.6.1"
-WEBSERVER = "airflow-webserver"
+WEBSERVER, GATEWAY = "airflow-webserver", "worker-gateway"
 WORKERS = list(compose_project.workers(compose_project.project(more=compose_project.SECOND_WORKER)))
 """Each of the template, and one more."""
 ALL = os.environ.get("UPGRADE_TESTS") == "all"
@@ -151,10 +151,15 @@ def two_workers(version: str) -> compose_project.Project:
     return compose_project.project(version, compose_project.SECOND_WORKER)
 
 
+def worker_hosts(version: str) -> compose_project.Project:
+    return compose_project.project(version, hosts=compose_project.WORKER_HOSTS)
+
+
 PROJECTS = {
     "labels": compose_project.project,
     "no labels": compose_project.unlabelled_project,
     "two workers": two_workers,
+    "worker hosts": worker_hosts,
 }
 
 
@@ -180,6 +185,43 @@ def test_second_worker_is_stopped_and_started_like_the_first(model: PlatformMode
     assert {*WORKERS, "airflow-scheduler", "airflow-triggerer", WEBSERVER} in map(set, stopped)
     first_up = next(line for line in commands if " up " in line and "airflow-scheduler" in line)
     assert first_up.split()[-1 - len(WORKERS) :] == ["airflow-scheduler", *WORKERS]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+@pytest.mark.parametrize("way", ["copied", "swapped", "kept", "another key"])
+def test_workers_of_other_hosts_are_shut_out_before_the_copy(
+    model: PlatformModel, way: str, confirmed: bool
+) -> None:
+    """From then on they take no message and write no row. They are let in with the next release."""
+    use(model, worker_hosts(OLD), worker_hosts(NEW))
+    WAYS[way](model)
+    let_in: list[tuple[str, str]] = []
+
+    def during(line: str) -> None:
+        phases = read(model).phases
+        if phases and GATEWAY in model.world.running:
+            let_in.append((phases[-1].name, model.world.running[GATEWAY]))
+
+    model.world.during = during
+    confirm(model, confirmed=confirmed)
+    operation = run(model)
+    forget_kept(model)
+    check(model, operation)
+    back = set() if confirmed else {"revert"}
+    assert {phase for phase, release in let_in if release == OLD} == {"drain", *back}
+    assert {phase for phase, release in let_in if release == NEW} >= {"serve", "verify"}
+
+
+def test_workers_of_other_hosts_go_on_after_a_drain_without_an_end(model: PlatformModel) -> None:
+    """They may have the very tasks that did not end."""
+    use(model, worker_hosts(OLD), worker_hosts(NEW))
+    change(model, options={"drain_timeout": 0})
+    confirm(model)
+    model.world.tasks = ["dag.task (run), running"] * 2
+    operation = run(model)
+    assert (operation.state, operation.failure["phase"]) == ("reverted", "drain")
+    check(model, operation)
+    assert not [line for line in model.world.commands if " stop " in line and GATEWAY in line]
 
 
 @pytest.mark.parametrize("project", PROJECTS)
@@ -841,6 +883,7 @@ WAYS: dict[str, Callable[[PlatformModel], None]] = {
     "filled in the switch": fill_in_the_switch,
     "kept": take_the_kept_one,
     "another key": change_the_key,
+    "worker hosts": lambda host: use(host, worker_hosts(OLD), worker_hosts(NEW)),
 }
 SWEEPS = [(way, ending) for way in WAYS for ending in ENDINGS]
 SHORT = [("copied", ending) for ending in ENDINGS]

@@ -6,7 +6,7 @@ import time
 
 from airflow_release.core.database import LIVE, Database
 from airflow_release.core.errors import ReleaseError
-from airflow_release.core.services import SCHEDULER, TRIGGERER, WORKER, Services
+from airflow_release.core.services import GATEWAY, SCHEDULER, TRIGGERER, WORKER, Services
 from airflow_release.switch import stack
 
 UNDER_WAY = """
@@ -21,7 +21,7 @@ calls it a zombie after five minutes, and it must not hold up a switch for ever.
 
 
 def drain(database: Database, services: Services, seconds: float, *, terminate: bool, replaced: bool) -> str:
-    """Stop scheduling, wait for the tasks under way, stop the workers; return a note on what happened.
+    """Stop scheduling, wait for the tasks under way, stop or shut out the workers; return what happened.
 
     With `terminate`, tasks that are left after `seconds` are ended, and retried as their DAGs say.
     With `replaced` the database is about to be replaced by another one, perhaps because it is damaged: what
@@ -60,6 +60,8 @@ def drain(database: Database, services: Services, seconds: float, *, terminate: 
         time.sleep(0.5)  # tasks end when they end; Postgres cannot call us
     # A worker that is asked to stop takes nothing more and finishes what it has.
     stack.stop(host, *workers, *services.of_role(TRIGGERER), seconds=30)
+    # Those of other hosts are shut out. HAProxy's own way to end waits for their connections, which stay.
+    stack.stop(host, *services.of_role(GATEWAY), seconds=0)
     notes.append(f"ended {len(tasks)} tasks: {'; '.join(tasks[:10])}" if tasks else "every task finished")
     return "; ".join(notes)
 
