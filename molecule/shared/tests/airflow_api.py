@@ -51,18 +51,18 @@ class AirflowApi:
         self._session = requests.Session()
         self._session.trust_env = False
 
+    def ask_in_session(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Return what the session gets, whatever it is. The first one is a stranger's."""
+        url = f"{self._address}/api/v1/{path}"
+        return self._session.request(method, url, timeout=20, allow_redirects=False, **options)
+
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         """Return the answer, whatever it is. If there is no session any more, begin one first."""
-
-        def answer() -> requests.Response:
-            url = f"{self._address}/api/v1/{path}"
-            return self._session.request(method, url, timeout=20, allow_redirects=False, **options)
-
         # From 2.7 on, a stranger gets 403 for what the role Public may not do.
-        if (answered := answer()).status_code not in (401, 403):
+        if (answered := self.ask_in_session(method, path, **options)).status_code not in (401, 403):
             return answered
         self._session = log_in(self._address, self._login)
-        return answer()
+        return self.ask_in_session(method, path, **options)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Return the answer's document. Raises requests.HTTPError, naming the path, for an error status."""
