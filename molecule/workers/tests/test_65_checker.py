@@ -93,6 +93,7 @@ def stopped(worker: WorkerHost, service: str) -> Iterator[None]:
         worker.compose(f"up --detach --no-deps --wait {service} 2>&1")
 
 
+@when_asked
 def test_stopped_service_is_found_and_told(worker: WorkerHost, its_checker: Checker) -> None:
     """By a message with the name of the worker's host."""
     began = datetime.now(UTC)
@@ -161,6 +162,7 @@ for queue in app.control.inspect([name]).active_queues()[name]:
 """What a lost connection does to a worker of Airflow 2.5.3."""
 
 
+@when_asked
 def test_worker_that_consumes_nothing_is_restarted(worker: WorkerHost) -> None:
     """It runs no task, so nothing is lost."""
     before = worker.containers()["airflow-worker"]["State"]["StartedAt"]

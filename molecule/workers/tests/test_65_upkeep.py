@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from control_node import ControlNode
 from expected import DIRECTORY
+from long_tests import when_asked
 from testinfra.host import Host
 from worker_host import WorkerHost
 
@@ -27,6 +28,7 @@ def different(host: Host, worker: WorkerHost) -> Iterator[None]:
     worker.run(f"docker rmi {OLD}")
 
 
+@when_asked
 @pytest.mark.usefixtures("healthy", "different")
 def test_worker_has_the_main_hosts_plugins_and_no_image_that_it_lacks(
     control: ControlNode, with_workers: str, worker: WorkerHost

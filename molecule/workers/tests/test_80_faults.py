@@ -7,6 +7,7 @@ import time
 import pytest
 from delivery import Delivery
 from executions import Executions
+from long_tests import when_asked
 from platform_host import Platform
 from worker_host import CONSUMES_SECONDS, FIRST, WorkerHost
 from worker_rows import wait_for_state
@@ -31,6 +32,7 @@ def test_worker_consumes_after_a_reboot(worker: WorkerHost, executions: Executio
     executions.check_once(waiting, 3)
 
 
+@when_asked
 def test_worker_consumes_after_a_cut(worker: WorkerHost, executions: Executions, delivery: Delivery) -> None:
     """A task that runs meanwhile goes on; what was triggered meanwhile waits. About two minutes.
 

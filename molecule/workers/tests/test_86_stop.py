@@ -7,6 +7,7 @@ from airflow_api import wait_for
 from control_node import ControlNode
 from delivery import docker
 from executions import Executions
+from long_tests import when_asked
 from platform_host import Platform
 from worker_host import FIRST, WorkerHost
 
@@ -25,6 +26,7 @@ def test_destruction_lists_what_a_worker_has(
     assert {name: one["Id"] for name, one in worker.containers().items()} == before
 
 
+@when_asked
 @pytest.mark.usefixtures("healthy")
 def test_stop_waits_for_the_tasks_of_workers(
     platform: Platform,
@@ -57,6 +59,7 @@ def test_stop_waits_for_the_tasks_of_workers(
     executions.check_once(run, 1)
 
 
+@when_asked
 @pytest.mark.usefixtures("healthy")
 def test_worker_that_does_not_answer_keeps_the_main_host_from_nothing(
     platform: Platform, control: ControlNode, with_workers: str, worker: WorkerHost

@@ -11,12 +11,14 @@ import yaml
 from control_node import ControlNode
 from delivery import Delivery
 from expected import DIRECTORY, ENDPOINTS, SERVICES
+from long_tests import when_asked
 from platform_host import Platform
 from test_sockets import listening
 from testinfra.host import Host
 from worker_host import GATEWAY, NAMES, WORKER_PORT, WorkerHost, connection_name, release_of, say
 
 
+@when_asked
 @pytest.mark.parametrize("name", NAMES[::-1])
 def test_removed_worker_is_shut_out(
     host: Host,
@@ -60,6 +62,7 @@ def test_removed_worker_is_shut_out(
             workers[other].wait_until_healthy()
 
 
+@when_asked
 def test_main_host_is_as_without_workers(host: Host, platform: Platform) -> None:
     """Its services, its ports, and what Compose reads are those of a host that never had one."""
     assert set(platform.containers()) == set(SERVICES)

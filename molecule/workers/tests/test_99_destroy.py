@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from control_node import ControlNode
 from expected import DIRECTORY, PROJECT
+from long_tests import when_asked
 from worker_host import WorkerHost
 
 CONFIRMED = "--extra-vars=confirm_host=atd-data03"
 OF_THE_PLATFORM = f"--filter label=com.docker.compose.project={PROJECT}"
 
 
+@when_asked
 def test_destruction_leaves_nothing_on_a_worker(
     control: ControlNode, with_workers: str, workers: dict[str, WorkerHost]
 ) -> None:
