@@ -68,6 +68,7 @@ def legacy_dag(platform: Platform) -> Iterator[None]:
     wait_for("Airflow to forget it", lambda: not platform.knows("upgrade-legacy"), 60)
 
 
+@when_asked
 def test_build_fails(
     control: ControlNode, nothing_has_changed: Callable[[str, str], None], canaries: Canaries
 ) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.starts_on(NEWEST)
 FAILED = "of weather-checker ended as failed: .*download failed"
 
 
+@when_asked
 def test_change_that_the_smoke_test_refuses_is_taken_back(
     platform: Platform, control: ControlNode, before: Snapshot, poller: Poller
 ) -> None:
