@@ -469,7 +469,7 @@ def test_worker_hosts_are_heard_of(settings: Settings, programs: Programs) -> No
     assert lit(settings, programs) == []
     assert health(settings)["figures"]["worker_hosts"] == [HOST]
     Outside.lights = (200, json.dumps({"lights": [], "workers": [{**HOST, "state": "silent"}]}))
-    (settings.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\nAIRFLOW_IMAGE=a/airflow:2.5.3-0\n")
+    (settings.directory / ".env").write_text("AIRFLOW_VERSION=2.11.2\nWORKER_RELEASE=2-5-3-0\n")
     assert lit(settings, programs) == ["worker-host-differs atd-worker01"]
     Outside.lights = (200, json.dumps({"lights": [], "workers": [{**HOST, "slots": -1}]}))
     assert lit(settings, programs) == ["check-failed webhook"]

@@ -540,23 +540,6 @@ def test_document_with_other_worker_hosts_is_not_used(workers: Any) -> None:
         webhook.parse(json.dumps({"lights": [], "workers": workers}).encode())
 
 
-@pytest.mark.parametrize(
-    ("image", "release"),
-    [
-        ("airflow-platform/airflow:2.11.2-d444c6765d29", "2-11-2-d444c6765d29"),
-        ("registry.example:5000/airflow:2.5.3", "2-5-3"),
-        ("apache/airflow:2.11.2@sha256:0123", "2-11-2"),
-        ("airflow:RC_1", "---1"),
-        ("airflow", ""),
-        ("registry.example:5000/airflow", ""),
-        ("", ""),
-    ],
-)
-def test_release_of_an_image(image: str, release: str) -> None:
-    """Each character of the tag that is no small letter and no digit is a hyphen, as in the role `stack`."""
-    assert host.worker_release(image) == release
-
-
 QUEUES = st.text(st.characters(exclude_characters="\x06\x16", exclude_categories=["Cs"]), min_size=1).filter(
     redis.is_queue
 )

@@ -306,12 +306,16 @@ def test_gateway_is_where_worker_hosts_and_airflow_look_for_it(projects: dict[st
     assert sorted(neighbours) == ["dag-mirror", "worker-gateway", "worker-logs"]
 
 
-def test_gateway_knows_the_release_and_each_worker_host(rendered: dict[str, Rendered]) -> None:
-    """The release by the tag of its image, as worker hosts make it, too."""
+def test_gateway_knows_the_release_and_each_worker_host(
+    rendered: dict[str, Rendered], secrets: dict[str, str]
+) -> None:
+    """The release by the tag of its image and by its secrets: a rotation keeps the image."""
     files = rendered["worker hosts"]
     text = files["srv/airflow/worker-gateway/haproxy.cfg"]
     [tag] = re.findall("^AIRFLOW_IMAGE=.*:(.+)$", files[ENV], re.MULTILINE)
-    release = re.sub("[^a-z0-9]", "-", tag.lower())
+    [release] = re.findall("^WORKER_RELEASE=(.+)$", files[ENV], re.MULTILINE)
+    rotated = hashlib.sha256((secrets["fernet_key"] + secrets["redis_password"]).encode()).hexdigest()
+    assert release == f"{re.sub('[^a-z0-9]', '-', tag.lower())}-{rotated[:8]}"
     assert set(re.findall(r"\w+-(\S+)\.workers\.airflow\.internal", text)) == {release}
     assert re.findall(r"^backend logs_(\S+)\n.*\n  server main (\S+)", text, re.MULTILINE) == [
         ("atd-worker01", "10.0.0.21:8793"),

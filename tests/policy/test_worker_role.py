@@ -155,7 +155,7 @@ def test_service_gets_the_env_files_of_its_level(rendered: dict[str, Rendered], 
 def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
     """The names are those that the webhook's package and the gateway know."""
     files = rendered[REPOSITORY]
-    image = variables(files[f"{MAIN}/.env"])["AIRFLOW_IMAGE"]
+    release = variables(files[f"{MAIN}/.env"])["WORKER_RELEASE"]
     webhook = variables(files[f"{MAIN}/env/webhook.env"])
     given = variables(files[f"{WORKER}/env/follower.env"])
     assert given == {
@@ -164,7 +164,7 @@ def test_follower_is_told_where_it_is(rendered: dict[str, Rendered]) -> None:
         "FOLLOW_URL": "http://follow:8090",
         "DAG_MIRROR": "git://dags/mirror.git",
         "WORKER_NAME": NAME,
-        "WORKER_RELEASE": re.sub("[^a-z0-9]", "-", image.split(":")[-1]),
+        "WORKER_RELEASE": release,
         "WORKER_QUEUES": f"default,{NAME}",
         "WORKER_SLOTS": "3",
         **{name: value for name, value in webhook.items() if name.startswith(("DAG_KEEP_", "DAG_DISK_"))},
@@ -179,7 +179,12 @@ def test_names_of_images_are_the_main_hosts(rendered: dict[str, Rendered], case:
     assert worker.items() <= main.items()
     used = set(re.findall(r"\$\{(\w+)\}", rendered[case][f"{WORKER}/docker-compose.yaml"]))
     assert used <= set(worker)
-    assert set(main) - set(worker) == {"POSTGRES_IMAGE", "REDIS_IMAGE", "INIT_FINGERPRINT"}
+    assert set(main) - set(worker) == {
+        "POSTGRES_IMAGE",
+        "REDIS_IMAGE",
+        "INIT_FINGERPRINT",
+        "WORKER_RELEASE",
+    }
 
 
 @every_case
@@ -436,8 +441,7 @@ def test_tunnel_asks_the_gateway_for_a_service_of_this_release(
     """With the worker's certificate, which the gateway asks for."""
     gateway = Answering("the gateway", server_context(keys, "gateway"))
     tunnel = start(gateway.port)
-    image = variables(rendered[USUAL][f"{MAIN}/.env"])["AIRFLOW_IMAGE"]
-    release = re.sub("[^a-z0-9]", "-", image.split(":")[-1])
+    release = variables(rendered[USUAL][f"{MAIN}/.env"])["WORKER_RELEASE"]
     for service in SERVICE_NAMES:
         assert tunnel.ask(service) == "the gateway"
         assert gateway.asked[-1] == f"{service}-{release}.workers.airflow.internal"

@@ -7,6 +7,7 @@ What it takes there is the team's own change, a package: a release with an image
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,6 +229,29 @@ def test_worker_that_was_unplugged_stays_out(
     executions.wait_for_end(run, CONSUMES_SECONDS)
     executions.check_once(run, 1)
     assert worker.containers()["airflow-worker"]["Image"] != image
+
+
+def test_worker_follows_a_rotation_by_itself(
+    host: Host, control: ControlNode, with_workers: str, worker: WorkerHost, executions: Executions
+) -> None:
+    """The image stays the same; the worker has the new keys and passwords all the same. About 4 minutes."""
+
+    def release_there() -> str:
+        return str(json.loads(worker.host.file(f"{DIRECTORY}/release.json").content_string)["name"])
+
+    old, image = release_of(host), image_of(worker)
+    assert release_there() == old
+    rotation = control.start("rotate.yml", with_workers)
+    rotation.wait_for("the worker to switch", lambda: release_there() != old, 900)
+    assert LAST_PLAY not in rotation.output, "the control node had no part in it"
+    rotation.wait(900).succeeded()
+    assert release_there() == release_of(host)
+    assert image_of(worker) == image
+    worker.wait_until_healthy()
+    executions.may_end()
+    following = executions.begin(FIRST, tasks=1)
+    executions.wait_for_end(following, CONSUMES_SECONDS)
+    executions.check_once(following, 1)
 
 
 def image_of(worker: WorkerHost) -> str:

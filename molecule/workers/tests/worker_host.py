@@ -143,8 +143,8 @@ class WorkerHost:
 
 def release_of(host: Host) -> str:
     """Return the release that runs on the main host, as names of connections have it."""
-    [image] = re.findall(r"(?m)^AIRFLOW_IMAGE=(.*)$", host.file(f"{DIRECTORY}/.env").content_string)
-    return re.sub("[^a-z0-9]", "-", image.rpartition(":")[2])
+    [release] = re.findall(r"(?m)^WORKER_RELEASE=(.*)$", host.file(f"{DIRECTORY}/.env").content_string)
+    return release
 
 
 def connection_name(service: str, release: str) -> str:

@@ -89,7 +89,7 @@ def observe(
         refusals=attempt("refusals", lambda: _refusals(docker, known)),
         changed_files=rendered or [],
         version=environment.get("AIRFLOW_VERSION", ""),
-        release=host.worker_release(environment.get("AIRFLOW_IMAGE", "")),
+        release=environment.get("WORKER_RELEASE", ""),
         recorded_version=host.recorded_version(directory),
         asked_version=str(host.document(directory / "status/inventory.json").get("airflow_version", "")),
         dag_commit=host.dag_commit(directory),

@@ -260,15 +260,6 @@ def recorded_version(directory: Path) -> str:
     return str(newest.get("airflow_version", ""))
 
 
-def worker_release(image: str) -> str:
-    """Return the name of a release by its Airflow image, as the role `stack` gives it to worker hosts.
-
-    >>> worker_release("airflow-platform/airflow:2.11.2-d444c6765d29"), worker_release("")
-    ('2-11-2-d444c6765d29', '')
-    """
-    return re.sub("[^a-z0-9]", "-", image.partition("@")[0].rpartition("/")[2].partition(":")[2])
-
-
 def dag_commit(directory: Path) -> str:
     """Return the commit that the link `current` names (webhook/trees.py), "" where it is no repository's."""
     try:
