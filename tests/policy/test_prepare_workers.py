@@ -212,6 +212,7 @@ class Prepared(Hosts):
             "dag_repository": "a repository",
             # These would be this machine's.
             "__worker_switch_files": [],
+            "__worker_main_unit": str(self.folder / "airflow.service"),
             "__worker_unfinished": str(self.folder / "unfinished"),
         }
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
@@ -328,3 +329,30 @@ def test_worker_of_another_release_goes_before_the_tunnel_is_the_new_one(
     calls, goes = tmp_path / "docker-calls", was == "airflow:0-of-before"
     found = calls.read_text().splitlines() if calls.exists() else []
     assert found == [f"{verb} the-old-worker with the old tunnel" for verb in ("stop", "rm") if goes]
+
+
+@needs(root=True)
+@pytest.mark.parametrize("part", ["prepare", "main"])
+def test_machine_with_a_platform_becomes_no_worker(
+    tmp_path: Path, rendered: dict[str, Rendered], part: str
+) -> None:
+    """Two names may mean one machine: it would lose its services, and what it knows of its releases."""
+    hosts = Prepared(tmp_path, rendered[REPOSITORY])
+    (tmp_path / "airflow.service").touch()
+    (hosts.platform / "docker-compose.yaml").write_text("of the main host")
+    (hosts.platform / "tunnel").mkdir()
+    (hosts.platform / "tunnel/worker.pem").touch()
+    (hosts.platform / "releases").mkdir()
+    (hosts.platform / "releases/operation.json").write_text(json.dumps({"state": "succeeded"}))
+    tasks = ROOT / "playbooks/tasks/prepare_worker.yml"
+    if part == "main":
+        tasks = tmp_path / "tasks.yml"
+        own = {"__worker_unit_files": [], "__worker_unit_directories": []}
+        role = {"name": "Make it a worker", "ansible.builtin.include_role": {"name": "worker"}, "vars": own}
+        tasks.write_text(yaml.safe_dump([role]))
+    run = hosts.run(str(tasks))
+    assert "so that machine is a main host, and becomes no worker" in said(run)
+    assert (run.returncode != 0) == (part == "main")
+    assert (hosts.platform / "releases/operation.json").exists()
+    assert (hosts.platform / "docker-compose.yaml").read_text() == "of the main host"
+    assert hosts.told() == []

@@ -10,18 +10,19 @@ import pytest
 
 from tests.endpoints import ENDPOINTS
 from tests.policy.conftest import ROOT, Rendered, load
-from tests.policy.test_dag_containers import preflight
+from tests.policy.test_dag_containers import WIRING, preflight
 
 LIMITS = load(ROOT / "playbooks/group_vars/all/defaults.yml")["service_limits_default"]
 
 
-def check(folder: Path, *workers: list[Any], port: Any = 8443) -> Any:
-    """Run preflight with the worker hosts of an inventory."""
+def check(folder: Path, *workers: list[Any], port: Any = 8443, main_hosts: tuple[str, ...] = ()) -> Any:
+    """Run preflight with the worker hosts of an inventory, and its main hosts."""
     ports = [endpoint["port"] for endpoint in ENDPOINTS]
     return preflight(
         folder,
         workers=workers,
         worker_port=port,
+        main_hosts=main_hosts,
         endpoints=ENDPOINTS,
         ports=ports,
         service_limits_default=LIMITS,
@@ -71,6 +72,30 @@ def test_preflight_names_all_that_it_refuses(tmp_path: Path) -> None:
         "worker_address of w2 is ;",
     ):
         assert words in run.output
+
+
+@pytest.mark.parametrize(
+    ("workers", "main_hosts", "expected"),
+    [
+        (["atd-worker01"], ["atd-data03"], ""),
+        ([], ["atd-data03", "atd-data04"], ""),
+        (
+            ["atd-worker01", "atd-data03"],
+            ["atd-data03"],
+            "airflow_workers has atd-data03, which is a main host",
+        ),
+        (["atd-worker01"], ["atd-data03", "atd-data04"], "airflow has atd-data03 and atd-data04; give each"),
+    ],
+)
+def test_main_host_is_no_worker_host(
+    tmp_path: Path, workers: list[str], main_hosts: list[str], expected: str
+) -> None:
+    """A worker's files and containers would replace its own. And workers have one main host."""
+    good = [["default"], 8, 8793, "10.0.0.21", "10.0.0.5"]
+    run = check(tmp_path, *([name, *good] for name in workers), main_hosts=tuple(main_hosts))
+    assert run.ok == (not expected), run.output
+    assert expected in run.output
+    assert WIRING["preflight_main_hosts"] == "{{ groups['airflow'] | default([]) }}"
 
 
 def test_worker_port_counts_only_with_worker_hosts(tmp_path: Path) -> None:
