@@ -182,7 +182,7 @@ class Prepared(Hosts):
                 target = self.main / path.removeprefix(f"{MAIN}/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text)
-        env = variables((self.main / ".env").read_text()) | settings
+        env = variables((self.main / ".env").read_text()) | settings | {"WORKER_RELEASE": NAME}
         (self.main / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
         compose = yaml.safe_load((self.main / "docker-compose.yaml").read_text())
         compose["services"]["airflow-worker"]["environment"]["AIRFLOW_VAR_WEATHER_ANNOTATE_IMAGE"] = ANNOTATE

@@ -314,8 +314,9 @@ def test_gateway_knows_the_release_and_each_worker_host(
     text = files["srv/airflow/worker-gateway/haproxy.cfg"]
     [tag] = re.findall("^AIRFLOW_IMAGE=.*:(.+)$", files[ENV], re.MULTILINE)
     [release] = re.findall("^WORKER_RELEASE=(.+)$", files[ENV], re.MULTILINE)
-    rotated = hashlib.sha256((secrets["fernet_key"] + secrets["redis_password"]).encode()).hexdigest()
-    assert release == f"{re.sub('[^a-z0-9]', '-', tag.lower())}-{rotated[:8]}"
+    given = [secrets[name] for name in ("fernet_key", "redis_password", "worker_database_password")]
+    hashed = hashlib.sha256("".join(given).encode()).hexdigest()
+    assert release == f"{re.sub('[^a-z0-9]', '-', tag.lower())}-{hashed[:8]}"
     assert set(re.findall(r"\w+-(\S+)\.workers\.airflow\.internal", text)) == {release}
     assert re.findall(r"^backend logs_(\S+)\n.*\n  server main (\S+)", text, re.MULTILINE) == [
         ("atd-worker01", "10.0.0.21:8793"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.missing import needs
@@ -69,3 +70,25 @@ def test_tunnel_learns_of_files_that_an_earlier_run_has_left(
         assert run.returncode == 0, said(run)
         assert (tmp_path / "calls").read_text().split() == expected
         (tmp_path / "calls").unlink()
+
+
+@needs(root=True)
+@pytest.mark.parametrize("named", [None, "1-a", "1-a-before-a-rotation"])
+def test_worker_with_other_secrets_ends_before_the_tunnel_leads_anywhere(
+    tmp_path: Path, rendered: dict[str, Rendered], named: str | None
+) -> None:
+    """Its image may be the same: with an earlier Fernet key it would store what nobody else can read."""
+    hosts = Prepared(tmp_path, rendered[REPOSITORY])
+    program = tmp_path / "bin/docker"
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/asked"\n')
+    program.chmod(0o755)
+    (hosts.platform / "tunnel").mkdir()
+    (hosts.platform / "tunnel/worker.pem").touch()
+    (hosts.platform / ".env").write_text((hosts.main / ".env").read_text())
+    if named is not None:
+        (hosts.platform / "release.json").write_text(json.dumps({"name": named}))
+    run = hosts.run(tasks(tmp_path, "main_host", "files"))
+    assert run.returncode == 0, said(run)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert ("label=com.docker.compose.service=airflow-worker" in asked[0]) == (named != "1-a")
+    assert json.loads((hosts.platform / "release.json").read_text())["name"] == "1-a"

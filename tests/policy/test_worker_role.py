@@ -241,6 +241,46 @@ def test_unit_starts_what_is_there_and_stops_it_in_order(rendered: dict[str, Ren
     assert command == f"-/usr/bin/systemctl --no-block reload {name}"
 
 
+# --- The name of a release
+
+OF_WORKERS = ("fernet_key", "redis_password", "worker_database_password")
+"""The secrets that a worker host has, of those that are the platform's own."""
+
+
+def test_release_has_another_name_once_a_worker_hosts_secrets_are_others(tmp_path: Path) -> None:
+    """Else the gateway would let in, after a rotation, a worker that stores what nobody else can read."""
+    names = (*OF_WORKERS, "postgres_password", "webserver_secret_key")
+    earlier = {name: f"earlier {name}" for name in names}
+    rotated = {name: {**earlier, name: f"new {name}"} for name in names} | {"none": earlier}
+    hosts = {name: {"ansible_connection": "local", "stack_secrets": given} for name, given in rotated.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    say = {"msg": "{{ inventory_hostname }} is {{ __stack_worker_release }}."}
+    play = {
+        "name": "Name the release",
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [str(ROOT / "roles/stack/vars/main.yml")],
+        "tasks": [
+            {
+                "name": "Say it",
+                "ansible.builtin.debug": say,
+                "vars": {
+                    "__stack_images": {"airflow": "airflow-platform/airflow:2.11.2-d444"},
+                    "stack_workers": [{"name": NAME}],
+                },
+            }
+        ],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    run = ansible("ansible-playbook", f"--inventory={tmp_path}/hosts.yml", str(tmp_path / "play.yml"))
+    assert run.returncode == 0, said(run)
+    found = dict(re.findall(r"(\w+) is (2-11-2-d444[a-z0-9-]*)[.]", run.stdout))
+    assert {name for name in names if found[name] != found["none"]} == set(OF_WORKERS)
+    assert len(set(found.values())) == len(OF_WORKERS) + 1
+    # A part of a name of DNS has 63 characters at most.
+    assert all(len(f"postgres-{name}") <= 63 for name in found.values())
+
+
 # --- The tunnel
 
 AUTHORITY = "authority"
