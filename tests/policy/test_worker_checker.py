@@ -16,7 +16,7 @@ from airflow_checker.settings import load as load_settings
 from tests.policy.conftest import CASES, ROOT, Rendered, ansible, flat, load
 from tests.policy.test_units import CERTIFICATE_OF, as_root, with_the_rights_of
 
-[PLAY] = load(ROOT / "playbooks/workers.yml")
+PLAY, _ = load(ROOT / "playbooks/workers.yml")
 FILES = {
     "settings": "etc/airflow-checker/settings.json",
     "restart": "etc/systemd/system/airflow-restart@.service",

@@ -721,6 +721,29 @@ def test_worker_that_does_not_follow_says_what_to_run(tmp_path: Path) -> None:
     assert "then run: ansible-playbook site.yml" in said(run)
 
 
+@pytest.mark.parametrize(
+    ("limit", "left"), [("main", "one, two"), ("main,one", "two"), ("two", ""), ("all", "")]
+)
+def test_worker_that_a_run_leaves_out_is_named(tmp_path: Path, limit: str, left: str) -> None:
+    """Else the run is green, and the worker runs no task from then on if the release is another one."""
+    hosts = Hosts(tmp_path, {"one": {}, "two": {}})
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts.inventory))
+    text = load(ROOT / "playbooks/workers.yml")
+    # That workers follow is for other tests.
+    text[0]["tasks"] = []
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(text, sort_keys=False))
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks/group_vars")
+    run = ansible(
+        "ansible-playbook",
+        f"--inventory={tmp_path}/hosts.yml",
+        f"--limit={limit}",
+        str(tmp_path / "play.yml"),
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = re.findall(r"WARNING: with this --limit (.*?) did not follow main[.]", said(run))
+    assert found == ([left] if left else [])
+
+
 def test_platform_without_workers_hears_nothing_of_them(tmp_path: Path) -> None:
     """No warning, and no error, of a group that there is not."""
     hosts = Hosts(tmp_path, {})

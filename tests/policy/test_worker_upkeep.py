@@ -163,7 +163,7 @@ def test_images_go_that_neither_the_main_host_nor_a_container_has(pair: Pair) ->
 
 def test_images_go_once_the_new_worker_runs() -> None:
     """Before, the containers of the earlier release are still there."""
-    [play] = load(ROOT / "playbooks/workers.yml")
+    play, _ = load(ROOT / "playbooks/workers.yml")
     [follow] = play["tasks"]
     *_, making = follow["block"]
     included = [task["ansible.builtin.include_role"] for task in making["block"]]
