@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
@@ -51,7 +52,7 @@ def playbook() -> int:
 
 def describe(pid: int) -> dict[str, str | int]:
     """Describe a process so that it can be told from a later one with its number."""
-    return {"host": socket.gethostname(), "pid": pid, "started": _ps(pid, "lstart=")}
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
 
 
 def state(described: dict[str, str | int]) -> str:
@@ -60,7 +61,22 @@ def state(described: dict[str, str | int]) -> str:
         return "gone"
     if described["host"] != socket.gethostname():
         return "elsewhere"
-    return "alive" if _ps(int(described["pid"]), "lstart=") == described["started"] else "gone"
+    return "alive" if _started(int(described["pid"])) == described["started"] else "gone"
+
+
+def _started(pid: int) -> str:
+    """Return what tells a process from a later one of its number; "" when there is no such process.
+
+    Every asker gets the same. ps says a time, which is another one in another time zone, and on Linux another
+    one once the clock was set.
+    """
+    try:
+        # starttime of proc(5), in ticks since the boot; the name before it may have spaces and parentheses.
+        ticks = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+    except OSError:
+        # macOS has no /proc.
+        return _ps(pid, "lstart=")
 
 
 def _ps(pid: int, columns: str) -> str:
@@ -68,7 +84,7 @@ def _ps(pid: int, columns: str) -> str:
     done = subprocess.run(  # noqa: S603 - its one variable is a number
         ["ps", "-o", columns, "-p", str(pid)],  # noqa: S607 - ps is where the system has it
         stdout=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
         text=True,
         check=False,
     )

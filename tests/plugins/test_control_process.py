@@ -39,6 +39,28 @@ def test_what_became_of_it(change: dict[str, str], expected: str) -> None:
     assert state({**describe(os.getpid()), **change}) == expected
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/Chicago", "Asia/Kathmandu"])
+def test_running_process_is_alive_whatever_the_time_zone_of_who_asks(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Two operators share a machine: the second would take over what the first is at."""
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    described = describe(os.getpid())
+    monkeypatch.setenv("TZ", zone)
+    assert state(described) == "alive"
+
+
+def test_running_process_is_alive_once_the_clock_was_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """ps counts from the boot, whose time the kernel then gives as another one."""
+    (tmp_path / "ps").write_text("#!/bin/sh\ndate +%N\n")
+    (tmp_path / "ps").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    described = describe(os.getpid())
+    assert state(described) == "alive"
+
+
 def test_nobody_was_noted() -> None:
     assert state({}) == "gone"
 
