@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -115,5 +116,31 @@ def test_preflight_looks_at_the_workers_and_site_alone_removes_one() -> None:
         uses = "remove_worker" in playbook.read_text(encoding="utf-8")
         assert uses == (playbook.name == "site.yml"), playbook.name
     [play] = load(ROOT / "playbooks/site.yml")[:1]
-    [_, removing] = play["pre_tasks"]
+    [_, removing, _] = play["pre_tasks"]
     assert removing["ansible.builtin.include_tasks"] == "tasks/remove_worker.yml"
+
+
+LONG_AFTER = """#!/bin/bash
+rm --force {home}/releases/playbook-*.json
+echo '{operation}' >{home}/releases/operation.json
+echo '{{"over": true, "said": "w2 has ended all that it had"}}'
+"""
+
+
+@pytest.mark.parametrize("state", ["prepared", "abandoned"])
+def test_operation_that_began_while_tasks_ended_is_not_disturbed(hosts: Hosts, state: str) -> None:
+    """A run's note counts for hours, and tasks may take days: it is there anew, or the run ends."""
+    home = hosts.home("one")
+    operation = json.dumps(hosts.journal("one", state=state))
+    (home / "releases/operation.json").unlink()
+    hosts.program("airflow-release", LONG_AFTER.format(home=home, operation=operation))
+    (hosts.folder / "inventory/workers.yml").write_text("airflow_workers: {hosts: {w1: {}}}\n")
+    before = [
+        task["ansible.builtin.include_tasks"].removeprefix("tasks/").removesuffix(".yml")
+        for task in load(ROOT / "playbooks/site.yml")[0]["pre_tasks"]
+    ]
+    run = hosts.play("--extra-vars=remove_worker=w2", tasks=before, preflight_removed_worker="w2")
+    assert "w2 has ended all that it had" in said(run)
+    active = state == "prepared"
+    assert (run.returncode != 0) == ("An operation is active on one" in said(run)) == active, said(run)
+    assert len(hosts.notes("one")) == (not active)
