@@ -32,6 +32,7 @@ RUNS_TASKS = "airflow-worker"
 """The service that does; it goes before the files of another release come."""
 PAUSE_SECONDS = 2.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
+STOP_SECONDS = 30
 ANSWER_SECONDS = 5.0
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """What a client of Postgres may ask before all else, and what Postgres answers then, before any login."""
@@ -122,7 +123,8 @@ class Worker:
         _say(f"the main host serves {release.name}: switching from {live or 'an interrupted switch'}")
         _write(self._live, b"")
         # No connection leads from here to the main host any more. The worker ends before the tunnel does.
-        self._compose("stop")
+        # A task that still runs can report to nobody, and a worker without Redis may not notice that it is to end.
+        self._compose("stop", f"--timeout={STOP_SECONDS}")
         # With the next release's tunnel the gateway would let the old worker in, and a boot or a start of
         # Docker starts whatever container is there (airflow-worker.service).
         self._compose("rm", "--force", RUNS_TASKS)

@@ -25,7 +25,7 @@ from airflow_worker_switch import SSL_REQUEST, Release, Worker
 from tests.certificates import certificate
 
 OLD, NEW, OTHER = "2-5-3-aaa", "2-6-1-bbb", "2-7-0-ccc"
-STOP = ["stop"]
+STOP = ["stop", "--timeout=30"]
 REMOVE = ["rm", "--force", "airflow-worker"]
 UP = ["up", "--detach", "--remove-orphans", "--no-build", "--pull=never"]
 
