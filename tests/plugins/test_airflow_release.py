@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.plugins.conftest import write
 from tests.policy.conftest import ansible
 
 PROGRAM = """#!{python}
@@ -43,9 +44,7 @@ def registered(folder: Path, text: str | None, arguments: dict[str, Any]) -> dic
         "register": "answer",
         "ignore_errors": True,
     }
-    keep = {
-        "copy": {"content": "{{ answer | to_json }}", "dest": str(folder / "answer.json"), "mode": "0600"}
-    }
+    keep = write("answer", f"'{folder}/answer.json'", folder)
     play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [ask, keep]}]
     (folder / "play.yml").write_text(json.dumps(play))
     run = ansible(
