@@ -107,6 +107,16 @@ CASES: dict[str, dict[str, Any]] = {
 
 OWN_MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
 
+ALL_TEMPLATES = """#jinja2: keep_trailing_newline: True
+{
+{% for __path in __render_paths %}
+{% set __text %}{% include "templates/" ~ __path ~ ".j2" %}{% endset %}
+{{ __path | to_json }}: {{ __text | to_json }}{{ "" if loop.last else "," }}
+{% endfor %}
+}
+"""
+"""A template of the texts of all others. For each template that it looks up, Ansible copies all variables."""
+
 Task = dict[str, Any]
 Rendered = dict[str, str]
 
@@ -195,6 +205,8 @@ def render(directory: Path, secrets: dict[str, str]) -> None:
     hosts = {name: {"case": case, "secrets": secrets} for name, case in CASES.items()}
     inventory = {"all": {"hosts": hosts, "children": {"airflow_workers": {"hosts": WORKERS}}}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
+    (directory / "templates").symlink_to(ROOT / "templates")
+    (directory / "all.json.j2").write_text(ALL_TEMPLATES)
     variables = {
         "render_paths": [path.removesuffix(".j2") for path in TEMPLATES],
         "render_directory": str(directory),
