@@ -46,6 +46,14 @@ SPECIFICATION: dict[str, Any] = {
 }
 
 
+class _Variables(dict[str, Any]):
+    """All variables of a task. The template lookup copies them deeply for each file, which takes longest."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return what the lookup may add variables to. ansible.builtin.template copies no more than this."""
+        return dict(self)
+
+
 class ActionModule(ActionBase):
     """See plugins/modules/host_files.py."""
 
@@ -102,6 +110,6 @@ class ActionModule(ActionBase):
         lookup = self._shared_loader_obj.lookup_loader.get(
             "ansible.builtin.template", loader=self._loader, templar=self._templar
         )
-        [text] = lookup.run([source], variables=self._variables)
+        [text] = lookup.run([source], variables=_Variables(self._variables))
         # A template that writes nothing is None.
         return "" if text is None else str(text)
