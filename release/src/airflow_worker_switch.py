@@ -123,7 +123,7 @@ class Worker:
         _say(f"the main host serves {release.name}: switching from {live or 'an interrupted switch'}")
         _write(self._live, b"")
         # No connection leads from here to the main host any more. The worker ends before the tunnel does.
-        # A task that still runs can report to nobody, and a worker without Redis may not notice that it is to end.
+        # A task that still runs can report to nobody, and a worker without Redis may not notice its end.
         self._compose("stop", f"--timeout={STOP_SECONDS}")
         # With the next release's tunnel the gateway would let the old worker in, and a boot or a start of
         # Docker starts whatever container is there (airflow-worker.service).

@@ -350,7 +350,7 @@ def test_machine_with_a_platform_becomes_no_worker(
     tasks = ROOT / "playbooks/tasks/prepare_worker.yml"
     if part == "main":
         tasks = tmp_path / "tasks.yml"
-        own = {"__worker_unit_files": [], "__worker_unit_directories": []}
+        own: dict[str, list[str]] = {"__worker_unit_files": [], "__worker_unit_directories": []}
         role = {"name": "Make it a worker", "ansible.builtin.include_role": {"name": "worker"}, "vars": own}
         tasks.write_text(yaml.safe_dump([role]))
     run = hosts.run(str(tasks))

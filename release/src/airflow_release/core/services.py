@@ -22,7 +22,7 @@ DISPENSABLE_BEFORE_LABELS = frozenset({"flower", "gate", "webhook"})
 SCHEDULER, TRIGGERER, WORKER = "scheduler", "triggerer", "worker"
 """The roles that a switch stops and starts in an order of its own."""
 GATEWAY = "worker-gateway"
-"""The role of what lets the workers of other hosts in. A switch stops it when it stops this host's workers."""
+"""The role of what lets workers of other hosts in. A switch stops it when it stops this host's workers."""
 
 POSTGRES, REDIS, HAPROXY = "postgres", "redis", "haproxy"
 WEBSERVER, STANDBY = "airflow-webserver", "airflow-webserver-standby"
