@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,8 @@ class Redis:
             threading.Thread(target=self._echo, args=(connection,), daemon=True).start()
 
     def _echo(self, connection: socket.socket) -> None:
-        with connection:
+        # Whoever is cut off, or stops, may leave while an answer is on its way.
+        with connection, suppress(ConnectionError):
             while data := connection.recv(100):
                 connection.sendall(data)
 
