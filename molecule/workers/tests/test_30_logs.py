@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from airflow_api import AirflowApi, wait_for
 from expected import DIRECTORY
+from long_tests import when_asked
 from platform_host import Platform
 from testinfra.host import Host
 from worker_host import WorkerHost
@@ -88,8 +89,9 @@ def test_log_is_shown_when_the_task_has_ended(task: Task) -> None:
     assert "told may-end at" in task.log()
 
 
+@when_asked
 def test_log_outlives_its_host(task: Task, host: Host, worker: WorkerHost) -> None:
-    """The main host copies what has ended, and shows its copy while the worker is away."""
+    """The main host copies what has ended, and shows its copy while the worker is away. About two minutes."""
     wait_for("the task to end", lambda: task.state == "success", 60)
     copied = f"find {DIRECTORY}/logs -path %s -type f -size +0"
     pattern = f"*dag_id={DAG}/run_id={task.run}/task_id=work/attempt=1.log"
