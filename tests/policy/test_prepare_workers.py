@@ -212,6 +212,8 @@ class Prepared(Hosts):
             "dag_repository": "a repository",
             # These would be this machine's.
             "__worker_switch_files": [],
+            "__worker_unit_files": [],
+            "__worker_unit_directories": [],
             "__worker_main_unit": str(self.folder / "airflow.service"),
             "__worker_unfinished": str(self.folder / "unfinished"),
         }
@@ -289,14 +291,7 @@ def test_host_that_is_no_worker_yet_follows_at_the_end(tmp_path: Path, rendered:
 
 FOLLOW = [
     {"ansible.builtin.include_role": {"name": "worker", "tasks_from": part}, "name": f"Run {part}"}
-    | {
-        "vars": {
-            "docker_engine_available": True,
-            # These would be this machine's.
-            "__worker_unit_files": [],
-            "__worker_unit_directories": [],
-        }
-    }
+    | {"vars": {"docker_engine_available": True}}
     for part in ("main_host", "files")
 ]
 DOCKER = """#!/bin/sh
@@ -350,8 +345,7 @@ def test_machine_with_a_platform_becomes_no_worker(
     tasks = ROOT / "playbooks/tasks/prepare_worker.yml"
     if part == "main":
         tasks = tmp_path / "tasks.yml"
-        own: dict[str, list[str]] = {"__worker_unit_files": [], "__worker_unit_directories": []}
-        role = {"name": "Make it a worker", "ansible.builtin.include_role": {"name": "worker"}, "vars": own}
+        role = {"name": "Make it a worker", "ansible.builtin.include_role": {"name": "worker"}}
         tasks.write_text(yaml.safe_dump([role]))
     run = hosts.run(str(tasks))
     assert "so that machine is a main host, and becomes no worker" in said(run)

@@ -29,12 +29,7 @@ RELOAD, START = "docker_compose_v2_exec", "docker_compose_v2"
 
 def tasks(folder: Path, *parts: str) -> str:
     """Return a file that runs these parts of the role, without what would be this machine's."""
-    own = {
-        "docker_engine_available": True,
-        "__worker_unit_files": [],
-        "__worker_unit_directories": [],
-        "__worker_units_done": {"changed": False},
-    }
+    own = {"docker_engine_available": True, "__worker_units_done": {"changed": False}}
     text = [
         {
             "name": f"Run {part}",

@@ -14,9 +14,6 @@ from tests.policy.operations import said
 from tests.policy.test_prepare_workers import Prepared
 from tests.policy.test_worker_role import REPOSITORY
 
-OWN: dict[str, list[str]] = {"__worker_unit_files": [], "__worker_unit_directories": []}
-"""These would be this machine's."""
-
 
 @needs(root=True)
 @pytest.mark.parametrize("state", ["prepared", "succeeded"])
@@ -37,7 +34,6 @@ def test_what_an_active_operation_has_laid_out_stays(
         {
             "name": f"Run {part}",
             "ansible.builtin.include_role": {"name": "worker", "tasks_from": part},
-            "vars": OWN,
         }
         for part in ("main_host", "files")
     ]
